@@ -1,0 +1,74 @@
+"""The record of a range test, raw and per seed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lrfinder.suggest import Suggestion, suggest
+
+Floats = NDArray[np.float64]
+Every = Literal["batch", "epoch"]
+Growth = Literal["exponential", "linear"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Loss against a growing learning rate, per seed; nan from where a seed's run diverged.
+
+    A *step* is one update, or one epoch where the lr grows per epoch.
+    """
+
+    lr: Floats
+    """Learning rate of each step: float64[steps]."""
+    loss: Floats
+    """Loss after each step, on the probe or (per epoch) the validation set: [seeds, steps]."""
+    train_loss: Floats
+    """Loss of each step's batch before its update, or its epoch's mean: float64[seeds, steps]."""
+    start: Floats
+    """Loss before the first step: float64[seeds]."""
+    metrics: Mapping[str, Floats]
+    """Metrics after each step, by name: float64[seeds, steps]."""
+    seeds: tuple[int, ...]
+    every: Every
+    growth: Growth
+    optimizer: str
+    batch_size: int | None
+    """Rows that one update sees, where the data tell."""
+    updates: int
+    """Updates that were trained, over all seeds."""
+    wall_seconds: float
+
+    def suggest(self) -> Suggestion:
+        """Initial lr for a constant schedule, with interval, verdict and reason."""
+        return suggest(
+            self.lr,
+            self.loss,
+            self.train_loss,
+            self.start,
+            optimizer=self.optimizer,
+            batch_size=self.batch_size,
+        )
+
+    def frame(self) -> pd.DataFrame:
+        """One row per seed and step: seed, step, lr, loss, train_loss and the metrics.
+
+        Step -1 is before the first step. Rows after a divergence are left out.
+        """
+        return pd.concat([self._frame_of(k) for k in range(len(self.seeds))], ignore_index=True)
+
+    def _frame_of(self, k: int) -> pd.DataFrame:
+        steps = len(self.lr)
+        columns: dict[str, object] = {
+            "seed": self.seeds[k],
+            "step": np.arange(-1, steps),
+            "lr": np.concatenate([[np.nan], self.lr]),
+            "loss": np.concatenate([[self.start[k]], self.loss[k]]),
+            "train_loss": np.concatenate([[np.nan], self.train_loss[k]]),
+        }
+        for name, values in self.metrics.items():
+            columns[name] = np.concatenate([[np.nan], values[k]])
+        return pd.DataFrame(columns).dropna(subset=["loss", "train_loss"], how="all")

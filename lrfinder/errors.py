@@ -1,0 +1,37 @@
+"""The exceptions that lrfinder raises on purpose, and what each one means.
+
+    LRFinderError                    every error below
+    ├── InvalidArgument(ValueError)  a value given to the library or the command breaks a rule
+    │   ├── StudyFileError           a TOML study file cannot be read, or has a wrong key or value
+    │   └── RunFolderError           a run folder exists, cannot be written or cannot be read
+    ├── TaskLoadError                the task's file or factory cannot be loaded, or gave no Task
+    └── TaskFailed                   the task's own code raised, or gave nothing finite
+
+The message is one line: what, which value, what to do. Divergence is not here: it is a result
+(``History.diverged_at``). An unreadable range test is not here either: it is a verdict
+(``Suggestion.verdict == "inconclusive"``).
+"""
+
+
+class LRFinderError(Exception):
+    """Base of every error that lrfinder raises on purpose."""
+
+
+class InvalidArgument(LRFinderError, ValueError):
+    """A value given to the library or to the command breaks a rule."""
+
+
+class StudyFileError(InvalidArgument):
+    """A study file cannot be read, or has a wrong key or value."""
+
+
+class RunFolderError(InvalidArgument):
+    """A run folder exists already, cannot be written, or cannot be read."""
+
+
+class TaskLoadError(LRFinderError):
+    """The task's file or factory cannot be loaded, or did not return a Task."""
+
+
+class TaskFailed(LRFinderError):
+    """The task's own code raised while it trained, or produced nothing finite."""

@@ -1,0 +1,33 @@
+"""Learning-rate schedules: decay families, their search spaces, and PyTorch code.
+
+torch's own scheduler classes do the arithmetic. A family (`FAMILIES`) names one of them, or a
+small function for LambdaLR, with an Optuna search space; a `Schedule` is a family with its
+parameters and a warm-up; a `LiveSchedule` gives the learning rates of one run, epoch by epoch. The
+given lr is always the peak, and parameter groups keep their ratios (torch's eta_min aside).
+
+>>> schedule = Schedule(family("cosine"), {"T_max": 4, "eta_min": 0.0})
+>>> schedule.rows([0.1], steps=5).round(4).ravel().tolist()
+[0.1, 0.0854, 0.05, 0.0146, 0.0]
+>>> print(schedule.code())
+scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4, eta_min=0.0)
+# after every epoch: scheduler.step()
+"""
+
+from lrfinder.schedules.definition import Budget, Family, Params, Rule, Value
+from lrfinder.schedules.live import LiveSchedule
+from lrfinder.schedules.registry import DEFAULT_FAMILIES, FAMILIES, GROWTHS, family
+from lrfinder.schedules.schedule import Schedule
+
+__all__ = [
+    "DEFAULT_FAMILIES",
+    "FAMILIES",
+    "GROWTHS",
+    "Budget",
+    "Family",
+    "LiveSchedule",
+    "Params",
+    "Rule",
+    "Schedule",
+    "Value",
+    "family",
+]

@@ -1,0 +1,194 @@
+"""The families and growths that torch has no class for: LambdaLR with a small function.
+
+Each is a factor: the learning rate at scheduler step t as a share of the initial one. Its twin
+below it is the same formula as Python text, for `Schedule.code`.
+"""
+
+from typing import NoReturn
+
+import optuna
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.schedules.definition import (
+    COUNT,
+    FLAG,
+    POSITIVE,
+    SHARE,
+    Budget,
+    Family,
+    Params,
+    one_of,
+)
+from lrfinder.schedules.writing import Factor, lambda_builder, lambda_writer
+
+
+def _periods(decay_steps: int, staircase: bool) -> Factor:
+    """How many times decay_steps have passed at step t; whole ones only in a staircase."""
+    return lambda t: t // decay_steps if staircase else t / decay_steps
+
+
+def _periods_code(decay_steps: int, staircase: bool) -> str:
+    return f"(t {'//' if staircase else '/'} {decay_steps})"
+
+
+def _suggest_periods(trial: optuna.Trial, budget: Budget) -> tuple[int, bool]:
+    """decay_steps and staircase; a staircase of single steps would be no staircase."""
+    if trial.suggest_categorical("staircase", [True, False]):
+        return trial.suggest_int("decay_steps", 2, budget.steps - 1), True
+    return budget.steps_per_epoch, False
+
+
+def _inverse_time(decay_rate: float, decay_steps: int, staircase: bool) -> Factor:
+    periods = _periods(decay_steps, staircase)
+    return lambda t: 1 / (1 + decay_rate * periods(t))
+
+
+def _inverse_time_code(decay_rate: float, decay_steps: int, staircase: bool) -> str:
+    return f"1 / (1 + {decay_rate!r} * {_periods_code(decay_steps, staircase)})"
+
+
+def _inverse_time_space(trial: optuna.Trial, budget: Budget) -> Params:
+    decay_steps, staircase = _suggest_periods(trial, budget)
+    decay_rate = trial.suggest_float("decay_rate", 0.01, 10.0, log=True)
+    return {"decay_rate": decay_rate, "decay_steps": decay_steps, "staircase": staircase}
+
+
+INVERSE_TIME = Family(
+    name="inverse_time",
+    params={"decay_rate": POSITIVE, "decay_steps": COUNT, "staircase": FLAG},
+    build=lambda_builder(_inverse_time),
+    code=lambda_writer(_inverse_time_code),
+    space=_inverse_time_space,
+    defaults=lambda _: [{"staircase": False, "decay_rate": 0.5}],
+    formula="lr(t) = lr0 / (1 + decay_rate * t / decay_steps); staircase floors t / decay_steps",
+    source="https://keras.io/api/optimizers/learning_rate_schedules/inverse_time_decay/",
+    min_steps=3,
+    conditional=True,
+)
+
+
+def _exponential_steps(decay_rate: float, decay_steps: int, staircase: bool) -> Factor:
+    periods = _periods(decay_steps, staircase)
+    return lambda t: decay_rate ** periods(t)
+
+
+def _exponential_steps_code(decay_rate: float, decay_steps: int, staircase: bool) -> str:
+    return f"{decay_rate!r} ** {_periods_code(decay_steps, staircase)}"
+
+
+def _rate_that_ends_at(share: float, periods: float) -> float:
+    """The decay_rate that leaves this share of the lr after so many periods."""
+    return max(1e-300, share ** (1 / periods))
+
+
+def _exponential_steps_space(trial: optuna.Trial, budget: Budget) -> Params:
+    decay_steps, staircase = _suggest_periods(trial, budget)
+    periods = _periods(decay_steps, staircase)(budget.steps - 1)
+    low, high = _rate_that_ends_at(1e-4, periods), _rate_that_ends_at(0.99, periods)
+    decay_rate = trial.suggest_float("decay_rate", low, high, log=True)
+    return {"decay_rate": decay_rate, "decay_steps": decay_steps, "staircase": staircase}
+
+
+def _exponential_steps_defaults(budget: Budget) -> list[Params]:
+    periods = (budget.steps - 1) / budget.steps_per_epoch
+    return [{"staircase": False, "decay_rate": _rate_that_ends_at(0.01, periods)}]
+
+
+EXPONENTIAL_STEPS = Family(
+    name="exponential_steps",
+    params={"decay_rate": POSITIVE, "decay_steps": COUNT, "staircase": FLAG},
+    build=lambda_builder(_exponential_steps),
+    code=lambda_writer(_exponential_steps_code),
+    space=_exponential_steps_space,
+    defaults=_exponential_steps_defaults,
+    formula="lr(t) = lr0 * decay_rate**(t / decay_steps); staircase floors the exponent",
+    source="https://keras.io/api/optimizers/learning_rate_schedules/exponential_decay/",
+    min_steps=3,
+    conditional=True,
+)
+
+
+def _wsd(cooldown: float, shape: str, steps: int) -> Factor:
+    length = cooldown * steps
+    power = 1.0 if shape == "linear" else 0.5
+    return lambda t: 1 - min(1.0, max(0.0, (t - (steps - length)) / length)) ** power
+
+
+def _wsd_code(cooldown: float, shape: str, steps: int) -> str:
+    length = cooldown * steps
+    power = "" if shape == "linear" else " ** 0.5"
+    return f"1 - min(1.0, max(0.0, (t - {steps - length!r}) / {length!r})){power}"
+
+
+def _shortest_cooldown(budget: Budget) -> float:
+    """The least share: the cooldown takes two steps, or a twentieth of the budget."""
+    return max(0.05, 2 / budget.steps)
+
+
+def _wsd_space(trial: optuna.Trial, budget: Budget) -> Params:
+    return {
+        "cooldown": trial.suggest_float("cooldown", _shortest_cooldown(budget), 1.0),
+        "shape": trial.suggest_categorical("shape", ["linear", "1-sqrt"]),
+        "steps": budget.steps,
+    }
+
+
+def _wsd_defaults(budget: Budget) -> list[Params]:
+    return [{"cooldown": max(0.2, _shortest_cooldown(budget)), "shape": "1-sqrt"}]
+
+
+WSD = Family(
+    name="wsd",
+    params={"cooldown": SHARE, "shape": one_of("linear", "1-sqrt"), "steps": COUNT},
+    build=lambda_builder(_wsd),
+    code=lambda_writer(_wsd_code),
+    space=_wsd_space,
+    defaults=_wsd_defaults,
+    formula=(
+        "lr(t) = lr0 until t = steps - n, n = cooldown * steps; then lr0 * (1 - u) if linear, "
+        "lr0 * (1 - sqrt(u)) if 1-sqrt, u = (t - (steps - n)) / n; 0 from t = steps on"
+    ),
+    source="Haegele et al. 2024, arXiv 2405.18392",
+    min_steps=3,
+)
+
+
+def _exponential_growth(factor: float, steps: int) -> Factor:
+    return lambda t: factor ** (min(t, steps - 1) / max(1, steps - 1))
+
+
+def _exponential_growth_code(factor: float, steps: int) -> str:
+    return f"{factor!r} ** (min(t, {steps - 1}) / {max(1, steps - 1)})"
+
+
+def _linear_growth(factor: float, steps: int) -> Factor:
+    return lambda t: 1 + (factor - 1) * (min(t, steps - 1) / max(1, steps - 1))
+
+
+def _linear_growth_code(factor: float, steps: int) -> str:
+    return f"1 + ({factor!r} - 1) * (min(t, {steps - 1}) / {max(1, steps - 1)})"
+
+
+def _not_searched(_trial: optuna.Trial, _budget: Budget) -> NoReturn:
+    raise InvalidArgument("a growth belongs to the range test and is not searched; choose a decay")
+
+
+EXPONENTIAL_GROWTH = Family(
+    name="exponential_growth",
+    params={"factor": POSITIVE, "steps": COUNT},
+    build=lambda_builder(_exponential_growth),
+    code=lambda_writer(_exponential_growth_code),
+    space=_not_searched,
+    formula="lr(t) = lr0 * factor**(t / (steps - 1)); constant from t = steps - 1 on",
+    source="Smith 2017, arXiv 1506.01186; exponential as in fast.ai's lr_find",
+)
+
+LINEAR_GROWTH = Family(
+    name="linear_growth",
+    params={"factor": POSITIVE, "steps": COUNT},
+    build=lambda_builder(_linear_growth),
+    code=lambda_writer(_linear_growth_code),
+    space=_not_searched,
+    formula="lr(t) = lr0 * (1 + (factor - 1) * t / (steps - 1)); constant from t = steps - 1 on",
+    source="Smith 2017, arXiv 1506.01186",
+)

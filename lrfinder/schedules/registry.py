@@ -1,0 +1,91 @@
+"""The families by name, and the growths of the range test."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import replace
+
+import optuna
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.schedules import cycles, decays, formulas
+from lrfinder.schedules.definition import Budget, Family, Params
+
+
+def family(name: str, custom: Mapping[str, Family] | None = None) -> Family:
+    """The family called `name`; `custom` adds families of the user's own, which come first.
+
+    >>> family("cosin")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    lrfinder.errors.InvalidArgument: no schedule is called 'cosin'; did you mean 'cosine'? ...
+    """
+    families = {**FAMILIES, **(custom or {})}
+    if name in families:
+        return families[name]
+    close = difflib.get_close_matches(name, families, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise InvalidArgument(
+        f"no schedule is called {name!r}; {hint}The names are {', '.join(families)}"
+    )
+
+
+def _refusing_short_budgets(family: Family) -> Family:
+    """The family, with a space and defaults that refuse a budget in which a parameter is dead."""
+
+    def space(trial: optuna.Trial, budget: Budget) -> Params:
+        _check_budget(family, budget)
+        return family.space(trial, budget)
+
+    def defaults(budget: Budget) -> list[Params]:
+        _check_budget(family, budget)
+        return family.defaults(budget)
+
+    return replace(family, space=space, defaults=defaults)
+
+
+def _check_budget(family: Family, budget: Budget) -> None:
+    if family.by_measure:
+        available, unit, cure = budget.epochs, "epochs", "train more epochs"
+    else:
+        available, unit = budget.steps, "scheduler steps"
+        cure = "train more epochs, or step it per batch"
+    if available < family.min_steps:
+        raise InvalidArgument(
+            f"{family.name} needs at least {family.min_steps} {unit} after warm-up, "
+            f"but got {available}; {cure}"
+        )
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: _refusing_short_budgets(family)
+    for family in (
+        decays.CONSTANT,
+        decays.STEP,
+        decays.MULTISTEP,
+        decays.EXPONENTIAL,
+        formulas.EXPONENTIAL_STEPS,
+        formulas.INVERSE_TIME,
+        decays.COSINE,
+        cycles.COSINE_RESTARTS,
+        decays.POLYNOMIAL,
+        decays.PLATEAU,
+        cycles.ONE_CYCLE,
+        cycles.TRIANGULAR,
+        formulas.WSD,
+    )
+}
+
+DEFAULT_FAMILIES: tuple[str, ...] = (
+    "constant",
+    "step",
+    "exponential",
+    "inverse_time",
+    "cosine",
+    "polynomial",
+    "plateau",
+    "wsd",
+)
+
+GROWTHS: dict[str, Family] = {
+    "exponential": formulas.EXPONENTIAL_GROWTH,
+    "linear": formulas.LINEAR_GROWTH,
+}

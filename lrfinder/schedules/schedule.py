@@ -1,0 +1,151 @@
+"""A schedule: a decay family, its parameters, and a warm-up before it.
+
+It makes learning rates (`Schedule.start`), and PyTorch code that makes the same ones:
+
+>>> from lrfinder.schedules import Schedule, family
+>>> print(Schedule(family("exponential"), {"gamma": 0.9}, warmup=2).code())
+decay = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.9)
+warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 3, total_iters=2)
+scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, decay], milestones=[2])
+# after every epoch: scheduler.step()
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.schedules.definition import COUNT, Family, Params, Value, one_of, whole
+from lrfinder.schedules.live import LiveSchedule
+from lrfinder.schedules.writing import call
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate of a run goes, whatever lr it starts from.
+
+    >>> from lrfinder.schedules import family
+    >>> schedule = Schedule(family("step"), {"step_size": 2, "gamma": 0.1}, warmup=1)
+    >>> print(schedule)
+    warmup 1 + StepLR(step_size=2, gamma=0.1)
+    >>> schedule.rows([0.4], steps=5).round(6).ravel().tolist()
+    [0.2, 0.4, 0.4, 0.04, 0.04]
+    """
+
+    family: Family
+    params: Params = field(default_factory=dict[str, Value])
+    """Every parameter that the family's `build` needs; kept as a read-only copy."""
+    per: Literal["epoch", "batch"] = "epoch"
+    """How often the scheduler is stepped; a family that is stepped by measure: always per epoch."""
+    warmup: int = 0
+    """Scheduler steps of linear warm-up before the family's own step 0."""
+
+    def __post_init__(self) -> None:
+        one_of("epoch", "batch").check("per", self.per)
+        whole(0).check("warmup", self.warmup)
+        params = {name: _plain(name, value) for name, value in self.params.items()}
+        _check_params(self.family, params)
+        object.__setattr__(self, "params", MappingProxyType(params))
+        if self.warmup and not self.family.warmup:
+            raise InvalidArgument(
+                f"{self.family.name} rises by itself and takes no warm-up, "
+                f"but got warmup={self.warmup}; leave the warm-up out"
+            )
+
+    def __hash__(self) -> int:
+        return hash((self.family, frozenset(self.params.items()), self.per, self.warmup))
+
+    def __reduce__(self) -> tuple[Callable[..., "Schedule"], tuple[Any, ...]]:
+        return Schedule, (self.family, dict(self.params), self.per, self.warmup)
+
+    def __str__(self) -> str:
+        arguments = ", ".join(f"{name}={_short(value)}" for name, value in self.params.items())
+        warmup = f"warmup {self.warmup} + " if self.warmup else ""
+        return f"{warmup}{self.family.label or self.family.name}({arguments})"
+
+    @property
+    def stepped_per(self) -> Literal["epoch", "batch"]:
+        """How often the scheduler is really stepped."""
+        return "epoch" if self.family.by_measure else self.per
+
+    @property
+    def step_code(self) -> str:
+        """The statement that steps the scheduler of `code`, after every epoch or optimizer step.
+
+        Where the family is stepped by measure it reads `valid_loss`, and `epoch` (from 0) if there
+        is a warm-up.
+        """
+        if not self.family.by_measure:
+            return "scheduler.step()"
+        stepped = "scheduler.step(valid_loss)"
+        return f"warmup.step() if epoch < {self.warmup} else {stepped}" if self.warmup else stepped
+
+    def start(self, lrs: Sequence[float]) -> LiveSchedule:
+        """The schedule at its first row, for parameter groups with these peak learning rates."""
+        return LiveSchedule(self.family, self.params, lrs, per=self.stepped_per, warmup=self.warmup)
+
+    def rows(self, lrs: Sequence[float], steps: int) -> NDArray[np.float64]:
+        """Learning rates at the first scheduler steps, warm-up included: float64[steps, groups]."""
+        COUNT.check("steps", steps)
+        if self.family.by_measure:
+            raise InvalidArgument(
+                f"rows must come from a schedule that is known ahead, but got {self.family.name}, "
+                "which follows the measure; use start() and epoch()"
+            )
+        return replace(self, per="batch").start(lrs).epoch(steps)
+
+    def code(self) -> str:
+        """Statements that define `scheduler` for an existing `optimizer`; they need only torch.
+
+        The comment at their end says where `step_code` belongs. A user's own family without `code`
+        is built through the variable `task`.
+        """
+        moment = "epoch" if self.stepped_per == "epoch" else "optimizer.step()"
+        return "\n".join([*self._definitions(), f"# after every {moment}: {self.step_code}"])
+
+    def _definitions(self) -> list[str]:
+        decay, length = _expression(self.family, self.params), self.warmup
+        if not length:
+            return [f"scheduler = {decay}"]
+        ramp = call("LinearLR", f"start_factor=1 / {length + 1}", f"total_iters={length}")
+        if self.family.by_measure:
+            return [f"scheduler = {decay}", f"warmup = {ramp}"]
+        joined = call("SequentialLR", "[warmup, decay]", f"milestones=[{length}]")
+        return [f"decay = {decay}", f"warmup = {ramp}", f"scheduler = {joined}"]
+
+
+def _expression(family: Family, params: Params) -> str:
+    if family.code is not None:
+        return family.code(params)
+    return f'task.schedules["{family.name}"].build(optimizer, {dict(params)!r})'
+
+
+def _plain(name: str, value: Value) -> Value:
+    """The value as Python's own int, float, bool or str, whose repr can be pasted."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    if type(plain) not in (int, float, bool, str):
+        raise InvalidArgument(f"{name} must be an int, float, bool or str, but got {value!r}")
+    return plain
+
+
+def _check_params(family: Family, params: Mapping[str, Value]) -> None:
+    if family.params is None:
+        return
+    if params.keys() != family.params.keys():
+        raise InvalidArgument(
+            f"{family.name} takes {_listed(family.params)}, but got {_listed(params)}"
+        )
+    for name, value in params.items():
+        family.params[name].check(f"{name} of {family.name}", value)
+
+
+def _listed(names: Mapping[str, object]) -> str:
+    return f"the parameters {', '.join(names)}" if names else "no parameters"
+
+
+def _short(value: Value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else repr(value)

@@ -1,0 +1,435 @@
+"""Optuna studies, one per decay family, over the family's parameters and its initial learning rate.
+
+A trial is one schedule, trained once per training seed; its objective is the mean over those seeds
+of the final validation measure. All trials of all families train on the same seeds, so that
+schedules are compared on the same luck. Every family gets the same number of trials, in turns, so
+that a timeout is fair.
+
+    ask ─> lr and parameters ─> Schedule ─> Plans, one per seed ─> fit ─> tell
+
+Every trial ends COMPLETE with a finite value: a diverged run counts what it had before training and
+is marked ``diverged``. FAIL means that the task raised or that the run was interrupted; such trials
+are asked again when the study is resumed. Nothing is pruned: an early-decaying schedule looks best
+early and ends worst.
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.rng import derive
+from lrfinder.schedules import Budget, Family, Params, Schedule
+from lrfinder.task import Task
+from lrfinder.training.fit import fit
+from lrfinder.training.history import Direction, History, Outcome, Plan, measure_column
+from lrfinder.training.trainer import Trainer
+
+_SIGNIFICANT = 6  # digits of a stored value; more do not fit the dashboard's cards
+
+
+@dataclass(frozen=True)
+class Space:
+    """What one family's study searches: the lr range and the budget of the family's parameters."""
+
+    family: Family
+    lr_low: float
+    lr_high: float
+    """Range of the peak lr, searched on a log scale; equal bounds fix it."""
+    lr_default: float
+    """The lr at which the family's default parameters are tried first."""
+    epochs: int
+    updates_per_epoch: int
+    per: Literal["epoch", "batch"] = "epoch"
+    warmup_epochs: float = 0.0
+    lr_ratio: float = 1.0
+    """The smallest parameter group's lr as a share of the lr."""
+    direction: Direction = "minimize"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr_low <= self.lr_default <= self.lr_high < math.inf:
+            raise InvalidArgument(
+                "0 < low <= default <= high must hold for the lr range, but got "
+                f"(low={self.lr_low:g}, default={self.lr_default:g}, high={self.lr_high:g})"
+            )
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise InvalidArgument(
+                f"warmup must be at least 0 and less than the {self.epochs} epochs, "
+                f"but got {self.warmup_epochs:g}"
+            )
+
+    @property
+    def warmup(self) -> int:
+        """Warm-up in scheduler steps; none for a family that rises by itself."""
+        if not self.family.warmup:
+            return 0
+        per_batch = self.per == "batch" and not self.family.by_measure
+        return round(self.warmup_epochs * (self.updates_per_epoch if per_batch else 1))
+
+    @property
+    def budget(self) -> Budget:
+        """What the family's parameters are searched for."""
+        per_epoch = self.updates_per_epoch if self.per == "batch" else 1
+        if self.family.by_measure:
+            per_epoch = 1
+        return Budget(
+            steps=self.epochs * per_epoch - self.warmup,
+            steps_per_epoch=per_epoch,
+            lowest_lr=self.lr_low * self.lr_ratio,
+            direction=self.direction,
+        )
+
+    def ask(self, trial: Any) -> tuple[float, Schedule]:  # noqa: ANN401 (Trial or FixedTrial)
+        """Peak lr and schedule of a trial."""
+        trial.suggest_categorical("schedule", [self.family.name])
+        lr = trial.suggest_float("lr", self.lr_low, self.lr_high, log=True)
+        return lr, self.schedule(self.family.space(trial, self.budget))
+
+    def schedule(self, params: Params) -> Schedule:
+        """Return the family's schedule with these parameters, warm-up included."""
+        return Schedule(self.family, params, self.per, self.warmup)
+
+    def first_trials(self) -> list[dict[str, Any]]:
+        """Parameters to try first: the family's defaults at the default lr."""
+        fixed = {"schedule": self.family.name, "lr": self.lr_default}
+        return [fixed | dict(params) for params in self.family.defaults(self.budget) or [{}]]
+
+    def all_trials(self, most: int) -> list[dict[str, Any]] | None:
+        """Every point of a discrete space of at most `most` points; None for any other space."""
+        if self.family.conditional:
+            return None
+        trial = optuna.create_study(storage=optuna.storages.InMemoryStorage()).ask()
+        self.ask(trial)
+        axes = {name: _values(d) for name, d in trial.distributions.items()}
+        sizes = [math.inf if values is None else len(values) for values in axes.values()]
+        if math.prod(sizes) > most:
+            return None
+        points = product(*(values for values in axes.values() if values is not None))
+        return [dict(zip(axes, point, strict=True)) for point in points]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trial of a study that ended."""
+
+    number: int
+    lr: float
+    schedule: Schedule
+    params: Mapping[str, Any]
+    """What was searched, as the dashboard shows it."""
+    value: float
+    """Stored objective: the mean over seeds of the final measure, or of the start if better."""
+    diverged: bool
+    updates: int
+
+
+@dataclass(frozen=True)
+class FamilyResult:
+    """What a family's study found."""
+
+    space: Space
+    study_name: str
+    trials: tuple[TrialResult, ...]
+    """COMPLETE trials, in order of their numbers."""
+    failed: int
+    """Trials that were interrupted or whose task raised."""
+    exhausted: bool
+    """Whether the trials are every point of a discrete space."""
+
+    @property
+    def best(self) -> TrialResult | None:
+        """The best trial that did not diverge, the earliest of equals; None if all did."""
+        usable = [trial for trial in self.trials if not trial.diverged]
+        sign = 1 if self.space.direction == "minimize" else -1
+        return min(usable, key=lambda trial: sign * trial.value, default=None)
+
+
+TrialDone = Callable[[str, int, History], None]
+
+
+def search(
+    task: Task,
+    spaces: Sequence[Space],
+    *,
+    trials: int,
+    seeds: Sequence[int],
+    storage: str | optuna.storages.BaseStorage | None = None,
+    name: str = "lrfinder",
+    seed: int = 0,
+    measure: str = "loss",
+    ask_size: int = 1,
+    trainer: Trainer | None = None,
+    progress: Callable[[int], None] | None = None,
+    trial_done: TrialDone | None = None,
+    deadline: float = math.inf,
+) -> list[FamilyResult]:
+    """Search every space until its family has its trials, or the deadline has passed.
+
+    Args:
+        task: the problem; it needs a validation set.
+        spaces: what each family's study searches.
+        trials: COMPLETE trials per family, those already in the storage included.
+        seeds: training seeds, the same for every trial.
+        storage: URL or storage of Optuna; in memory by default.
+        name: studies are called "<name>-<family>".
+        seed: of the samplers, together with the number of trials already in the storage.
+        measure: what is optimised, in the direction of the spaces.
+        ask_size: trials of a family that are asked and trained together.
+        trainer: what trains; by default the sequential trainer.
+        progress: called with the number of updates made since the last call.
+        trial_done: called with family, trial number and History just before a trial is told.
+        deadline: time.monotonic() after which no further trial is asked.
+
+    Raises InvalidArgument for a budget in which a family cannot decay or a storage that cannot be
+    opened, and TaskFailed when the task's code raises; trials in flight are then told as FAIL.
+    """
+    if trials < 1:
+        raise InvalidArgument(f"trials must be at least 1, but got {trials}")
+    if not seeds:
+        raise InvalidArgument("a search needs at least one training seed, but got none")
+    for space in spaces:
+        space.first_trials()  # refuses a budget in which a parameter would be dead
+    conditions = _Conditions(
+        task, trials, tuple(seeds), seed, measure, ask_size, trainer, progress, trial_done
+    )
+    opened = open_storage(storage)
+    studies = [_FamilyStudy(conditions, space, opened, name) for space in spaces]
+    waiting = [study for study in studies if study.missing]
+    while waiting and time.monotonic() < deadline:
+        for study in waiting:
+            if time.monotonic() < deadline:
+                study.train_some()
+        waiting = [study for study in waiting if study.missing]
+    return [study.result() for study in studies]
+
+
+def open_storage(
+    storage: str | optuna.storages.BaseStorage | None,
+) -> optuna.storages.BaseStorage:
+    """Storage object of a URL, None for memory; InvalidArgument where it cannot be opened."""
+    try:
+        return optuna.storages.get_storage(storage)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InvalidArgument(f"storage {storage!r} cannot be opened: {reason}") from error
+
+
+@dataclass(frozen=True)
+class _Conditions:
+    """What is the same for all studies; the fields are the arguments of `search`."""
+
+    task: Task
+    trials: int
+    seeds: tuple[int, ...]
+    seed: int
+    measure: str
+    ask_size: int
+    trainer: Trainer | None
+    progress: Callable[[int], None] | None
+    trial_done: TrialDone | None
+
+
+@dataclass
+class _Asked:
+    """A trial in training."""
+
+    trial: optuna.Trial
+    lr: float
+    schedule: Schedule
+    runs: list[History] = field(default_factory=list[History])
+    """One per training seed, as they finish."""
+
+
+class _FamilyStudy:
+    """One family's study in the storage."""
+
+    def __init__(
+        self,
+        conditions: _Conditions,
+        space: Space,
+        storage: optuna.storages.BaseStorage,
+        prefix: str,
+    ) -> None:
+        self._conditions, self._space = conditions, space
+        self.name = f"{prefix}-{space.family.name}"
+        self._study = optuna.create_study(
+            study_name=self.name,
+            storage=storage,
+            direction=space.direction,
+            load_if_exists=True,
+        )
+        if self._study.direction.name.lower() != space.direction:
+            raise InvalidArgument(
+                f"study {self.name!r} exists and must be {self._study.direction.name.lower()}d, "
+                f"but got direction {space.direction!r}"
+            )
+        _name_metric(self._study, measure_column(conditions.measure))
+        points = space.all_trials(conditions.trials)
+        self._target = conditions.trials if points is None else len(points)
+        self._exhaustive = points is not None
+        self._retry_failed()
+        for params in [*space.first_trials(), *(points or [])]:
+            self._study.enqueue_trial(params, skip_if_exists=True)
+        existing = len(self._study.get_trials(deepcopy=False))
+        seed = derive(conditions.seed, space.family.name, existing)
+        self._study.sampler = _sampler(space, conditions.trials, seed)
+
+    @property
+    def missing(self) -> int:
+        """Trials that are still to be completed."""
+        complete = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        return max(0, self._target - len(complete))
+
+    def train_some(self) -> None:
+        """Ask, train and tell as many trials as are trained together."""
+        asked: list[_Asked] = []
+        try:
+            for _ in range(min(self._conditions.ask_size, self.missing)):
+                trial = self._study.ask()
+                asked.append(_Asked(trial, *self._space.ask(trial)))
+            self._train(asked)
+        except BaseException:
+            for one in asked:
+                self._study.tell(one.trial, state=TrialState.FAIL, skip_if_finished=True)
+            raise
+
+    def _train(self, asked: list[_Asked]) -> None:
+        shared = self._conditions
+        owners = [one for _ in shared.seeds for one in asked]
+        plans = [Plan(one.lr, one.schedule, seed) for seed in shared.seeds for one in asked]
+
+        def finished(rows: Sequence[int], history: History) -> None:
+            for place, row in enumerate(rows):
+                one = owners[row]
+                one.runs.append(history.only(place))
+                if len(one.runs) == len(shared.seeds):
+                    self._tell(one)
+
+        fit(
+            shared.task,
+            plans,
+            watch=shared.measure,
+            trainer=shared.trainer,
+            progress=shared.progress,
+            finished=finished,
+        )
+
+    def _tell(self, asked: _Asked) -> None:
+        shared, trial = self._conditions, asked.trial
+        history = History.joined(asked.runs)
+        for epoch, value in enumerate(history.measures[shared.measure].mean(axis=0)):
+            if np.isfinite(value):
+                trial.report(_rounded(value), epoch)
+        outcomes = history.outcomes(shared.measure, self._space.direction)
+        for name, value in _facts(history, outcomes).items():
+            trial.set_user_attr(name, value)
+        if shared.trial_done is not None:
+            shared.trial_done(self._space.family.name, trial.number, history)
+        self._study.tell(trial, _rounded(np.mean([outcome.value for outcome in outcomes])))
+
+    def _retry_failed(self) -> None:
+        """Ask failed trials again, and those that were running when the process died."""
+        trials = self._study.get_trials(deepcopy=False)
+        for trial in trials:
+            if trial.state == TrialState.RUNNING:
+                self._study.tell(trial.number, state=TrialState.FAIL)
+        retried = {t.user_attrs.get("retry_of") for t in trials}
+        for trial in trials:
+            ended_badly = trial.state in (TrialState.RUNNING, TrialState.FAIL)
+            if ended_badly and trial.number not in retried:
+                attrs = {"retry_of": trial.number}
+                self._study.enqueue_trial(_asked_params(trial), user_attrs=attrs)
+
+    def result(self) -> FamilyResult:
+        """Everything the study holds."""
+        complete = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        failed = self._study.get_trials(deepcopy=False, states=[TrialState.FAIL])
+        return FamilyResult(
+            space=self._space,
+            study_name=self.name,
+            trials=tuple(self._trial_result(trial) for trial in complete),
+            failed=len(failed),
+            exhausted=self._exhaustive,
+        )
+
+    def _trial_result(self, trial: FrozenTrial) -> TrialResult:
+        lr, schedule = self._space.ask(FixedTrial(trial.params))
+        searched = {k: v for k, v in trial.params.items() if k not in ("lr", "schedule")}
+        return TrialResult(
+            number=trial.number,
+            lr=lr,
+            schedule=schedule,
+            params=searched,
+            value=float(trial.values[0]),
+            diverged=bool(trial.user_attrs["diverged"]),
+            updates=int(trial.user_attrs["updates"]),
+        )
+
+
+def _name_metric(study: optuna.Study, name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([name])
+
+
+def _sampler(space: Space, trials: int, seed: int) -> optuna.samplers.BaseSampler:
+    """Gaussian process for a fixed space; TPE where ranges or parameters depend on others.
+
+    The Gaussian process would draw such parameters at random.
+    """
+    startup = max(4, trials // 4)
+    if space.family.conditional:
+        return optuna.samplers.TPESampler(seed=seed % 2**32, n_startup_trials=startup)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.GPSampler(
+            seed=seed % 2**32, n_startup_trials=startup, warn_independent_sampling=False
+        )
+
+
+def _asked_params(trial: FrozenTrial) -> dict[str, Any]:
+    """What a trial was enqueued with, and what it had drawn."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
+def _facts(history: History, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """User attributes of a trial: means over its seeds; None where a run diverged."""
+    facts: dict[str, Any] = {
+        "diverged": any(outcome.diverged for outcome in outcomes),
+        "start": _rounded(np.mean([outcome.start for outcome in outcomes])),
+        "updates": history.updates_trained,
+        "seeds": [plan.seed for plan in history.plans],
+    }
+    for name, values in history.measures.items():
+        final = values[:, -1].mean()
+        facts[f"final {measure_column(name)}"] = _rounded(final) if np.isfinite(final) else None
+    return facts
+
+
+def _rounded(value: float | np.floating[Any]) -> float:
+    return float(f"{value:.{_SIGNIFICANT}g}")
+
+
+def _values(distribution: BaseDistribution) -> Sequence[Any] | None:
+    """Every value of a discrete distribution; None for a continuous one."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    if isinstance(distribution, IntDistribution):
+        return range(distribution.low, distribution.high + 1, distribution.step)
+    if isinstance(distribution, FloatDistribution) and distribution.single():
+        return [distribution.low]
+    return None

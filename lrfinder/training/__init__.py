@@ -1,0 +1,1 @@
+"""Training a population of runs, each under its own learning-rate curve."""

@@ -1,0 +1,45 @@
+"""When a run counts as diverged.
+
+A run diverges at its first loss that is not finite, or when the median of its last 8 losses exceeds
+
+    start + 3 * (start - lowest + spread)
+
+with start the median of the first 8 losses, lowest the lowest such running median so far, and
+spread the range (largest minus smallest) of the first 8. The rule does not change when a constant
+is added to the loss or the loss is multiplied by a positive one. A run that only fails to learn
+stays below the limit.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+WINDOW = 8
+
+
+def diverged_at(losses: NDArray[np.floating[Any]]) -> int | None:
+    """Index of the update at which a run diverged, or None.
+
+    `losses` is the run's training loss at every update so far: float[updates].
+
+    >>> import numpy as np
+    >>> healthy = np.linspace(2.0, 0.5, 40)
+    >>> diverged_at(healthy) is None
+    True
+    >>> diverged_at(np.append(healthy, [np.nan]))
+    40
+    >>> diverged_at(np.append(healthy, [1e3] * 8))
+    43
+    """
+    finite = np.isfinite(losses)
+    broken = None if finite.all() else int(np.argmin(finite))
+    usable = losses[:broken]
+    if len(usable) < WINDOW:
+        return broken
+    windows = np.lib.stride_tricks.sliding_window_view(usable, WINDOW)
+    medians = np.median(windows, axis=1)
+    start, spread = medians[0], np.ptp(usable[:WINDOW])
+    limits = start + 3 * (start - np.minimum.accumulate(medians) + spread)
+    above = ~(medians <= limits)
+    return int(np.argmax(above)) + WINDOW - 1 if above.any() else broken

@@ -1,0 +1,143 @@
+"""What a population of runs did: learning rates, losses, measures, and where runs diverged."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.schedules import Schedule
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Direction = Literal["minimize", "maximize"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run does: its peak learning rate, its schedule and its seed."""
+
+    lr: float
+    schedule: Schedule
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < float("inf"):
+            raise InvalidArgument(f"lr must be positive and finite, but got {self.lr}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run ended, as a study stores it."""
+
+    value: float
+    """The final measure, or the one before training where that is better or the run diverged."""
+    final: float
+    """The measure after the last update; nan where the run diverged before it."""
+    start: float
+    """The measure before the first update."""
+    diverged: bool
+
+
+@dataclass(frozen=True)
+class History:
+    """Record of runs that were trained by `fit`; nan where a run had ended."""
+
+    plans: tuple[Plan, ...]
+    lr: Floats
+    """Learning rate used for each update: float64[runs, updates, groups]."""
+    train_loss: Floats
+    """Loss of each update's batch, before the update: float64[runs, updates]."""
+    measures: Mapping[str, Floats]
+    """Evaluations by name ("loss" and the task's metrics): float64[runs, evaluations]."""
+    evaluated_at: Ints
+    """Updates made before each evaluation: int64[evaluations]; the first is 0."""
+    diverged_at: Ints
+    """Update at which a run diverged, or -1: int64[runs]."""
+    updates_per_epoch: int
+    updates_asked: int
+    updates_trained: int
+
+    def only(self, run: int) -> "History":
+        """Return the history of one run; `updates_asked` and `updates_trained` are its own."""
+        trained = int(np.isfinite(self.lr[run, :, 0]).sum())
+        return replace(
+            self,
+            plans=self.plans[run : run + 1],
+            lr=self.lr[run : run + 1],
+            train_loss=self.train_loss[run : run + 1],
+            measures={name: values[run : run + 1] for name, values in self.measures.items()},
+            diverged_at=self.diverged_at[run : run + 1],
+            updates_asked=self.train_loss.shape[1],
+            updates_trained=trained,
+        )
+
+    @staticmethod
+    def joined(parts: Sequence["History"]) -> "History":
+        """Histories of equal length as one, run after run."""
+        names = parts[0].measures
+        return replace(
+            parts[0],
+            plans=tuple(plan for part in parts for plan in part.plans),
+            lr=np.concatenate([part.lr for part in parts]),
+            train_loss=np.concatenate([part.train_loss for part in parts]),
+            measures={k: np.concatenate([part.measures[k] for part in parts]) for k in names},
+            diverged_at=np.concatenate([part.diverged_at for part in parts]),
+            updates_asked=sum(part.updates_asked for part in parts),
+            updates_trained=sum(part.updates_trained for part in parts),
+        )
+
+    def outcomes(self, measure: str = "loss", direction: Direction = "minimize") -> list[Outcome]:
+        """Return how each run ended: never nan or infinite in `value`."""
+        better = min if direction == "minimize" else max
+        found: list[Outcome] = []
+        for run, at in zip(self.measures[measure], self.diverged_at, strict=True):
+            start, final = float(run[0]), float(run[-1])
+            lost = bool(at >= 0) or not np.isfinite(final)
+            value = start if lost else better(start, final)
+            found.append(Outcome(value, float("nan") if lost else final, start, lost))
+        return found
+
+    def frame(self) -> pd.DataFrame:
+        """One row per run and evaluation.
+
+        Columns: run, seed, schedule, peak_lr, update, epoch, lr (largest of the groups at the last
+        update before the evaluation), train_loss (mean since the previous evaluation), and the
+        measures ("loss" under the name valid_loss).
+        """
+        frames = [self._frame_of(run) for run in range(len(self.plans))]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def _frame_of(self, run: int) -> pd.DataFrame:
+        plan = self.plans[run]
+        spans = list(zip(self.evaluated_at[:-1], self.evaluated_at[1:], strict=True))
+        top = self.lr[run].max(axis=-1)
+        columns: dict[str, object] = {
+            "run": run,
+            "seed": plan.seed,
+            "schedule": plan.schedule.family.name,
+            "peak_lr": plan.lr,
+            "update": self.evaluated_at,
+            "epoch": self.evaluated_at / self.updates_per_epoch,
+            "lr": [np.nan, *(top[b - 1] for _, b in spans)],
+            "train_loss": [np.nan, *(self.train_loss[run, a:b].mean() for a, b in spans)],
+        }
+        columns |= {measure_column(k): values[run] for k, values in self.measures.items()}
+        return pd.DataFrame(columns).dropna(subset=["valid_loss"])
+
+
+def measure_column(measure: str) -> str:
+    """Name that people see for a measure: the loss on the validation set is "valid_loss"."""
+    return "valid_loss" if measure == "loss" else measure
+
+
+def measure_name(column: str, known: Sequence[str]) -> str:
+    """Measure behind the name that people use; InvalidArgument for an unknown one."""
+    name = "loss" if column == "valid_loss" else column
+    if name not in known or column == "loss":
+        names = ", ".join(measure_column(k) for k in known)
+        raise InvalidArgument(f"objective must be one of {names}, but got {column!r}")
+    return name

@@ -1,0 +1,237 @@
+"""The reference trainer: any model, any optimizer, one run after another."""
+
+import copy
+import inspect
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lrfinder.data import Batch, Feed
+from lrfinder.errors import InvalidArgument
+from lrfinder.rng import Stream
+from lrfinder.task import Task, user_code
+
+Floats = NDArray[np.float64]
+
+_MICRO_BATCHES_AT_ONCE = 16
+
+
+@dataclass
+class _Run:
+    """One run in training."""
+
+    seed: int
+    model: nn.Module
+    optimizer: Optimizer
+    random: Stream
+    device: torch.device
+    update: int = 0
+    broken: bool = False
+    """A loss was not finite; the run is trained no further."""
+
+    def copy(self) -> "_Run":
+        model, optimizer = copy.deepcopy((self.model, self.optimizer))
+        twin = _Run(self.seed, model, optimizer, self.random.copy(), self.device)
+        twin.update, twin.broken = self.update, self.broken
+        return twin
+
+
+@dataclass
+class SequentialState:
+    """Runs, and one feed of batches for each of their seeds."""
+
+    task: Task
+    runs: list[_Run]
+    feeds: dict[int, Feed]
+    base_lrs: Floats
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+
+class SequentialTrainer:
+    """Trains one run after another; a DataLoader is still iterated once per seed and epoch.
+
+    `device` is where models and data are moved to; None leaves the model where its factory put it.
+    """
+
+    def __init__(self, device: torch.device | str | None = None) -> None:
+        self.device = None if device is None else torch.device(device)
+
+    def capacity(self, task: Task) -> int:
+        """Return 1 where batches can be indexed; a few runs where a DataLoader is worth sharing."""
+        return 1 if task.data(self.device).source.random_access else 8
+
+    def start(self, task: Task, seeds: Sequence[int], lrs: Sequence[float]) -> SequentialState:
+        """Build one model and optimizer per run, each under its own seed and for its own lr."""
+        runs = [self._build(task, seed, lr) for seed, lr in zip(seeds, lrs, strict=True)]
+        source = task.data(self.device).source
+        feeds = {seed: Feed(source, seed) for seed in seeds}
+        base = [[float(g["lr"]) for g in run.optimizer.param_groups] for run in runs]
+        return SequentialState(task, runs, feeds, np.array(base))
+
+    def advance(self, state: SequentialState, lrs: Floats) -> Floats:
+        """Train on by the lrs float64[runs, updates, groups]; see `Trainer.advance`."""
+        losses = np.full(lrs.shape[:2], np.nan)
+        together: dict[tuple[int, int], list[int]] = {}
+        for row, run in enumerate(state.runs):
+            together.setdefault((run.seed, run.update), []).append(row)
+        for rows in together.values():
+            self._advance(state, rows, lrs, losses)
+        return losses
+
+    def evaluate(self, state: SequentialState, batches: Iterable[Batch]) -> dict[str, Floats]:
+        """Row-weighted means over the batches, in eval mode, by measure: float64[runs]."""
+        task = state.task
+        sums = {name: np.zeros(len(state)) for name in task.measures}
+        weight = 0
+        with _evaluating(state.runs), user_code("evaluating"):
+            for batch in batches:
+                rows = task.rows(batch)
+                weight += rows
+                for index, run in enumerate(state.runs):
+                    for name, value in task.measure(run.model, batch, run.device).items():
+                        sums[name][index] += rows * float(value)
+        if weight == 0:
+            raise InvalidArgument("the validation data must have a row, but got none")
+        return {name: total / weight for name, total in sums.items()}
+
+    def select(self, state: SequentialState, rows: Sequence[int]) -> SequentialState:
+        """Keep, drop or duplicate runs; the first use of a run keeps it, further ones copy it."""
+        copies = [
+            state.runs[row].copy() if row in rows[:place] else state.runs[row]
+            for place, row in enumerate(rows)
+        ]
+        source = state.task.data(self.device).source
+        feeds = {run.seed: state.feeds.get(run.seed) or Feed(source, run.seed) for run in copies}
+        return SequentialState(state.task, copies, feeds, state.base_lrs[list(rows)])
+
+    def weights(self, state: SequentialState, run: int) -> dict[str, Tensor]:
+        """Return a copy of a run's state_dict."""
+        return {k: v.detach().clone() for k, v in state.runs[run].model.state_dict().items()}
+
+    def _build(self, task: Task, seed: int, lr: float) -> _Run:
+        random = Stream(seed)
+        with random.active(), user_code("building the model"):
+            model = task.model()
+            if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise InvalidArgument(f"model() must return a Module, but got {model!r}")
+            if self.device is not None:
+                model.to(self.device)
+            optimizer = task.optimizer(model, lr)
+            _check_optimizer(optimizer, model, lr, task)
+        return _Run(seed, model, optimizer, random, _device_of(model))
+
+    def _advance(self, state: SequentialState, rows: list[int], lrs: Floats, out: Floats) -> None:
+        """Train runs of one seed that stand at the same update."""
+        first, task = state.runs[rows[0]], state.task
+        data = task.data(self.device)
+        done, updates = 0, lrs.shape[1]
+        while done < updates:
+            epoch, start = divmod(first.update, data.updates_per_epoch)
+            count = min(
+                updates - done,
+                data.updates_per_epoch - start,
+                max(1, _MICRO_BATCHES_AT_ONCE // task.accumulate),
+            )
+            with user_code("reading the training data"):
+                batches = state.feeds[first.seed].take(
+                    epoch, start * task.accumulate, count * task.accumulate
+                )
+            parts = [
+                batches[i : i + task.accumulate] for i in range(0, len(batches), task.accumulate)
+            ]
+            for row in rows:
+                span = slice(done, done + count)
+                out[row, span] = _train(task, state.runs[row], parts, lrs[row, span])
+            done += count
+
+
+def _train(task: Task, run: _Run, updates: list[list[Batch]], lrs: Floats) -> Floats:
+    """Make one update per list of micro-batches; returns the losses: float64[updates]."""
+    losses = np.full(len(updates), np.nan)
+    with run.random.active(), user_code("training"):
+        for index, micro_batches in enumerate(updates):
+            run.update += 1
+            if not run.broken:
+                losses[index] = _update(task, run, micro_batches, lrs[index])
+    return losses
+
+
+def _update(task: Task, run: _Run, micro_batches: list[Batch], lrs: NDArray[np.float64]) -> float:
+    run.optimizer.zero_grad(set_to_none=True)
+    total = 0.0
+    for batch in micro_batches:
+        loss = task.batch_loss(run.model, batch, run.device) / len(micro_batches)
+        loss.backward()
+        total += loss.item()
+    run.broken = not np.isfinite(total)
+    if run.broken:
+        return total
+    if task.clip_norm is not None:
+        nn.utils.clip_grad_norm_(run.model.parameters(), task.clip_norm)
+    for group, lr in zip(run.optimizer.param_groups, lrs.tolist(), strict=True):
+        group["lr"] = lr
+    run.optimizer.step()
+    return total
+
+
+@contextmanager
+def _evaluating(runs: Sequence[_Run]) -> Generator[None]:
+    """Eval mode, no gradients, a fixed random state; every flag and state left as found."""
+    flags = [(module, module.training) for run in runs for module in run.model.modules()]
+    for run in runs:
+        run.model.eval()
+    try:
+        with _evaluation_stream().copy().active(), torch.no_grad():
+            yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+@cache
+def _evaluation_stream() -> Stream:
+    return Stream(0)
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _check_optimizer(optimizer: Any, model: nn.Module, lr: float, task: Task) -> None:  # noqa: ANN401
+    if not isinstance(optimizer, Optimizer):
+        raise InvalidArgument(f"optimizer() must return an Optimizer, but got {optimizer!r}")
+    name = type(optimizer).__name__
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise InvalidArgument(f"{name} needs a closure, which is not supported; use another one")
+    if hasattr(optimizer, "train") and hasattr(optimizer, "eval"):
+        raise InvalidArgument(
+            f"{name} switches between train() and eval(), which is not supported; use another one"
+        )
+    if not _follows(task.optimizer, model, lr, optimizer):
+        raise InvalidArgument(
+            f"optimizer(model, lr) must use its lr, but {name} was built with "
+            f"{[g['lr'] for g in optimizer.param_groups]} whatever lr is"
+        )
+
+
+def _follows(
+    build: Callable[[nn.Module, float], Optimizer], model: nn.Module, lr: float, built: Optimizer
+) -> bool:
+    """Whether some group's lr moves with the lr asked for."""
+    lrs = [float(group["lr"]) for group in built.param_groups]
+    if lr in lrs:
+        return True
+    other = build(model, lr / 2)
+    return any(float(g["lr"]) != was for g, was in zip(other.param_groups, lrs, strict=True))

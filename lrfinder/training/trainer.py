@@ -1,0 +1,72 @@
+"""The contract between `fit` and what trains: a population of runs under a table of learning rates.
+
+A trainer sees learning rates and never a reason for them. It knows nothing of schedules, studies
+or range tests.
+
+Laws, tested on every implementation: the same plans give the same losses; evaluating between
+updates changes nothing; a run's losses do not depend on its neighbours; selected copies are
+independent; no random state of the caller moves.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lrfinder.data import Batch
+from lrfinder.task import Task
+
+Floats = NDArray[np.float64]
+
+
+class State(Protocol):
+    """A population in training; opaque but for its size and the lrs that it was built with."""
+
+    @property
+    def base_lrs(self) -> Floats:
+        """Learning rates that the optimizers were built with: float64[runs, groups]."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of runs."""
+        ...
+
+
+class Trainer(Protocol):
+    """Trains populations of runs."""
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where models and data are moved to; None leaves the model where its factory put it."""
+        ...
+
+    def capacity(self, task: Task) -> int:
+        """Most runs that one State should hold."""
+        ...
+
+    def start(self, task: Task, seeds: Sequence[int], lrs: Sequence[float]) -> State:
+        """Build one model and optimizer per run, each under its own seed and for its own lr."""
+        ...
+
+    def advance(self, state: Any, lrs: Floats) -> Floats:  # noqa: ANN401 (the trainer's own State)
+        """Train on by the lrs float64[runs, updates, groups].
+
+        Returns the loss before each update (the mean of its micro-batches), float64[runs, updates];
+        nan from the update on that follows a run's first loss that is not finite.
+        """
+        ...
+
+    def evaluate(self, state: Any, batches: Iterable[Batch]) -> dict[str, Floats]:  # noqa: ANN401
+        """Row-weighted means over the batches, in eval mode, by measure: float64[runs]."""
+        ...
+
+    def select(self, state: Any, rows: Sequence[int]) -> State:  # noqa: ANN401
+        """Keep, drop or duplicate runs, with everything that determines how they go on."""
+        ...
+
+    def weights(self, state: Any, run: int) -> dict[str, Tensor]:  # noqa: ANN401
+        """Return a copy of a run's state_dict."""
+        ...
