@@ -40,16 +40,26 @@ class Candidate:
     lr: float
     schedule: Schedule
 
+    def made(self, run: "ConfirmedRun") -> bool:
+        """Whether the run was one of this very candidate."""
+        mine = (self.name, self.lr, str(self.schedule))
+        return mine == (run.candidate, run.lr, run.schedule)
+
 
 @dataclass(frozen=True)
 class ConfirmedRun:
     """One candidate trained under one seed."""
 
     candidate: str
+    lr: float
+    schedule: str
+    """As the schedule prints itself."""
     seed: int
     value: float
     """What is compared: the final measure, or the one before training where the run diverged."""
     diverged: bool
+    updates: int
+    """Updates that were trained."""
     measures: Mapping[str, float]
     """Every final measure by name; nan where the run diverged."""
 
@@ -179,7 +189,7 @@ def compare(
         candidates: what is compared; names must differ.
         seeds: training seeds that no search has seen.
         measure, direction: what is compared, and which way is better.
-        known: runs that were made before and are not repeated.
+        known: runs that were made before; those of the same candidates are not repeated.
         trainer: what trains; by default the sequential trainer.
         progress: called with the number of updates made since the last call.
         run_done: called with each run and its History as it finishes.
@@ -189,18 +199,28 @@ def compare(
         raise InvalidArgument(f"candidates need different names, but got {names}")
     if not seeds:
         raise InvalidArgument("a comparison needs at least one seed, but got none")
-    made = {(run.candidate, run.seed): run for run in known}
+    valid = [run for run in known if any(c.made(run) for c in candidates)]
+    made = {(run.candidate, run.seed): run for run in valid}
     todo = [(c, seed) for seed in seeds for c in candidates if (c.name, seed) not in made]
 
     def finished(rows: Sequence[int], history: History) -> None:
         outcomes = history.outcomes(measure, direction)
         for place, (row, outcome) in enumerate(zip(rows, outcomes, strict=True)):
             candidate, seed = todo[row]
-            finals = {k: float(v[place, -1]) for k, v in history.measures.items()}
-            run = ConfirmedRun(candidate.name, seed, outcome.value, outcome.diverged, finals)
+            alone = history.only(place)
+            run = ConfirmedRun(
+                candidate=candidate.name,
+                lr=candidate.lr,
+                schedule=str(candidate.schedule),
+                seed=seed,
+                value=outcome.value,
+                diverged=outcome.diverged,
+                updates=alone.updates_trained,
+                measures={k: float(v[0, -1]) for k, v in alone.measures.items()},
+            )
             made[candidate.name, seed] = run
             if run_done is not None:
-                run_done(run, history.only(place))
+                run_done(run, alone)
 
     fit(
         task,

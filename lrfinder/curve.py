@@ -56,7 +56,7 @@ class Curve:
     def frame(self) -> pd.DataFrame:
         """One row per seed and step: seed, step, lr, loss, train_loss and the metrics.
 
-        Step -1 is before the first step. Rows after a divergence are left out.
+        Step -1 is before the first step. Losses are nan after a divergence.
         """
         return pd.concat([self._frame_of(k) for k in range(len(self.seeds))], ignore_index=True)
 
@@ -71,4 +71,4 @@ class Curve:
         }
         for name, values in self.metrics.items():
             columns[name] = np.concatenate([[np.nan], values[k]])
-        return pd.DataFrame(columns).dropna(subset=["loss", "train_loss"], how="all")
+        return pd.DataFrame(columns)

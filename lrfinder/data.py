@@ -12,7 +12,7 @@ batch normalisation cannot train on it. Where ``steps_per_epoch`` asks for more 
 data have, the data are cycled, each cycle in a new order.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Protocol, cast
@@ -53,7 +53,8 @@ def to_device(batch: Any, device: torch.device | None) -> Any:  # noqa: ANN401 (
     if isinstance(batch, Mapping):
         return {key: to_device(value, device) for key, value in batch.items()}
     if isinstance(batch, tuple | list):
-        return tuple(to_device(value, device) for value in cast(Sequence[Any], batch))
+        parts = cast(Sequence[Any], batch)
+        return _tuple_like(batch, (to_device(value, device) for value in parts))
     return batch
 
 
@@ -81,10 +82,13 @@ def count_rows(batch: Batch) -> int:
 
 
 def tensors_of(data: Data) -> tuple[Tensor, ...] | None:
-    """Tensors of a TensorDataset, or of a Subset of one; None for any other data."""
-    if isinstance(data, TensorDataset):
+    """Tensors of a TensorDataset, or of a Subset of one; None for any other data.
+
+    A subclass is other data: it may change its rows as they are read.
+    """
+    if type(data) is TensorDataset:
         return data.tensors
-    if isinstance(data, Subset):
+    if type(data) is Subset:
         inner = tensors_of(cast(Data, data.dataset))
         if inner is not None:
             index = torch.as_tensor(list(data.indices), dtype=torch.long)
@@ -109,7 +113,7 @@ def evaluation_batches(data: Data, batch_size: int, device: torch.device | None)
     """All batches of a validation set, in a fixed order; can be iterated again and again."""
     tensors = tensors_of(data)
     if tensors is None:
-        return _Fixed(LoaderSource(_as_loader(data, batch_size, shuffle=False), device))
+        return _Fixed(LoaderSource(_as_loader(data, batch_size, shuffle=False), device, whole=True))
     row = sum(t[:1].numel() for t in tensors)
     size = max(batch_size, min(1024, _EVALUATION_ELEMENTS // max(row, 1)))
     moved = to_device(tensors, device)
@@ -128,7 +132,7 @@ def probe_batches(data: Data, batch_size: int, device: torch.device | None) -> l
             len(tensors[0]), generator=torch.Generator().manual_seed(derive(0, "probe"))
         )[:256]
         return [to_device(tuple(t[order.to(t.device)] for t in tensors), device)]
-    source = LoaderSource(_as_loader(data, batch_size, shuffle=False), device, may_be_unsized=True)
+    source = LoaderSource(_as_loader(data, batch_size, shuffle=False), device, whole=True)
     probe: list[Batch] = []
     missing = 256
     for batch in source.epoch(derive(0, "probe"), 0):
@@ -185,7 +189,10 @@ class TensorSource:
 
 
 class LoaderSource:
-    """Batches of a DataLoader, iterated without moving any random state of the caller."""
+    """Batches of a DataLoader, iterated without moving any random state of the caller.
+
+    A source that is `whole` is for evaluation: one iteration, every row of it, of any length.
+    """
 
     random_access = False
 
@@ -195,18 +202,18 @@ class LoaderSource:
         device: torch.device | None = None,
         batches: int | None = None,
         *,
-        may_be_unsized: bool = False,
+        whole: bool = False,
     ) -> None:
         self._loader = loader
         self._device = device
         length = loader_length(loader)
-        self.drops_single_row = _last_batch_is_single(loader)
+        self.drops_single_row = not whole and _last_batch_is_single(loader)
         self._per_cycle = None if length is None else length - self.drops_single_row
         if self._per_cycle == 0:
             raise InvalidArgument(no_batch_message(loader))
-        if batches is None and self._per_cycle is None and not may_be_unsized:
+        if batches is None and self._per_cycle is None and not whole:
             raise InvalidArgument(
-                "an IterableDataset without a length needs Task(steps_per_epoch=...), but got None"
+                "training data without a length need Task(steps_per_epoch=...), but got None"
             )
         self.batches = batches if batches is not None else self._per_cycle or 0
 
@@ -314,20 +321,31 @@ def _as_loader(data: Data, batch_size: int, *, shuffle: bool) -> DataLoader[Any]
 
 
 def _last_batch_is_single(loader: DataLoader[Any]) -> bool:
-    size = loader.batch_size
-    if size is None or size < 2 or loader.drop_last or isinstance(loader.dataset, IterableDataset):
+    size, length = loader.batch_size, loader_length(loader)
+    if size is None or size < 2 or loader.drop_last or length is None:
+        return False
+    if isinstance(loader.dataset, IterableDataset):
         return False
     rows = len(cast(Any, loader.sampler))
     return rows > 1 and rows % size == 1
 
 
-def _first_rows(batch: Batch, rows: int, of: int) -> Batch:
-    def cut(value: Any) -> Any:  # noqa: ANN401
-        return value[:rows] if isinstance(value, Tensor) and len(value) == of else value
-
+def _first_rows(batch: Any, rows: int, of: int) -> Any:  # noqa: ANN401 (any nesting)
+    """The batch with all tensors of `of` rows cut to their first `rows`."""
+    if isinstance(batch, Tensor):
+        return batch[:rows] if batch.ndim > 0 and len(batch) == of else batch
     if isinstance(batch, dict):
-        return {key: cut(value) for key, value in batch.items()}
-    return tuple(cut(value) for value in batch)
+        parts = cast(dict[str, Any], batch)
+        return {key: _first_rows(value, rows, of) for key, value in parts.items()}
+    if isinstance(batch, tuple):
+        parts = cast(tuple[Any, ...], batch)
+        return _tuple_like(batch, (_first_rows(value, rows, of) for value in parts))
+    return batch
+
+
+def _tuple_like(batch: Any, values: Iterable[Any]) -> tuple[Any, ...]:  # noqa: ANN401
+    """The values as a tuple, or as the batch's own named tuple."""
+    return type(batch)(*values) if hasattr(batch, "_fields") else tuple(values)
 
 
 def _outline(batch: Any) -> str:  # noqa: ANN401
@@ -370,6 +388,3 @@ def _swapped(stream: Stream, generators: list[_GeneratorState]) -> Generator[Non
         for g, state in zip(generators, outside, strict=True):
             g.state = g.generator.get_state()
             g.generator.set_state(state)
-
-
-RowCounter = Callable[[Batch], int]

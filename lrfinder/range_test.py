@@ -53,8 +53,8 @@ def range_test(
     Raises InvalidArgument for a range, steps or seeds that cannot be tested, and TaskFailed when
     the task's code raises or its loss is not finite before the first update.
     """
-    steps = STEPS[every] if steps is None else steps
     _check(min_lr, max_lr, steps, seeds, every, growth)
+    steps = STEPS[every] if steps is None else steps
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     trainer = trainer or SequentialTrainer()
     params = {"factor": max_lr / min_lr, "steps": steps}
@@ -91,7 +91,7 @@ def range_test(
 def _check(
     min_lr: float,
     max_lr: float,
-    steps: int,
+    steps: int | None,
     seeds: int | Sequence[int],
     every: str,
     growth: str,
@@ -100,7 +100,7 @@ def _check(
         raise InvalidArgument(
             f"0 < min_lr < max_lr must hold, but got (min_lr={min_lr:g}, max_lr={max_lr:g})"
         )
-    if steps < 8:
+    if steps is not None and steps < 8:
         raise InvalidArgument(f"a range test needs at least 8 steps, but got {steps}")
     if (seeds if isinstance(seeds, int) else len(seeds)) < 1:
         raise InvalidArgument(f"a range test needs at least one seed, but got {seeds}")

@@ -103,8 +103,10 @@ class Task:
         _check_data("train", self.train)
         if self.valid is not None:
             _check_data("valid", self.valid)
-        if "loss" in self.metrics or "valid_loss" in self.metrics:
-            raise InvalidArgument("metrics: the name 'loss' is taken; give the metric another name")
+        for taken in {"loss", "valid_loss"} & set(self.metrics):
+            raise InvalidArgument(
+                f"metrics: the name {taken!r} is taken; give the metric another name"
+            )
 
     @staticmethod
     def from_objects(
@@ -183,7 +185,9 @@ class Task:
                 x, y = _pair(batch)
                 arguments = (model(x), y)
                 loss = self.criterion(*arguments)
-            return {"loss": loss} | {name: f(*arguments) for name, f in self.metrics.items()}
+            return {"loss": _scalar(loss)} | {
+                name: f(*arguments) for name, f in self.metrics.items()
+            }
 
     def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
         if self.autocast is None:
@@ -314,6 +318,9 @@ def _scalar(loss: Any) -> Tensor:  # noqa: ANN401 (whatever the user's loss retu
 
 
 def _check_callables(task: Task) -> None:
+    for name in ("metrics", "schedules"):
+        if not isinstance(given := getattr(task, name), Mapping):
+            raise InvalidArgument(f"{name} must be a dict by name, but got a {_kind(given)}")
     if (task.criterion is None) == (task.loss is None):
         got = "neither" if task.loss is None else "both"
         raise InvalidArgument(f"exactly one of criterion and loss must be given, but got {got}")
@@ -322,7 +329,7 @@ def _check_callables(task: Task) -> None:
     functions |= {k: f for k in ("criterion", "loss") if (f := getattr(task, k)) is not None}
     for name, function in functions.items():
         if not callable(function):
-            raise InvalidArgument(f"{name} must be callable, but got {function!r}")
+            raise InvalidArgument(f"{name} must be callable, but got {_short(function)}")
     if isinstance(task.model, nn.Module):
         raise InvalidArgument(
             "model must be a function that builds the model, but got a model; "
@@ -333,6 +340,16 @@ def _check_callables(task: Task) -> None:
             raise InvalidArgument(f"schedules[{name!r}] must be a Family, but got {family!r}")
 
 
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
+def _short(value: object) -> str:
+    """The value on one line, by its type where it is long."""
+    text = repr(value)
+    return text if len(text) <= 40 and "\n" not in text else f"a {_kind(value)}"
+
+
 def _check_numbers(task: Task) -> None:
     for name in ("batch_size", "epochs", "accumulate", "steps_per_epoch"):
         value = getattr(task, name)
@@ -340,8 +357,9 @@ def _check_numbers(task: Task) -> None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InvalidArgument(f"{name} must be a whole number of at least 1, but got {value!r}")
-    if task.clip_norm is not None and not task.clip_norm > 0:
-        raise InvalidArgument(f"clip_norm must be positive, but got {task.clip_norm}")
+    norm: Any = task.clip_norm
+    if norm is not None and not (isinstance(norm, int | float) and norm > 0):
+        raise InvalidArgument(f"clip_norm must be a positive number, but got {norm!r}")
     if task.autocast not in (None, torch.bfloat16):
         raise InvalidArgument(
             f"autocast must be torch.bfloat16 or None, but got {task.autocast}; "
@@ -357,9 +375,10 @@ def _check_data(name: str, data: Any) -> None:  # noqa: ANN401
         return
     if isinstance(data, IterableDataset):
         return
-    if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
+    indexed = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    if not indexed or isinstance(data, Tensor | tuple | Mapping | str):
         raise InvalidArgument(
-            f"{name} must be a Dataset or a DataLoader, but got {type(data).__name__}; "
+            f"{name} must be a Dataset or a DataLoader, but got a {_kind(data)}; "
             "wrap tensors as TensorDataset(x, y)"
         )
     tensors = tensors_of(data)

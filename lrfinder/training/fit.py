@@ -54,7 +54,7 @@ def fit(
         finished: called with the rows of runs that are complete, and their own History.
 
     Raises InvalidArgument for lengths below 1 or a missing validation set, and TaskFailed when the
-    task's code raises or its loss is not finite before the first update.
+    task's code raises, or its loss or the watched measure is not finite before the first update.
     """
     trainer = trainer or SequentialTrainer()
     if watch not in task.measures:
@@ -164,7 +164,8 @@ class _Group:
         record.train_loss[rows, span] = losses
         record.lr[rows, span] = np.where(made[:, :, None], lrs, np.nan)
         if first == 0 and not np.isfinite(losses[:, 0]).all():
-            raise TaskFailed(_unusable(losses[:, 0], [record.plans[row].seed for row in rows]))
+            seeds = [record.plans[row].seed for row in rows]
+            raise TaskFailed(_unusable("loss", losses[:, 0], seeds))
         if self._progress is not None:
             self._progress(losses.size)
         found = {row: diverged_at(record.train_loss[row, : span.stop]) for row in rows}
@@ -204,17 +205,17 @@ class _Group:
         return float(known[-1]) if len(known) else None
 
     def _refuse_unusable_start(self) -> None:
-        start = self._record.measures["loss"][self._alive, 0]
-        if not np.isfinite(start).all():
-            raise TaskFailed(
-                _unusable(start, [self._record.plans[row].seed for row in self._alive])
-            )
+        seeds = [self._record.plans[row].seed for row in self._alive]
+        for name in ("loss", self._watch):
+            start = self._record.measures[name][self._alive, 0]
+            if not np.isfinite(start).all():
+                raise TaskFailed(_unusable(name, start, seeds))
 
 
-def _unusable(losses: Floats, seeds: list[int]) -> str:
-    row = int(np.argmin(np.isfinite(losses)))
+def _unusable(measure: str, values: Floats, seeds: list[int]) -> str:
+    row = int(np.argmin(np.isfinite(values)))
     return (
-        f"the loss is {losses[row]} before the first update (seed {seeds[row]}); "
+        f"the {measure} is {values[row]} before the first update (seed {seeds[row]}); "
         "check the data for nan and the scale of inputs, targets and initial weights"
     )
 

@@ -123,7 +123,9 @@ class SequentialTrainer:
         with random.active(), user_code("building the model"):
             model = task.model()
             if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise InvalidArgument(f"model() must return a Module, but got {model!r}")
+                raise InvalidArgument(
+                    f"model() must return a Module, but got {type(model).__name__}"
+                )
             if self.device is not None:
                 model.to(self.device)
             optimizer = task.optimizer(model, lr)
@@ -210,7 +212,9 @@ def _device_of(model: nn.Module) -> torch.device:
 
 def _check_optimizer(optimizer: Any, model: nn.Module, lr: float, task: Task) -> None:  # noqa: ANN401
     if not isinstance(optimizer, Optimizer):
-        raise InvalidArgument(f"optimizer() must return an Optimizer, but got {optimizer!r}")
+        raise InvalidArgument(
+            f"optimizer() must return an Optimizer, but got {type(optimizer).__name__}"
+        )
     name = type(optimizer).__name__
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:

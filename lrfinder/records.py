@@ -1,0 +1,302 @@
+"""The run folder: what a run leaves on disk, and how it is read back.
+
+    config.toml          what was asked, resolved, with the hash of the task's file
+    summary.json         the answers (schema below); written after each act
+    range_test.csv       one row per seed and step
+    trials.csv           one row per COMPLETE trial
+    curves.csv           one row per run and epoch: lr, training loss, validation measures
+    comparison.csv       one row per candidate and fresh seed
+    report.md, *.png     for people, made from the above
+    best_schedule.py     a plain PyTorch loop with the winner
+    study.db, artifacts/ Optuna's storage and the dashboard's pictures
+
+Only this module knows the names of files and columns. A file is replaced whole or not at all,
+except curves.csv, to which each finished run is appended; `RunFolder.keep_curves` drops what was
+cut off. Nothing here is pickled, and reading a folder runs no code from it.
+"""
+
+import json
+import os
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import pandas as pd
+import tomli_w
+
+from lrfinder.compare import Comparison, ConfirmedRun
+from lrfinder.curve import Curve
+from lrfinder.errors import RunFolderError
+from lrfinder.search import FamilyResult
+from lrfinder.suggest import Suggestion
+from lrfinder.training.history import History, measure_column
+
+SCHEMA = 1
+"""Version of summary.json; raised when a key changes its meaning."""
+
+_CURVE_FACTS = ("seeds", "every", "growth", "optimizer", "batch_size", "updates", "wall_seconds")
+_RUN_COLUMNS = ("candidate", "lr", "schedule", "seed", "value", "diverged", "updates")
+
+
+class RunFolder:
+    """Writes the files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path) -> "RunFolder":
+        """Make a new folder; RunFolderError where it exists or cannot be made."""
+        try:
+            path.mkdir(parents=True)
+            (path / "artifacts").mkdir()
+        except FileExistsError as error:
+            raise RunFolderError(
+                f"run folder {path} exists already; give another --out, or --resume {path}"
+            ) from error
+        except OSError as error:
+            raise RunFolderError(f"run folder {path} cannot be made: {error.strerror}") from error
+        return cls(path)
+
+    @property
+    def storage(self) -> str:
+        """URL of the run's own SQLite storage."""
+        return f"sqlite:///{self.path / 'study.db'}"
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write config.toml; keys without a value are left out."""
+        present = {key: value for key, value in config.items() if value is not None}
+        self.write_text("config.toml", tomli_w.dumps(present))
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json; nan becomes null."""
+        self.write_text("summary.json", json.dumps(jsonable(summary), indent=2) + "\n")
+
+    def write_curve(self, curve: Curve) -> None:
+        """Write range_test.csv."""
+        self._write_frame("range_test.csv", curve.frame())
+
+    def write_trials(self, results: Sequence[FamilyResult]) -> None:
+        """Write trials.csv."""
+        rows = [
+            {
+                "family": result.space.family.name,
+                "trial": trial.number,
+                "lr": trial.lr,
+                **trial.params,
+                "value": trial.value,
+                "diverged": trial.diverged,
+                "updates": trial.updates,
+                "schedule": str(trial.schedule),
+            }
+            for result in results
+            for trial in result.trials
+        ]
+        first = ["family", "trial", "value", "diverged", "updates", "schedule", "lr"]
+        frame = pd.DataFrame(rows)
+        others = [column for column in frame.columns if column not in first]
+        self._write_frame("trials.csv", frame.reindex(columns=first + others))
+
+    def append_curves(self, act: str, name: str, trial: int | None, history: History) -> None:
+        """Append the runs of a trial (act "search") or a confirmation (act "confirm")."""
+        frame = history.frame().drop(columns=["run", "schedule"])
+        frame.insert(0, "act", act)
+        frame.insert(1, "name", name)
+        frame.insert(2, "trial", -1 if trial is None else trial)
+        path = self.path / "curves.csv"
+        text = frame.to_csv(index=False, header=not path.exists(), lineterminator="\n")
+        with path.open("a+b") as file:
+            _cut_at_last_line(file)
+            file.write(text.encode())
+
+    def keep_curves(self, wanted: Callable[[str, str, int, int], bool]) -> None:
+        """Keep the curves of runs that count: wanted(act, name, trial, seed)."""
+        path = self.path / "curves.csv"
+        if not path.exists():
+            return
+        frame = pd.read_csv(path, on_bad_lines="skip")
+        keys = zip(frame["act"], frame["name"], frame["trial"], frame["seed"], strict=True)
+        kept = np.flatnonzero([wanted(*key) for key in keys])
+        self._write_frame("curves.csv", frame.take(kept.tolist()))
+
+    def write_confirmed(self, runs: Sequence[ConfirmedRun]) -> None:
+        """Write comparison.csv."""
+        rows = [
+            {name: getattr(run, name) for name in _RUN_COLUMNS}
+            | {measure_column(name): value for name, value in run.measures.items()}
+            for run in runs
+        ]
+        self._write_frame("comparison.csv", pd.DataFrame(rows))
+
+    def write_text(self, name: str, text: str) -> None:
+        """Replace a text file as a whole."""
+        self.replace(name, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def replace(self, name: str, write: Callable[[Path], object]) -> None:
+        """Let `write` make a new file beside the old one, then put it in its place."""
+        path = self.path / name
+        beside = path.with_name(f".{path.name}.new{path.suffix}")
+        try:
+            write(beside)
+            os.replace(beside, path)  # noqa: PTH105 (one name for "atomic")
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def _write_frame(self, name: str, frame: pd.DataFrame) -> None:
+        self.write_text(name, frame.to_csv(index=False, lineterminator="\n"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run read back from its folder; nothing is computed again."""
+
+    path: Path
+    config: Mapping[str, Any]
+    summary: Mapping[str, Any]
+
+    @cached_property
+    def curve(self) -> Curve | None:
+        """The range test; None for a run that had none, or has not finished it."""
+        facts = self.summary.get("range_test")
+        return None if facts is None else _read_curve(self.path / "range_test.csv", facts)
+
+    @cached_property
+    def suggestion(self) -> Suggestion | None:
+        """What the range test suggests."""
+        return None if self.curve is None else self.curve.suggest()
+
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """Candidates on fresh seeds; None where no run has finished."""
+        runs = self.confirmed
+        if not runs:
+            return None
+        objective = self.summary["objective"]
+        return Comparison(runs, objective["measure"], objective["direction"])
+
+    @cached_property
+    def confirmed(self) -> tuple[ConfirmedRun, ...]:
+        """Finished runs of the comparison."""
+        frame = self._frame("comparison.csv")
+        measures = [c for c in frame.columns if c not in _RUN_COLUMNS]
+        return tuple(
+            ConfirmedRun(
+                candidate=str(row["candidate"]),
+                lr=float(row["lr"]),
+                schedule=str(row["schedule"]),
+                seed=int(row["seed"]),
+                value=float(row["value"]),
+                diverged=bool(row["diverged"]),
+                updates=int(row["updates"]),
+                measures={"loss" if c == "valid_loss" else c: float(row[c]) for c in measures},
+            )
+            for row in cast(list[dict[str, Any]], frame.to_dict("records"))
+        )
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row per COMPLETE trial."""
+        return self._frame("trials.csv")
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row per run and epoch."""
+        return self._frame("curves.csv")
+
+    @cached_property
+    def mean_curves(self) -> dict[str, pd.DataFrame]:
+        """Curves of each candidate, best first: means over the fresh seeds, indexed by epoch."""
+        order = [] if self.comparison is None else [s.candidate for s in self.comparison.ranking]
+        confirmed = self.curves.set_index(["act", "name"]).sort_index()
+        return {
+            name: cast(
+                pd.DataFrame,
+                confirmed.loc[("confirm", name)].groupby("epoch").mean(numeric_only=True),
+            )
+            for name in order
+        }
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        path = self.path / name
+        if not path.exists() or path.stat().st_size < 2:
+            return pd.DataFrame()
+        return pd.read_csv(path, float_precision="round_trip")
+
+
+def open_run(path: str | Path) -> Run:
+    """Read a run folder; RunFolderError in one line where it is none."""
+    folder = Path(path)
+    try:
+        config = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunFolderError(f"{folder} is not a run folder that can be read: {reason}") from error
+    if summary.get("schema") != SCHEMA:
+        raise RunFolderError(
+            f"{folder}: summary.json must have schema {SCHEMA}, but got {summary.get('schema')!r}; "
+            "read it with the version that wrote it"
+        )
+    return Run(folder, config, summary)
+
+
+def curve_facts(curve: Curve) -> dict[str, Any]:
+    """What range_test.csv does not hold, for summary.json."""
+    return {name: getattr(curve, name) for name in _CURVE_FACTS}
+
+
+def suggestion_facts(suggestion: Suggestion) -> dict[str, Any]:
+    """Return a suggestion as it stands in JSON."""
+    return asdict(suggestion)
+
+
+def _cut_at_last_line(file: BinaryIO) -> None:
+    """Drop a last line that was cut off, so that it does not run into the next one."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return
+    file.seek(-1, os.SEEK_END)
+    if file.read() != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _read_curve(path: Path, facts: Mapping[str, Any]) -> Curve:
+    frame = pd.read_csv(path, float_precision="round_trip")
+    seeds = tuple(int(seed) for seed in facts["seeds"])
+    steps = int(frame["step"].to_numpy().max()) + 1
+    tables = {
+        column: frame.pivot_table(index="seed", columns="step", values=column, dropna=False)
+        .reindex(index=list(seeds), columns=range(-1, steps))
+        .to_numpy(dtype=np.float64)
+        for column in frame.columns
+        if column not in ("seed", "step")
+    }
+    metrics = set(tables) - {"lr", "loss", "train_loss"}
+    return Curve(
+        lr=np.nanmax(tables["lr"][:, 1:], axis=0),
+        loss=tables["loss"][:, 1:],
+        train_loss=tables["train_loss"][:, 1:],
+        start=tables["loss"][:, 0],
+        metrics={name: tables[name][:, 1:] for name in frame.columns if name in metrics},
+        seeds=seeds,
+        **{name: facts[name] for name in _CURVE_FACTS if name != "seeds"},
+    )
+
+
+def jsonable(value: Any) -> Any:  # noqa: ANN401 (any JSON value)
+    """Return the value as strict JSON can hold it: nan and infinities become None."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, np.generic):
+        return jsonable(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,247 @@
+"""What a run says, in words: report.md, and the lines and table that a terminal shows.
+
+Everything is read from a finished run; nothing is computed here but the wording.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lrfinder import plots
+from lrfinder.compare import Comparison, Standing
+from lrfinder.records import Run, RunFolder
+from lrfinder.suggest import Suggestion
+
+PARAMETERS = "parameters"
+"""Header of the column that may be broken over lines."""
+PICTURES = {
+    "range_test.png": "Range test: loss against learning rate",
+    "comparison.png": "Comparison on fresh seeds",
+    "schedules.png": "The best schedule of each family: learning rate and validation loss",
+}
+"""Files and titles of a run's pictures."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """Return the table as Markdown."""
+        rule = tuple("---" for _ in self.header)
+        return "\n".join(f"| {' | '.join(row)} |" for row in (self.header, rule, *self.rows))
+
+
+def write(run: Run, folder: RunFolder) -> None:
+    """Write the pictures and report.md of a finished run."""
+    for name, draw in plots.figures(run).items():
+        folder.replace(name, draw)
+    folder.write_text("report.md", markdown(run))
+
+
+def suggestion_line(suggestion: Suggestion) -> str:
+    """Return one line for a terminal.
+
+    >>> suggestion_line(Suggestion(0.1, 0.05, 0.2, "suggested", "a tenth of the lowest"))
+    'range test: lr 0.1 (0.05 to 0.2), a tenth of the lowest'
+    """
+    if suggestion.lr is None:
+        return f"range test: inconclusive, {suggestion.reason}"
+    bounds = "" if suggestion.low is None else f" ({suggestion.low:.3g} to {suggestion.high:.3g})"
+    return f"range test: lr {suggestion.lr:.3g}{bounds}, {suggestion.reason}"
+
+
+def ranking(run: Run) -> Table:
+    """Candidates from best to worst on fresh seeds."""
+    comparison = _comparison(run)
+    name = str(run.summary["objective"]["name"])
+    families = run.summary["families"]
+    metrics = list(next(iter(families.values()))["metrics"])
+    metrics = [metric for metric in metrics if metric != name]
+    other = metrics if name == "valid_loss" else ["valid_loss", *metrics]
+    header = ("", "lr", PARAMETERS, f"{name} (±95%)", "to the best", *other)
+    rows = tuple(
+        (
+            s.candidate,
+            f"{families[s.candidate]['lr']:.3g}",
+            _parameters(families[s.candidate]["searched"]),
+            _value(s),
+            _verdict(s, comparison),
+            *(_other(families[s.candidate], metric) for metric in other),
+        )
+        for s in comparison.ranking
+    )
+    return Table(header, rows)
+
+
+def conclusions(run: Run) -> list[str]:
+    """Sentences that answer the question."""
+    comparison, best = _comparison(run), run.summary["best"]
+    name, seeds = run.summary["objective"]["name"], len(comparison.seeds)
+    said = [
+        f"Best: {best['schedule']} at lr {best['lr']:.3g}, {name} {_value(comparison.best)} "
+        f"over {seeds} fresh seed{'s'[: seeds != 1]}."
+    ]
+    ties = list(comparison.ties)
+    if ties:
+        said.append(f"Not distinguishable from it with these seeds: {', '.join(ties)}.")
+    constant = next((s for s in comparison.ranking if s.candidate == "constant"), None)
+    if constant is not None and constant is not comparison.best and constant.diverged == 0:
+        said.append(_against(constant, "a tuned constant lr"))
+    if "constant" in ties or comparison.best.candidate == "constant":
+        said.append("These seeds do not show that any decay helps here.")
+    baseline = next((s for s in comparison.ranking if s.candidate == "baseline"), None)
+    if baseline is not None and baseline is not comparison.best and baseline.diverged == 0:
+        said.append(_against(baseline, "the baseline in use today"))
+    said += _cautions(run)
+    return said
+
+
+def markdown(run: Run) -> str:
+    """Return the text of report.md."""
+    summary = run.summary
+    parts = [
+        f"# Learning rate and decay for {summary['task']}",
+        "\n".join(f"- {line}" for line in conclusions(run)),
+        f"```python\n{_code(summary['best'])}\n```",
+    ]
+    if summary["suggestion"] is not None and run.suggestion is not None:
+        parts += ["## Initial learning rate", *_range_test_section(run.suggestion)]
+    parts += [
+        "## Decays on fresh seeds",
+        ranking(run).markdown(),
+        _how_to_read(run),
+        *(f"![{PICTURES[name]}]({name})" for name in ("comparison.png", "schedules.png")),
+        "## Studies",
+        _studies(run).markdown(),
+        f"{summary['lr_search']['why'].capitalize()}. The searched value is the luckiest of its "
+        "trials and is no forecast; the table above is.",
+        "## How it was made",
+        _cost(run),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _range_test_section(suggestion: Suggestion) -> list[str]:
+    others = ", ".join(
+        f"{name} {'none' if lr is None else format(lr, '.3g')}"
+        for name, lr in suggestion.alternatives.items()
+    )
+    edge = (
+        ""
+        if suggestion.diverged_at is None
+        else (f" Training diverged at about {suggestion.diverged_at:.2g}.")
+    )
+    valid = f"{suggestion.optimizer}, batches of {suggestion.batch_size}, a constant lr"
+    line = suggestion_line(suggestion).removeprefix("range test: ")
+    return [
+        f"{line[:1].upper()}{line[1:]}.{edge} Valid for {valid}.",
+        f"Other common rules, read off the training loss of each batch: {others}.",
+        f"![{PICTURES['range_test.png']}](range_test.png)",
+    ]
+
+
+def _how_to_read(run: Run) -> str:
+    seeds = len(_comparison(run).seeds)
+    return (
+        f"Means over {seeds} seeds that no search has seen, with 95% intervals (Student's t). "
+        '"To the best" is the paired difference on the same seeds; a *tie* is a difference that '
+        "the seeds do not show (paired t, Holm's correction, 5%). The best of several is a little "
+        "lucky: its own mean is slightly optimistic."
+    )
+
+
+def _studies(run: Run) -> Table:
+    rows = tuple(
+        (
+            name,
+            str(facts["trials"]),
+            str(facts["diverged"]),
+            f"{facts['search_value']:.4g}",
+            "{:.2g} to {:.2g}".format(*run.summary["lr_search"]["ranges"][name]),
+        )
+        for name, facts in run.summary["families"].items()
+        if facts["trials"]
+    )
+    return Table(("family", "trials", "diverged", "best searched value", "lr range"), rows)
+
+
+def _cautions(run: Run) -> list[str]:
+    """What to doubt."""
+    families: Mapping[str, Any] = run.summary["families"]
+    found = [f"Note: {note}." for note in run.summary["notes"]]
+    bounded = [name for name, facts in families.items() if facts.get("at_lr_bound")]
+    if bounded:
+        found.append(
+            f"The best lr of {', '.join(bounded)} lies at the bound of its range: "
+            "a wider --lr-range may do better."
+        )
+    suggestion = run.suggestion
+    if suggestion is not None and suggestion.lr is None:
+        found.append(f"The range test was inconclusive: {suggestion.reason}.")
+    short = [n for n, f in families.items() if f["trials"] and not f["exhausted"]]
+    least = min((families[name]["trials"] for name in short), default=run.config["trials"])
+    if least < run.config["trials"]:
+        found.append(f"The timeout cut the studies short, to {least} trials for some families.")
+    if len(_comparison(run).seeds) < 3:
+        found.append("Fewer than 3 seeds: intervals say little.")
+    return found
+
+
+def _against(standing: Standing, what: str) -> str:
+    difference = standing.difference
+    amount = abs(difference.mean)
+    interval = ""
+    if difference.low == difference.low:
+        bounds = sorted([abs(difference.low), abs(difference.high)])
+        crosses = difference.low < 0 < difference.high
+        interval = "" if crosses else f" (95%: {bounds[0]:.2g} to {bounds[1]:.2g})"
+    sure = "not shown" if standing.ties else "shown"
+    return f"Against {what}: better by {amount:.3g}{interval}, {sure} by these seeds."
+
+
+def _code(best: Mapping[str, Any]) -> str:
+    return f"# lr = {best['lr']!r}\n{best['code']}"
+
+
+def _parameters(params: Mapping[str, Any]) -> str:
+    shown = (f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
+    return ", ".join(shown)
+
+
+def _value(standing: Standing) -> str:
+    mean, low, high = standing.value
+    return f"{mean:.4g}" if low != low else f"{mean:.4g} ±{(high - low) / 2:.2g}"
+
+
+def _verdict(standing: Standing, comparison: Comparison) -> str:
+    if standing is comparison.best:
+        return "best"
+    if standing.diverged:
+        return f"diverged on {standing.diverged} of {len(comparison.seeds)} seeds"
+    return f"{standing.difference.mean:+.3g}{' (tie)' if standing.ties else ''}"
+
+
+def _other(facts: Mapping[str, Any], measure: str) -> str:
+    mean = facts["valid_loss"] if measure == "valid_loss" else facts["metrics"][measure]
+    return "-" if mean["mean"] is None else f"{mean['mean']:.4g}"
+
+
+def _cost(run: Run) -> str:
+    cost, versions = run.summary["cost"], run.summary["versions"]
+    packages = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return (
+        f"{cost['updates_trained']:,} updates of {cost['updates_asked']:,} asked, "
+        f"{cost['wall_seconds']:.0f} s. {packages}. "
+        "Options: config.toml; every number: summary.json."
+    )
+
+
+def _comparison(run: Run) -> Comparison:
+    comparison = run.comparison
+    if comparison is None:
+        raise ValueError(f"{run.path} has no comparison yet")
+    return comparison

@@ -1,0 +1,315 @@
+"""The three acts of a run, and what happens between them.
+
+    range test ─> suggestion ─> lr range of each family ─> studies ─> best of each
+               ─> comparison ─> report
+
+Everything is checked before the run folder is made. Each act leaves its files behind when it ends,
+so that an interrupted run is resumed from its folder: the range test is read back, the studies go
+on in their storage, and confirmed runs are not repeated.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from lrfinder import cost, report, script
+from lrfinder.compare import Candidate, Comparison, ConfirmedRun, compare
+from lrfinder.curve import Curve
+from lrfinder.errors import RunFolderError, TaskFailed
+from lrfinder.load import TaskReference
+from lrfinder.problem import RangeTestProblem, RunProblem, describe_ranges
+from lrfinder.range_test import range_test
+from lrfinder.records import Run, RunFolder, curve_facts, open_run, suggestion_facts
+from lrfinder.schedules import FAMILIES, Schedule
+from lrfinder.search import FamilyResult, open_storage, search
+from lrfinder.study_file import RunSettings
+from lrfinder.suggest import Suggestion
+from lrfinder.summary import answers, cost_facts, first_summary
+from lrfinder.training.history import History
+
+BASELINE = "baseline"
+"""Name of the candidate that the task uses today."""
+
+
+class Progress(Protocol):
+    """Who is told how a run goes on."""
+
+    def stage(self, name: str, updates: int) -> None:
+        """Begin an act of so many updates."""
+        ...
+
+    def advance(self, updates: int) -> None:
+        """Count updates that have been made, or need not be."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        ...
+
+
+class Silent:
+    """Tells nobody."""
+
+    def stage(self, name: str, updates: int) -> None:
+        """Begin an act."""
+
+    def advance(self, updates: int) -> None:
+        """Count updates."""
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+
+
+def find(problem: RangeTestProblem, progress: Progress | None = None) -> Curve:
+    """Run the range test alone."""
+    told = progress or Silent()
+    for note in problem.task.data(problem.trainer.device).notes():
+        told.say(f"note: {note}")
+    speed = cost.measure_speed(problem.task, problem.trainer)
+    told.say(cost.estimate({"range test": problem.find_work()}, speed))
+    with cost.threads(speed.threads):
+        return _find(problem, told)
+
+
+def start(settings: RunSettings, out: Path | None = None, progress: Progress | None = None) -> Run:
+    """Make a run folder and go through all acts.
+
+    Raises InvalidArgument or TaskLoadError before anything is written; TaskFailed and
+    KeyboardInterrupt leave a folder behind that `resume` takes up.
+    """
+    problem = RunProblem(settings)
+    default = Path("runs") / f"{problem.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = RunFolder.create(out or default)
+    facts = {
+        "name": folder.path.resolve().name,
+        "task_hash": TaskReference.parse(settings.task).source_hash(),
+        "version": version("lrfinder"),
+    }
+    folder.write_config({**problem.settings.model_dump(exclude_none=True), "run": facts})
+    return _Acts(problem, folder, facts["name"], progress or Silent()).all()
+
+
+def resume(path: Path, given: Mapping[str, Any], progress: Progress | None = None) -> Run:
+    """Go on with an interrupted run, up to the numbers in its config.
+
+    `given` are options that were given again: one that differs from the config is an error. A task
+    file that has changed is told.
+    """
+    told = progress or Silent()
+    earlier = open_run(path)
+    facts = earlier.config["run"]
+    asked = {key: value for key, value in earlier.config.items() if key != "run"}
+    settings = RunSettings(**asked)
+    for key, value in given.items():
+        if RunSettings(**{**asked, key: value}) != settings:
+            raise RunFolderError(
+                f"{key} must stay {asked.get(key)!r} when {path} is resumed, but got {value!r}; "
+                "start a new run instead"
+            )
+    if TaskReference.parse(settings.task).source_hash() != facts["task_hash"]:
+        told.say(f"warning: {settings.task} has changed since this run was started")
+    problem = RunProblem(settings)
+    return _Acts(problem, RunFolder(path), facts["name"], told, earlier).all()
+
+
+def rebuild(path: Path) -> Run:
+    """Make the report and the pictures of a finished run again."""
+    run = open_run(path)
+    if run.summary["status"] != "complete":
+        raise RunFolderError(
+            f"{path} must be a finished run, but it is {run.summary['status']}; "
+            f"go on with `lrfinder run --resume {path}`"
+        )
+    report.write(run, RunFolder(path))
+    return run
+
+
+class _Acts:
+    """One pass through the acts of a run, writing its folder as it goes."""
+
+    def __init__(
+        self,
+        problem: RunProblem,
+        folder: RunFolder,
+        name: str,
+        progress: Progress,
+        earlier: Run | None = None,
+    ) -> None:
+        self._problem, self._folder, self._name = problem, folder, name
+        self._progress, self._earlier = progress, earlier
+        self._began = time.monotonic()
+        self._spent_before = 0.0
+        self._summary = first_summary(problem)
+        if earlier is not None:
+            self._spent_before = float(earlier.summary["cost"]["wall_seconds"])
+            self._summary |= {k: earlier.summary[k] for k in ("range_test", "suggestion")}
+
+    def all(self) -> Run:
+        """Range test, studies, comparison, report."""
+        self._save("running")
+        try:
+            self._speed = self._prepare()
+            with cost.threads(self._speed.threads):
+                suggestion = self._range_test()
+                results = self._search(suggestion)
+                candidates = self._candidates(results)
+                comparison = self._compare(candidates)
+        except BaseException as error:
+            self._save("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            raise
+        self._drop_cut_off_curves(results, comparison)
+        self._summary |= answers(self._problem, results, candidates, comparison)
+        self._summary["cost"] |= cost_facts(
+            self._problem, self._summary["range_test"], results, comparison
+        )
+        self._save("complete")
+        run = open_run(self._folder.path)
+        report.write(run, self._folder)
+        loop = script.training_loop(self._problem.task, self._problem.settings.task, run.summary)
+        self._folder.write_text("best_schedule.py", loop)
+        return run
+
+    def _save(self, status: str) -> None:
+        spent = self._spent_before + time.monotonic() - self._began
+        self._summary["status"] = status
+        self._summary["cost"]["wall_seconds"] = round(spent, 3)
+        self._folder.write_summary(self._summary)
+
+    def _prepare(self) -> cost.Speed:
+        """Time the task, and say what is to come."""
+        problem = self._problem
+        notes = problem.task.data(problem.trainer.device).notes()
+        self._summary["notes"] += notes
+        for note in notes:
+            self._progress.say(f"note: {note}")
+        speed = cost.measure_speed(problem.task, problem.trainer)
+        works = {"studies": problem.search_work(), "comparison": problem.compare_work()}
+        if problem.settings.finds_lr and self._summary["suggestion"] is None:
+            works = {"range test": problem.find_work(), **works}
+        self._progress.say(cost.estimate(works, speed))
+        return speed
+
+    def _range_test(self) -> Suggestion | None:
+        problem = self._problem
+        if not problem.settings.finds_lr:
+            return None
+        if self._earlier is not None and self._earlier.suggestion is not None:
+            return self._earlier.suggestion
+        curve = _find(problem, self._progress)
+        suggestion = curve.suggest()
+        self._folder.write_curve(curve)
+        self._summary["range_test"] = curve_facts(curve)
+        self._summary["suggestion"] = suggestion_facts(suggestion)
+        self._save("running")
+        self._progress.say(report.suggestion_line(suggestion))
+        return suggestion
+
+    def _search(self, suggestion: Suggestion | None) -> list[FamilyResult]:
+        problem, settings = self._problem, self._problem.settings
+        spaces, why = problem.spaces(suggestion)
+        self._summary["lr_search"] = {"why": why, "ranges": describe_ranges(spaces)}
+        self._progress.say(why)
+        work = problem.search_work()
+        self._progress.stage("studies", work.runs * work.updates)
+        results = search(
+            problem.task,
+            spaces,
+            trials=settings.trials,
+            seeds=problem.search_seeds,
+            storage=problem.storage or open_storage(self._folder.storage),
+            name=self._name,
+            seed=settings.seed,
+            measure=problem.measure,
+            trainer=problem.trainer,
+            progress=self._progress.advance,
+            trial_done=self._trial_done,
+            deadline=self._deadline(),
+        )
+        self._folder.write_trials(results)
+        return results
+
+    def _trial_done(self, name: str, trial: int, history: History) -> None:
+        self._folder.append_curves("search", name, trial, history)
+
+    def _deadline(self) -> float:
+        """When the studies must stop, so that the comparison ends within the timeout."""
+        timeout = self._problem.settings.timeout
+        if timeout is None:
+            return math.inf
+        comparing = self._problem.compare_work().seconds(self._speed)
+        return self._began + max(timeout - comparing, timeout / 2)
+
+    def _candidates(self, results: list[FamilyResult]) -> list[Candidate]:
+        """Return the best of each family, and what the task uses today."""
+        found: list[Candidate] = []
+        for result in results:
+            name, best = result.space.family.name, result.best
+            if best is not None:
+                found.append(Candidate(name, best.lr, best.schedule))
+            else:
+                ended = f"all {len(result.trials)} trials diverged" if result.trials else "no trial"
+                self._summary["notes"].append(f"{name} is not compared: {ended}")
+        if not found:
+            raise TaskFailed(
+                "no trial of any family ended with a finite loss; "
+                "search a lower lr (`lrfinder sweep --lr-range LOW HIGH`)"
+            )
+        baseline = self._problem.task.baseline
+        if baseline is not None:
+            schedule = baseline.schedule or Schedule(FAMILIES["constant"])
+            found.append(Candidate(BASELINE, baseline.lr, schedule))
+        return found
+
+    def _compare(self, candidates: list[Candidate]) -> Comparison:
+        problem = self._problem
+        earlier = () if self._earlier is None else self._earlier.confirmed
+        known = [run for run in earlier if any(c.made(run) for c in candidates)]
+        runs = len(candidates) * len(problem.confirm_seeds) - len(known)
+        self._progress.stage("comparison", runs * problem.updates)
+
+        def run_done(run: ConfirmedRun, history: History) -> None:
+            known.append(run)
+            self._folder.append_curves("confirm", run.candidate, None, history)
+            self._folder.write_confirmed(known)
+
+        return compare(
+            problem.task,
+            candidates,
+            seeds=problem.confirm_seeds,
+            measure=problem.measure,
+            direction=problem.direction,
+            known=tuple(known),
+            trainer=problem.trainer,
+            progress=self._progress.advance,
+            run_done=run_done,
+        )
+
+    def _drop_cut_off_curves(self, results: list[FamilyResult], comparison: Comparison) -> None:
+        """Keep the curves of complete trials and confirmed runs."""
+        trials = {(r.space.family.name, t.number) for r in results for t in r.trials}
+        runs = {(run.candidate, run.seed) for run in comparison.runs}
+
+        def counts(act: str, name: str, trial: int, seed: int) -> bool:
+            return (name, trial) in trials if act == "search" else (name, seed) in runs
+
+        self._folder.keep_curves(counts)
+
+
+def _find(problem: RangeTestProblem, progress: Progress) -> Curve:
+    settings, work = problem.find_settings, problem.find_work()
+    progress.stage("range test", work.runs * work.updates)
+    return range_test(
+        problem.task,
+        min_lr=settings.min_lr,
+        max_lr=settings.max_lr,
+        steps=settings.steps,
+        seeds=problem.find_seeds,
+        every=settings.every,
+        growth=settings.growth,
+        trainer=problem.trainer,
+        progress=progress.advance,
+    )

@@ -1,0 +1,118 @@
+"""What a run is asked to do: the options of the command line, the keys of a study file, and the
+``config.toml`` of a run folder are one set of fields.
+
+A study file is TOML; every key is optional:
+
+    task = "digits"
+    epochs = 20
+    families = ["step", "cosine"]
+    trials = 32
+"""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lrfinder.errors import InvalidArgument, StudyFileError
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+class RangeTestSettings(BaseModel):
+    """Options of a range test."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str = "digits"
+    min_lr: float = Field(1e-6, gt=0)
+    max_lr: float = Field(10.0, gt=0)
+    steps: int | None = Field(None, ge=8)
+    every: Literal["batch", "epoch"] = "batch"
+    growth: Literal["exponential", "linear"] = "exponential"
+    find_seeds: int = Field(5, ge=1)
+    seed: int = Field(0, ge=0)
+    device: Device = "auto"
+
+    @model_validator(mode="after")
+    def _check_range(self) -> Self:
+        if not self.min_lr < self.max_lr:
+            raise ValueError(
+                "min_lr < max_lr must hold, "
+                f"but got (min_lr={self.min_lr:g}, max_lr={self.max_lr:g})"
+            )
+        return self
+
+
+class RunSettings(RangeTestSettings):
+    """Options of a whole run: range test, studies and comparison."""
+
+    epochs: int | None = Field(None, ge=1)
+    families: list[str] | None = Field(None, min_length=1)
+    trials: int = Field(16, ge=1)
+    trial_seeds: int = Field(1, ge=1)
+    confirm_seeds: int = Field(8, ge=1)
+    lr: float | None = Field(None, gt=0)
+    lr_range: tuple[float, float] | None = None
+    per: Literal["epoch", "batch"] = "epoch"
+    warmup: float = Field(0.0, ge=0)
+    objective: str = "valid_loss"
+    direction: Literal["minimize", "maximize"] | None = None
+    baseline: str | None = None
+    timeout: float | None = Field(None, gt=0)
+    storage: str | None = None
+
+    @model_validator(mode="after")
+    def _check_lr(self) -> Self:
+        if self.lr is not None and self.lr_range is not None:
+            raise ValueError("lr and lr_range exclude each other, but got both")
+        if self.lr_range is not None and not 0 < self.lr_range[0] < self.lr_range[1]:
+            low, high = self.lr_range
+            raise ValueError(
+                f"lr_range: 0 < low < high must hold, but got (low={low:g}, high={high:g})"
+            )
+        return self
+
+    @property
+    def finds_lr(self) -> bool:
+        """Whether the run starts with a range test."""
+        return self.lr is None and self.lr_range is None
+
+
+S = TypeVar("S", bound=RangeTestSettings)
+
+
+def settings_from(kind: type[S], values: dict[str, Any]) -> S:
+    """Check options; raises InvalidArgument with one line for the first that is wrong."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise InvalidArgument(_first_problem(error, kind)) from error
+
+
+def read_study_file(path: Path) -> dict[str, Any]:
+    """Read the keys of a study file; raises StudyFileError with one line."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise StudyFileError(f"study file {path} cannot be read: {error}") from error
+    try:
+        RunSettings(**values)
+    except ValidationError as error:
+        raise StudyFileError(f"study file {path}: {_first_problem(error, RunSettings)}") from error
+    return values
+
+
+def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
+    first = error.errors()[0]
+    if not first["loc"]:
+        return str(first["msg"]).removeprefix("Value error, ")
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, kind.model_fields, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(kind.model_fields)}"
+        return f"there is no option {key!r}; {hint}"
+    message = str(first["msg"])
+    return f"{key}: {message[:1].lower()}{message[1:]}, but got {first['input']!r}"

@@ -1,0 +1,148 @@
+"""summary.json: what a run answers, built from finished values."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from lrfinder.compare import Candidate, Comparison
+from lrfinder.cost import Work
+from lrfinder.problem import RunProblem
+from lrfinder.records import SCHEMA
+from lrfinder.search import FamilyResult
+from lrfinder.training.history import measure_column
+
+_PACKAGES = ("lrfinder", "torch", "optuna", "numpy", "pandas")
+
+
+def first_summary(problem: RunProblem) -> dict[str, Any]:
+    """What is known before anything is trained."""
+    return {
+        "schema": SCHEMA,
+        "status": "running",
+        "task": problem.task.name,
+        "optimizer": problem.task.prototype.optimizer,
+        "epochs": problem.task.epochs,
+        "objective": {
+            "name": problem.settings.objective,
+            "measure": problem.measure,
+            "direction": problem.direction,
+        },
+        "seeds": {
+            "find": problem.find_seeds if problem.settings.finds_lr else [],
+            "search": problem.search_seeds,
+            "confirm": problem.confirm_seeds,
+        },
+        "range_test": None,
+        "suggestion": None,
+        "lr_search": None,
+        "families": {},
+        "best": None,
+        "ties": [],
+        "notes": [],
+        "cost": {"updates_asked": 0, "updates_trained": 0, "wall_seconds": 0.0},
+        "versions": {
+            **{name: version(name) for name in _PACKAGES},
+            "python": platform.python_version(),
+        },
+    }
+
+
+def answers(
+    problem: RunProblem,
+    results: Sequence[FamilyResult],
+    candidates: Sequence[Candidate],
+    comparison: Comparison,
+) -> dict[str, Any]:
+    """What the studies and the comparison say: families, best and ties."""
+    trials = {result.space.family.name: result for result in results}
+    named = {candidate.name: candidate for candidate in candidates}
+    families = {
+        standing.candidate: _family(
+            named[standing.candidate], trials.get(standing.candidate), problem, comparison
+        )
+        for standing in comparison.ranking
+    }
+    best = named[comparison.best.candidate]
+    return {
+        "families": families,
+        "best": {
+            "family": best.name,
+            "schedule": str(best.schedule),
+            "lr": best.lr,
+            "params": dict(best.schedule.params),
+            "code": best.schedule.code(),
+            "step_code": best.schedule.step_code,
+            "stepped_per": best.schedule.stepped_per,
+        },
+        "ties": list(comparison.ties),
+    }
+
+
+def cost_facts(
+    problem: RunProblem,
+    range_test: Mapping[str, Any] | None,
+    results: Sequence[FamilyResult],
+    comparison: Comparison,
+) -> dict[str, int]:
+    """Updates that the run's results asked for, and those that were trained for them."""
+    found = problem.find_work() if range_test is not None else Work(0, 0, 0)
+    trials = [trial for result in results for trial in result.trials]
+    searched = len(trials) * len(problem.search_seeds) * problem.updates
+    compared = len(comparison.runs) * problem.updates
+    trained = (
+        (0 if range_test is None else int(range_test["updates"]))
+        + sum(trial.updates for trial in trials)
+        + sum(run.updates for run in comparison.runs)
+    )
+    return {
+        "updates_asked": found.runs * found.updates + searched + compared,
+        "updates_trained": trained,
+    }
+
+
+def _family(
+    candidate: Candidate,
+    result: FamilyResult | None,
+    problem: RunProblem,
+    comparison: Comparison,
+) -> dict[str, Any]:
+    """One candidate: its schedule, its means on fresh seeds, and its study's counts."""
+    means = {
+        measure_column(name): comparison.mean(candidate.name, name)._asdict()
+        for name in problem.task.measures
+    }
+    facts: dict[str, Any] = {
+        "lr": candidate.lr,
+        "schedule": str(candidate.schedule),
+        "params": dict(candidate.schedule.params),
+        "searched": dict(candidate.schedule.params),
+        "valid_loss": means.pop("valid_loss"),
+        "metrics": means,
+        "seeds": len(comparison.seeds),
+        "trials": 0,
+        "diverged": 0,
+    }
+    if result is not None and result.best is not None:
+        space = result.space
+        facts |= {
+            "searched": dict(result.best.params),
+            "trials": len(result.trials),
+            "diverged": sum(trial.diverged for trial in result.trials),
+            "failed": result.failed,
+            "exhausted": result.exhausted,
+            "study": result.study_name,
+            "best_trial": result.best.number,
+            "search_value": result.best.value,
+            "at_lr_bound": _at_bound(candidate.lr, space.lr_low, space.lr_high),
+        }
+    return facts
+
+
+def _at_bound(lr: float, low: float, high: float) -> str | None:
+    """Say "low" or "high" where the best lr lies at a bound of its range, so that it may be cut."""
+    if low == high:
+        return None
+    if lr > high / 1.05:
+        return "high"
+    return "low" if lr < low * 1.05 else None
