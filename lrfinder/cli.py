@@ -368,8 +368,8 @@ def _reported() -> Generator[None]:
     """Turn what lrfinder raises into one line on stderr and an exit status."""
     try:
         yield
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
+    except KeyboardInterrupt as error:
+        _fail(str(error) or "interrupted", 130)
     except TaskLoadError as error:
         _fail(str(error), 3)
     except InvalidArgument as error:

@@ -9,6 +9,7 @@ test, with Holm's correction for the number of comparisons, does not tell them a
 candidate that comes out best here is again a little lucky: its own mean is slightly optimistic.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,8 +43,8 @@ class Candidate:
 
     def made(self, run: "ConfirmedRun") -> bool:
         """Whether the run was one of this very candidate."""
-        mine = (self.name, self.lr, str(self.schedule))
-        return mine == (run.candidate, run.lr, run.schedule)
+        same_lr = math.isclose(self.lr, run.lr, rel_tol=1e-9)
+        return same_lr and (self.name, str(self.schedule)) == (run.candidate, run.schedule)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@
     │   └── RunFolderError           a run folder exists, cannot be written or cannot be read
     ├── TaskLoadError                the task's file or factory cannot be loaded, or gave no Task
     └── TaskFailed                   the task's own code raised, or gave nothing finite
+    KeyboardInterrupt
+    └── Interrupted                  a run was interrupted, and can be resumed from its folder
 
 The message is one line: what, which value, what to do. Divergence is not here: it is a result
 (``History.diverged_at``). An unreadable range test is not here either: it is a verdict
@@ -35,3 +37,7 @@ class TaskLoadError(LRFinderError):
 
 class TaskFailed(LRFinderError):
     """The task's own code raised while it trained, or produced nothing finite."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was interrupted; the message says how to go on."""

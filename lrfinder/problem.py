@@ -21,7 +21,7 @@ from lrfinder.training.history import Direction, measure_name
 from lrfinder.training.sequential import SequentialTrainer
 
 _BELOW, _ABOVE = 4.0, 10.0
-"""How far below and above the suggestion an lr is searched; the rule errs low."""
+"""How far beyond the suggestion's interval an lr is searched; the rule errs low."""
 _SEEDS_PER_SEED = 3000
 """A run's seed owns this many training seeds, a third of them for each act."""
 
@@ -141,8 +141,8 @@ class RunProblem(RangeTestProblem):
         _, default = space.ask(FixedTrial(space.first_trials()[0]))
         moved = suggestion.for_schedule(default, self.updates, self.updates_per_epoch)
         lr = moved.lr or math.nan
-        edge = suggestion.diverged_at or math.inf
-        return self._space(member, lr / _BELOW, lr, max(lr, min(lr * _ABOVE, edge)))
+        low, high = (moved.low or lr) / _BELOW, (moved.high or lr) * _ABOVE
+        return self._space(member, low, lr, max(lr, min(high, suggestion.diverged_at or math.inf)))
 
     def _without_suggestion(self, suggestion: Suggestion | None) -> tuple[list[Space], str]:
         edge = None if suggestion is None else suggestion.diverged_at

@@ -226,7 +226,7 @@ class Run:
         path = self.path / name
         if not path.exists() or path.stat().st_size < 2:
             return pd.DataFrame()
-        return pd.read_csv(path, float_precision="round_trip")
+        return pd.read_csv(path)
 
 
 def open_run(path: str | Path) -> Run:
@@ -267,7 +267,7 @@ def _cut_at_last_line(file: BinaryIO) -> None:
 
 
 def _read_curve(path: Path, facts: Mapping[str, Any]) -> Curve:
-    frame = pd.read_csv(path, float_precision="round_trip")
+    frame = pd.read_csv(path)
     seeds = tuple(int(seed) for seed in facts["seeds"])
     steps = int(frame["step"].to_numpy().max()) + 1
     tables = {

@@ -192,15 +192,11 @@ def _cautions(run: Run) -> list[str]:
 
 
 def _against(standing: Standing, what: str) -> str:
-    difference = standing.difference
-    amount = abs(difference.mean)
-    interval = ""
-    if difference.low == difference.low:
-        bounds = sorted([abs(difference.low), abs(difference.high)])
-        crosses = difference.low < 0 < difference.high
-        interval = "" if crosses else f" (95%: {bounds[0]:.2g} to {bounds[1]:.2g})"
+    better = f"Against {what}: better by {abs(standing.difference.mean):.3g}"
+    if standing.p != standing.p:
+        return f"{better} on a single seed."
     sure = "not shown" if standing.ties else "shown"
-    return f"Against {what}: better by {amount:.3g}{interval}, {sure} by these seeds."
+    return f"{better}, {sure} by these seeds (p {standing.p:.2g} after Holm's correction)."
 
 
 def _code(best: Mapping[str, Any]) -> str:

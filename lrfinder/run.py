@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from lrfinder import cost, report, script
 from lrfinder.compare import Candidate, Comparison, ConfirmedRun, compare
 from lrfinder.curve import Curve
-from lrfinder.errors import RunFolderError, TaskFailed
+from lrfinder.errors import Interrupted, RunFolderError, TaskFailed
 from lrfinder.load import TaskReference
 from lrfinder.problem import RangeTestProblem, RunProblem, describe_ranges
 from lrfinder.range_test import range_test
@@ -158,8 +158,14 @@ class _Acts:
                 results = self._search(suggestion)
                 candidates = self._candidates(results)
                 comparison = self._compare(candidates)
-        except BaseException as error:
-            self._save("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        except KeyboardInterrupt as error:
+            self._save("interrupted")
+            raise Interrupted(f"interrupted; {self._way_on()}") from error
+        except TaskFailed as error:
+            self._save("failed")
+            raise TaskFailed(f"{error}; {self._way_on()}") from error
+        except BaseException:
+            self._save("failed")
             raise
         self._drop_cut_off_curves(results, comparison)
         self._summary |= answers(self._problem, results, candidates, comparison)
@@ -172,6 +178,9 @@ class _Acts:
         loop = script.training_loop(self._problem.task, self._problem.settings.task, run.summary)
         self._folder.write_text("best_schedule.py", loop)
         return run
+
+    def _way_on(self) -> str:
+        return f"go on with `lrfinder run --resume {self._folder.path}`"
 
     def _save(self, status: str) -> None:
         spent = self._spent_before + time.monotonic() - self._began

@@ -29,6 +29,7 @@ LEVEL = 0.9
 """Confidence level of a suggestion's interval."""
 
 _FEWEST_POINTS = 8
+_ROUNDING = 1e-12  # share of the loss's size that is taken for rounding errors
 _LEAST_SIGNAL = 4.0  # drop of the loss over its scatter around the smooth curve
 _WIDEST_INTERVAL = 100.0  # high / low beyond which the seeds are said to disagree
 
@@ -167,7 +168,10 @@ class _Curve:
     drop: float
     """How far the smoothed loss falls below the start."""
     scatter: float
-    """Standard deviation of the raw loss around the smoothed one, up to the minimum."""
+    """Standard deviation of the raw loss around the smoothed one, up to the minimum.
+
+    Never less than what rounding makes of a loss of that size.
+    """
     diverged: bool
 
     @property
@@ -185,11 +189,12 @@ def _usable(lr: Floats, loss: Floats, start: float) -> _Curve:
     smooth = smoothed(capped, len(loss) / 50)
     before = slice(0, int(np.argmin(smooth)) + 1)
     residuals = np.abs(capped - smooth)[before]
+    scatter = 1.4826 * float(np.median(residuals))
     return _Curve(
         lr[:end],
         smooth,
         start - smooth.min(),
-        1.4826 * float(np.median(residuals)),
+        max(scatter, _ROUNDING * float(np.abs(capped).max())),
         end < len(loss),
     )
 
@@ -278,6 +283,11 @@ def _problem(lr: Floats, curves: Sequence[_Curve], lrs: Floats) -> str | None:
         return (
             f"{short} of {len(curves)} runs ended within {_FEWEST_POINTS} steps; "
             "lower --min-lr or take more --steps"
+        )
+    if not np.median([curve.drop for curve in curves]) > 0:
+        return (
+            f"the loss never fell below where it started, from lr {lr[0]:.3g} on; "
+            "lower --min-lr, or check that the model learns at all"
         )
     signal = float(np.median([c.drop / max(c.scatter, 1e-300) for c in curves]))
     if not signal >= _LEAST_SIGNAL:
