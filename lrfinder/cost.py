@@ -3,6 +3,7 @@
 Small models are slower with several intra-op threads than with one, so both are tried.
 """
 
+import math
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -63,10 +64,11 @@ def estimate(works: Mapping[str, Work], speed: Speed) -> str:
     """One line that says what is to come: updates and minutes."""
     parts = ", ".join(f"{name} {w.runs} x {w.updates}" for name, w in works.items())
     updates = sum(work.runs * work.updates for work in works.values())
-    minutes = sum(work.seconds(speed) for work in works.values()) / 60
+    seconds = sum(work.seconds(speed) for work in works.values())
+    length = f"{seconds / 60:.1f} min" if seconds >= 60 else f"{math.ceil(seconds)} s"
     per_update = speed.seconds_per_update * 1000
     return (
-        f"{updates:,} updates ({parts}), about {minutes:.1f} min at {per_update:.2g} ms an update "
+        f"{updates:,} updates ({parts}), about {length} at {per_update:.2g} ms an update "
         f"with {speed.threads} {'thread' if speed.threads == 1 else 'threads'}"
     )
 

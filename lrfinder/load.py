@@ -51,14 +51,6 @@ class TaskReference:
             raise TaskLoadError(_unknown(text))
         return cls(place, factory, None)
 
-    @property
-    def imports(self) -> list[str]:
-        """Python statements that import the factory, for a script of its own."""
-        statement = f"from {self.module} import {self.factory}"
-        if self.file is None:
-            return [statement]
-        return ["import sys", "", f"sys.path.insert(0, {str(self.file.parent)!r})", statement]
-
     def source_hash(self) -> str:
         """SHA-256 of the task's source file."""
         path = self.file

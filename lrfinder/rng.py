@@ -33,42 +33,52 @@ def derive(seed: int, *labels: object) -> int:
 
 @dataclass(frozen=True)
 class _States:
-    """The global random states of the process, as they are set back."""
+    """The global random states of the process, and of one accelerator, as they are set back."""
 
     of_python: Any
     of_numpy: Any
     of_torch: Tensor
-    of_cuda: list[Tensor]
-    of_mps: Tensor | None
+    of_device: Tensor | None
 
     @classmethod
-    def now(cls) -> "_States":
+    def now(cls, device: torch.device | None) -> "_States":
         return cls(
             random.getstate(),
             np.random.get_state(),  # noqa: NPY002 (user code draws from the global state)
             torch.get_rng_state(),
-            torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-            torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
+            _device_state(device),
         )
 
-    def restore(self) -> None:
+    def restore(self, device: torch.device | None) -> None:
         random.setstate(self.of_python)
         np.random.set_state(self.of_numpy)  # noqa: NPY002
         torch.set_rng_state(self.of_torch)
-        if self.of_cuda:
-            torch.cuda.set_rng_state_all(self.of_cuda)
-        if self.of_mps is not None:
-            torch.mps.set_rng_state(self.of_mps)
+        if self.of_device is not None and device is not None:
+            if device.type == "cuda":
+                torch.cuda.set_rng_state(self.of_device, device)
+            else:
+                torch.mps.set_rng_state(self.of_device)
+
+
+def _device_state(device: torch.device | None) -> Tensor | None:
+    if device is not None and device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    if device is not None and device.type == "mps":
+        return torch.mps.get_rng_state()
+    return None
 
 
 @contextmanager
-def kept() -> Generator[None]:
-    """Give the caller's random states back on leaving, whatever happens inside."""
-    outside = _States.now()
+def kept(device: torch.device | None = None) -> Generator[None]:
+    """Give the caller's random states back on leaving, whatever happens inside.
+
+    `device` is an accelerator whose state is kept beside those of the processor.
+    """
+    outside = _States.now(device)
     try:
         yield
     finally:
-        outside.restore()
+        outside.restore(device)
 
 
 def _seed_everything(seed: int) -> None:
@@ -80,23 +90,25 @@ def _seed_everything(seed: int) -> None:
 class Stream:
     """The random states of one run or of one data source."""
 
-    def __init__(self, seed: int) -> None:
-        with kept():
+    def __init__(self, seed: int, device: torch.device | None = None) -> None:
+        self._device = device
+        with kept(device):
             _seed_everything(seed)
-            self._states = _States.now()
+            self._states = _States.now(device)
 
     @contextmanager
     def active(self) -> Generator[None]:
         """Draw from this stream inside the block; it continues where the last block ended."""
-        with kept():
-            self._states.restore()
+        with kept(self._device):
+            self._states.restore(self._device)
             try:
                 yield
             finally:
-                self._states = _States.now()
+                self._states = _States.now(self._device)
 
     def copy(self) -> "Stream":
         """Return a stream that continues like this one, independently of it."""
         twin = object.__new__(Stream)
+        twin._device = self._device
         twin._states = self._states  # replaced, never changed in place
         return twin

@@ -5,154 +5,185 @@ the loss and the optimizer. Everything else is the loop that one writes by hand,
 than the task needs.
 """
 
-from collections.abc import Mapping
-from textwrap import indent
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from lrfinder.data import count_rows
 from lrfinder.load import TaskReference
 from lrfinder.task import Task
+
+_TO_DEVICE = """
+def to_device(batch):
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {name: to_device(value) for name, value in batch.items()}
+    return tuple(to_device(value) for value in batch)"""
 
 
 def training_loop(task: Task, reference: str, summary: Mapping[str, Any]) -> str:
     """Text of the script for a task, the reference it is loaded by, and a run's summary."""
     best, source = summary["best"], TaskReference.parse(reference)
-    imports = ["import torch"]
-    if _cuts_epochs(task):
-        imports.insert(0, "from itertools import chain, islice, repeat\n")
-    if not (_is_loader(task.train) and _is_loader(task.valid)):
-        imports.append("from torch.utils.data import DataLoader")
+    loop = _Loop(task)
+    head = (
+        f'"""Train {task.name} with the best schedule that was found.\n\n'
+        f'{best["schedule"]}, initial learning rate {best["lr"]:.4g}.\n"""'
+    )
     parts = [
-        f'"""{best["schedule"]} at lr {best["lr"]:.4g}: the best schedule for {task.name}."""\n',
-        "\n".join([*imports, "", *source.imports]),
+        head,
+        *_imports(task, source),
         f"EPOCHS = {task.epochs}\nLR = {best['lr']!r}\nSEED = 0",
-        _setting_up(task, source.factory, best["code"]),
-        _moving(task),
-        _evaluating(task),
-        _training(task, best["step_code"], best["stepped_per"]),
+        "\n".join(loop.setting_up(source.factory, best["code"].rpartition("\n# after")[0])),
+        *([] if loop.pairs else [_TO_DEVICE]),
+        "\n" + "\n".join(loop.evaluating()) + "\n",
+        "\n".join(loop.training(best["step_code"], best["stepped_per"])),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
-def _setting_up(task: Task, factory: str, scheduler: str) -> str:
-    lines = [
-        "torch.manual_seed(SEED)",
-        f"task = {factory}()",
-        "device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')".replace("'", '"'),
-        "model = task.model().to(device)",
-        "optimizer = task.optimizer(model, LR)",
-        scheduler.rpartition("\n# after")[0],
-        f"train_loader = {_loader(task, 'train', shuffle=True)}",
-        f"valid_loader = {_loader(task, 'valid', shuffle=False)}",
-    ]
-    return "\n".join(lines)
+def _imports(task: Task, source: TaskReference) -> list[str]:
+    standard = ["import sys"] if source.file is not None else []
+    if task.steps_per_epoch is not None:
+        standard.append("from itertools import chain, islice, repeat")
+    torch = ["import torch"]
+    if not (isinstance(task.train, DataLoader) and isinstance(task.valid, DataLoader)):
+        torch.append("from torch.utils.data import DataLoader")
+    own = f"from {source.module} import {source.factory}"
+    if source.file is not None:
+        folder = json.dumps(str(source.file.parent), ensure_ascii=False)
+        own = f"sys.path.insert(0, {folder})\n{own}  # noqa: E402"
+    return [*(["\n".join(standard)] if standard else []), "\n".join(torch), own]
 
 
-def _moving(task: Task) -> str:
-    """Function that moves a batch to the device, for batches that are not (x, y)."""
-    if task.criterion is not None:
-        return ""
-    return (
-        "\ndef to_device(batch):\n"
-        "    if isinstance(batch, dict):\n"
-        "        return {name: value.to(device) for name, value in batch.items()}\n"
-        "    return tuple(value.to(device) for value in batch)\n"
-    )
+class _Loop:
+    """The parts of the loop, as lines of code."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        batch: Any = next(task.data().source.epoch(0, 0))
+        self.pairs = task.criterion is not None and all(isinstance(p, Tensor) for p in batch)
+        """Whether batches are x, y: two tensors."""
+
+    def setting_up(self, factory: str, scheduler: str) -> list[str]:
+        return [
+            "torch.manual_seed(SEED)",
+            f"task = {factory}()",
+            'device = torch.device("cuda" if torch.cuda.is_available() else "cpu")',
+            "model = task.model().to(device)",
+            "optimizer = task.optimizer(model, LR)",
+            scheduler,
+            f"train_loader = {self._loader('train', shuffle=True)}",
+            f"valid_loader = {self._loader('valid', shuffle=False)}",
+        ]
+
+    def evaluating(self) -> list[str]:
+        task = self._task
+        names = ["validation loss", *task.metrics]
+        arguments = "model, batch" if task.criterion is None else "output, y"
+        if not self.pairs and task.criterion is not None:
+            arguments = "output, batch[1]"
+        measures = ["loss", *(f"task.metrics[{json.dumps(k)}]({arguments})" for k in task.metrics)]
+        body = [
+            *self._forward(),
+            f"rows = {self._rows()}",
+            "count += rows",
+            f"for i, value in enumerate(({', '.join(measures)},)):",
+            "    sums[i] += rows * float(value)",
+        ]
+        return [
+            "def evaluate():",
+            f'    """Means over the validation set: {", ".join(names)}."""',
+            f"    sums, count = [0.0] * {len(measures)}, 0",
+            "    model.eval()",
+            "    with torch.no_grad():",
+            f"        for {self._batch} in valid_loader:",
+            *_indented(body, 3),
+            "    return [total / count for total in sums]",
+        ]
+
+    def training(self, step: str, per: str) -> list[str]:
+        task = self._task
+        line = 'f"epoch {epoch + 1:3d}  lr {lr:.3g}  valid_loss {valid_loss:.4f}"'
+        show = [f"    print({line})"]
+        if task.metrics:
+            values = (
+                'f" {name} {value:.4f}" for name, value in zip(task.metrics, metrics, strict=True)'
+            )
+            show = [f"    shown = [{values}]", f"    print({line}, *shown)"]
+        found = "valid_loss, *metrics" if task.metrics else "(valid_loss,)"
+        return [
+            "for epoch in range(EPOCHS):",
+            '    lr = max(group["lr"] for group in optimizer.param_groups)',
+            "    model.train()",
+            *_indented(self._updates([step] if per == "batch" else []), 1),
+            f"    {found} = evaluate()",
+            *([f"    {step}"] if per == "epoch" else []),
+            *show,
+        ]
+
+    def _updates(self, after_step: Sequence[str]) -> list[str]:
+        """Updates of an epoch."""
+        task, size = self._task, self._task.accumulate
+        batches = "train_loader"
+        if task.steps_per_epoch is not None:
+            count = task.steps_per_epoch * size
+            batches = f"islice(chain.from_iterable(repeat(train_loader)), {count})"
+        step = ["optimizer.step()", *after_step]
+        if task.clip_norm is not None:
+            clip = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {task.clip_norm})"
+            step.insert(0, clip)
+        if size == 1:
+            body = ["optimizer.zero_grad()", *self._forward(), "loss.backward()", *step]
+            return [f"for {self._batch} in {batches}:", *_indented(body, 1)]
+        return [
+            f"batches = list({batches})",
+            f"for first in range(0, len(batches), {size}):",
+            f"    group = batches[first : first + {size}]",
+            "    optimizer.zero_grad()",
+            f"    for {self._batch} in group:",
+            *_indented([*self._forward(), "(loss / len(group)).backward()"], 2),
+            *_indented(step, 1),
+        ]
+
+    @property
+    def _batch(self) -> str:
+        return "x, y" if self.pairs else "batch"
+
+    def _forward(self) -> list[str]:
+        """Lines that move a batch to the device and compute its loss."""
+        if self.pairs:
+            move = "x, y = x.to(device), y.to(device)"
+            lines = ["output = model(x)", "loss = task.criterion(output, y)"]
+        else:
+            move = "batch = to_device(batch)"
+            lines = ["output = model(batch[0])", "loss = task.criterion(output, batch[1])"]
+            if self._task.criterion is None:
+                lines = ["loss = task.loss(model, batch)"]
+        if self._task.autocast is not None:
+            opened = f"with torch.autocast(device.type, {self._task.autocast}):"
+            lines = [opened, *_indented(lines, 1)]
+        return [move, *lines]
+
+    def _rows(self) -> str:
+        if self._task.rows is not count_rows or not self.pairs:
+            return f"task.rows({'(x, y)' if self.pairs else 'batch'})"
+        return "len(x)"
+
+    def _loader(self, name: str, *, shuffle: bool) -> str:
+        data = getattr(self._task, name)
+        if isinstance(data, DataLoader):
+            return f"task.{name}"
+        arguments = [f"task.{name}", "batch_size=task.batch_size"]
+        if shuffle and not isinstance(data, IterableDataset):
+            arguments.append("shuffle=True")
+            if self._task.data().source.drops_single_row:
+                arguments.append("drop_last=True")
+        return f"DataLoader({', '.join(arguments)})"
 
 
-def _evaluating(task: Task) -> str:
-    names = ["loss", *task.metrics]
-    values = ["loss(batch)"]
-    arguments = "(model, batch)" if task.criterion is None else "(model(batch[0]), batch[1])"
-    values += [f"task.metrics[{name!r}]{arguments}".replace("'", '"') for name in task.metrics]
-    move = _moved(task)
-    adding = "\n".join(
-        f"            totals[{i}] += rows * float({value})" for i, value in enumerate(values)
-    )
-    return (
-        f"\ndef loss(batch):\n{indent(_loss(task), '    ')}\n\n\n"
-        f'def evaluate():\n    """Means over the validation set: {", ".join(names)}."""\n'
-        f"    totals, count = [0.0] * {len(names)}, 0\n"
-        "    model.eval()\n    with torch.no_grad():\n        for batch in valid_loader:\n"
-        f"            batch = {move}\n            rows = task.rows(batch)\n"
-        f"{adding}\n            count += rows\n"
-        "    return [total / count for total in totals]\n"
-    )
-
-
-def _loss(task: Task) -> str:
-    call = (
-        "return task.loss(model, batch)"
-        if task.criterion is None
-        else "return task.criterion(model(batch[0]), batch[1])"
-    )
-    if task.autocast is None:
-        return call
-    return f"with torch.autocast(device.type, {task.autocast}):\n    {call}"
-
-
-def _training(task: Task, step: str, per: str) -> str:
-    batches = "train_loader"
-    if _cuts_epochs(task):
-        count = (task.steps_per_epoch or 0) * task.accumulate
-        batches = f"islice(chain.from_iterable(repeat(train_loader)), {count})"
-    body = _update(task) + ([step] if per == "batch" else [])
-    lines = ["model.train()"]
-    if task.accumulate > 1:
-        lines += [f"batches = list({batches})", f"groups = {_groups(task.accumulate)}"]
-        lines += ["for group in groups:", *(f"    {line}" for line in body)]
-    else:
-        lines += [f"for batch in {batches}:", *(f"    {line}" for line in body)]
-    measures = ["valid_loss", *("metric_" + str(i) for i in range(len(task.metrics)))]
-    lines += [f"{', '.join(measures)}{',' * (len(measures) == 1)} = evaluate()"]
-    if per == "epoch":
-        lines.append(step)
-    shown = ["epoch {epoch + 1:3d}", "lr {lr:.3g}", "valid_loss {valid_loss:.4f}"]
-    shown += [f"{name} {{metric_{i}:.4f}}" for i, name in enumerate(task.metrics)]
-    lines.insert(0, 'lr = max(group["lr"] for group in optimizer.param_groups)')
-    lines.append(f'print(f"{"  ".join(shown)}")')
-    return "\nfor epoch in range(EPOCHS):\n" + indent("\n".join(lines), "    ")
-
-
-def _update(task: Task) -> list[str]:
-    clip = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {task.clip_norm})"
-    backward = [f"loss({_moved(task)}).backward()"]
-    if task.accumulate > 1:
-        backward = ["for batch in group:", f"    (loss({_moved(task)}) / len(group)).backward()"]
-    return [
-        "optimizer.zero_grad()",
-        *backward,
-        *([clip] if task.clip_norm is not None else []),
-        "optimizer.step()",
-    ]
-
-
-def _groups(size: int) -> str:
-    return f"[batches[i : i + {size}] for i in range(0, len(batches), {size})]"
-
-
-def _moved(task: Task) -> str:
-    if task.criterion is None:
-        return "to_device(batch)"
-    return "[part.to(device) for part in batch]"
-
-
-def _loader(task: Task, name: str, *, shuffle: bool) -> str:
-    data = getattr(task, name)
-    if _is_loader(data):
-        return f"task.{name}"
-    arguments = [f"task.{name}", "batch_size=task.batch_size"]
-    if shuffle and not isinstance(data, IterableDataset):
-        arguments.append("shuffle=True")
-        if task.data().source.drops_single_row:
-            arguments.append("drop_last=True")
-    return f"DataLoader({', '.join(arguments)})"
-
-
-def _is_loader(data: Any) -> bool:  # noqa: ANN401
-    return isinstance(data, DataLoader)
-
-
-def _cuts_epochs(task: Task) -> bool:
-    return task.steps_per_epoch is not None
+def _indented(lines: Sequence[str], levels: int) -> list[str]:
+    return ["    " * levels + line for line in lines]

@@ -74,11 +74,12 @@ class Space:
 
     @property
     def warmup(self) -> int:
-        """Warm-up in scheduler steps; none for a family that rises by itself."""
+        """Warm-up in scheduler steps, at least one; none for a family that rises by itself."""
         if not self.family.warmup:
             return 0
         per_batch = self.per == "batch" and not self.family.by_measure
-        return round(self.warmup_epochs * (self.updates_per_epoch if per_batch else 1))
+        steps = round(self.warmup_epochs * (self.updates_per_epoch if per_batch else 1))
+        return max(1, steps) if self.warmup_epochs > 0 else 0
 
     @property
     def budget(self) -> Budget:
@@ -278,21 +279,21 @@ class _FamilyStudy:
                 f"but got direction {space.direction!r}"
             )
         _name_metric(self._study, measure_column(conditions.measure))
-        points = space.all_trials(conditions.trials)
-        self._target = conditions.trials if points is None else len(points)
-        self._exhaustive = points is not None
+        self._points = space.all_trials(conditions.trials)
         self._retry_failed()
-        for params in [*space.first_trials(), *(points or [])]:
-            self._study.enqueue_trial(params, skip_if_exists=True)
+        self._enqueue()
         existing = len(self._study.get_trials(deepcopy=False))
         seed = derive(conditions.seed, space.family.name, existing)
         self._study.sampler = _sampler(space, conditions.trials, seed)
 
     @property
     def missing(self) -> int:
-        """Trials that are still to be completed."""
+        """Trials that are still to be completed; points, where the space is enumerated."""
         complete = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        return max(0, self._target - len(complete))
+        if self._points is None:
+            return max(0, self._conditions.trials - len(complete))
+        done = [_asked_params(trial) for trial in complete]
+        return sum(point not in done for point in self._points)
 
     def train_some(self) -> None:
         """Ask, train and tell as many trials as are trained together."""
@@ -354,6 +355,18 @@ class _FamilyStudy:
                 attrs = {"retry_of": trial.number}
                 self._study.enqueue_trial(_asked_params(trial), user_attrs=attrs)
 
+    def _enqueue(self) -> None:
+        """Queue the defaults, or every point of a small discrete space with the defaults first."""
+        first = self._space.first_trials()
+        if self._points is None:
+            for params in first:
+                self._study.enqueue_trial(params, skip_if_exists=True)
+            return
+        asked = [_asked_params(trial) for trial in self._study.get_trials(deepcopy=False)]
+        for point in sorted(self._points, key=lambda point: point not in first):
+            if point not in asked:
+                self._study.enqueue_trial(point)
+
     def result(self) -> FamilyResult:
         """Everything the study holds."""
         complete = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
@@ -363,7 +376,7 @@ class _FamilyStudy:
             study_name=self.name,
             trials=tuple(self._trial_result(trial) for trial in complete),
             failed=len(failed),
-            exhausted=self._exhaustive,
+            exhausted=self._points is not None and not self.missing,
         )
 
     def _trial_result(self, trial: FrozenTrial) -> TrialResult:

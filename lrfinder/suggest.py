@@ -182,7 +182,7 @@ class _Curve:
 def _usable(lr: Floats, loss: Floats, start: float) -> _Curve:
     finite = np.isfinite(loss)
     end = len(loss) if finite.all() else int(np.argmin(finite))
-    if end == 0:
+    if end == 0 or not np.isfinite(start):
         return _Curve(lr[:0], loss[:0], 0.0, 0.0, diverged=True)
     raw = loss[:end]
     capped = np.minimum(raw, start + (start - raw.min()).clip(min=np.ptp(raw[:_FEWEST_POINTS])))

@@ -208,7 +208,8 @@ class Task:
     @cached_property
     def prototype(self) -> "Prototype":
         """What building the task once shows about its model and optimizer."""
-        with kept(), user_code("building the model"):
+        accelerator = torch.device("cuda") if torch.cuda.is_initialized() else None
+        with kept(accelerator), user_code("building the model"):
             model = self.model()
             optimizer = self.optimizer(model, 1.0)
             return Prototype(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules.definition import COUNT, Family, Params, Value, one_of, whole
 from lrfinder.schedules.live import LiveSchedule
-from lrfinder.schedules.writing import call
+from lrfinder.schedules.writing import call, written
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,8 @@ class Schedule:
 def _expression(family: Family, params: Params) -> str:
     if family.code is not None:
         return family.code(params)
-    return f'task.schedules["{family.name}"].build(optimizer, {dict(params)!r})'
+    pairs = ", ".join(f"{written(name)}: {written(value)}" for name, value in params.items())
+    return f"task.schedules[{written(family.name)}].build(optimizer, {{{pairs}}})"
 
 
 def _plain(name: str, value: Value) -> Value:

@@ -4,12 +4,13 @@
 reads like the torch call it stands for.
 """
 
+import json
 from collections.abc import Callable
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from lrfinder.schedules.definition import Params
+from lrfinder.schedules.definition import Params, Value
 
 Factor = Callable[[int], float]
 """The learning rate at scheduler step t as a share of the initial one."""
@@ -46,7 +47,12 @@ def keywords(params: Params) -> list[str]:
     >>> keywords({"step_size": 7, "gamma": 0.1})
     ['step_size=7', 'gamma=0.1']
     """
-    return [f"{name}={value!r}" for name, value in params.items()]
+    return [f"{name}={written(value)}" for name, value in params.items()]
+
+
+def written(value: Value) -> str:
+    """The value as Python code, words in double quotes."""
+    return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def call(scheduler: str, *arguments: str) -> str:

@@ -119,7 +119,7 @@ class SequentialTrainer:
         return {k: v.detach().clone() for k, v in state.runs[run].model.state_dict().items()}
 
     def _build(self, task: Task, seed: int, lr: float) -> _Run:
-        random = Stream(seed)
+        random = Stream(seed, self.device or task.prototype.device)
         with random.active(), user_code("building the model"):
             model = task.model()
             if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -193,7 +193,7 @@ def _evaluating(runs: Sequence[_Run]) -> Generator[None]:
     for run in runs:
         run.model.eval()
     try:
-        with _evaluation_stream().copy().active(), torch.no_grad():
+        with _evaluation_stream(runs[0].device).copy().active(), torch.no_grad():
             yield
     finally:
         for module, training in flags:
@@ -201,8 +201,8 @@ def _evaluating(runs: Sequence[_Run]) -> Generator[None]:
 
 
 @cache
-def _evaluation_stream() -> Stream:
-    return Stream(0)
+def _evaluation_stream(device: torch.device) -> Stream:
+    return Stream(0, device)
 
 
 def _device_of(model: nn.Module) -> torch.device:
