@@ -82,27 +82,29 @@ class _Loop:
 
     def evaluating(self) -> list[str]:
         task = self._task
-        names = ["validation loss", *task.metrics]
-        arguments = "model, batch" if task.criterion is None else "output, y"
-        if not self.pairs and task.criterion is not None:
-            arguments = "output, batch[1]"
-        measures = ["loss", *(f"task.metrics[{json.dumps(k)}]({arguments})" for k in task.metrics)]
-        body = [
-            *self._forward(),
-            f"rows = {self._rows()}",
-            "count += rows",
-            f"for i, value in enumerate(({', '.join(measures)},)):",
-            "    sums[i] += rows * float(value)",
-        ]
+        body = [*self._forward(), f"rows = {self._rows()}", "count += rows"]
+        if task.metrics:
+            arguments = "output, y" if self.pairs else "output, batch[1]"
+            if task.criterion is None:
+                arguments = "model, batch"
+            body += [
+                f"values = [loss, *(metric({arguments}) for metric in task.metrics.values())]",
+                "pairs = zip(sums, values, strict=True)",
+                "sums = [total + rows * float(value) for total, value in pairs]",
+            ]
+            sums, result = f"[0.0] * {1 + len(task.metrics)}", "[total / count for total in sums]"
+        else:
+            body.append("sums += rows * float(loss)")
+            sums, result = "0.0", "sums / count"
         return [
             "def evaluate():",
-            f'    """Means over the validation set: {", ".join(names)}."""',
-            f"    sums, count = [0.0] * {len(measures)}, 0",
+            f'    """Means over the validation set: {", ".join(["loss", *task.metrics])}."""',
+            f"    sums, count = {sums}, 0",
             "    model.eval()",
             "    with torch.no_grad():",
             f"        for {self._batch} in valid_loader:",
             *_indented(body, 3),
-            "    return [total / count for total in sums]",
+            f"    return {result}",
         ]
 
     def training(self, step: str, per: str) -> list[str]:
@@ -114,7 +116,7 @@ class _Loop:
                 'f" {name} {value:.4f}" for name, value in zip(task.metrics, metrics, strict=True)'
             )
             show = [f"    shown = [{values}]", f"    print({line}, *shown)"]
-        found = "valid_loss, *metrics" if task.metrics else "(valid_loss,)"
+        found = "valid_loss, *metrics" if task.metrics else "valid_loss"
         return [
             "for epoch in range(EPOCHS):",
             '    lr = max(group["lr"] for group in optimizer.param_groups)',
