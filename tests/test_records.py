@@ -1,0 +1,149 @@
+"""A run folder holds what the run found: read back, nothing is lost or computed anew."""
+
+import numpy as np
+import pytest
+
+from lrfinder.cost import threads
+from lrfinder.errors import InvalidArgument, RunFolderError
+from lrfinder.problem import RunProblem, training_seeds
+from lrfinder.records import RunFolder, jsonable, open_run
+from lrfinder.run import Silent, find, start
+from lrfinder.study_file import RunSettings
+
+SETTINGS = RunSettings(
+    task="classifier", epochs=3, families=["step"], trials=2, confirm_seeds=3, find_seeds=2
+)
+
+CANDIDATES = 3  # constant, step, and the task's baseline
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small finished run."""
+    return start(SETTINGS, tmp_path_factory.mktemp("runs") / "r")
+
+
+def test_the_curve_comes_back_as_it_was_measured(run):
+    again = find(RunProblem(SETTINGS))
+    for name in ("lr", "loss", "train_loss", "start"):
+        np.testing.assert_allclose(getattr(run.curve, name), getattr(again, name), rtol=1e-12)
+    np.testing.assert_allclose(run.curve.metrics["accuracy"], again.metrics["accuracy"])
+    assert np.isnan(run.curve.loss).any()  # it diverged, so this was worth testing
+    assert (run.curve.seeds, run.curve.every) == (again.seeds, again.every)
+
+
+def test_the_suggestion_comes_back(run):
+    stored = run.summary["suggestion"]
+    assert run.suggestion.verdict == stored["verdict"]
+    assert run.suggestion.lr == pytest.approx(stored["lr"], rel=1e-12)
+    assert run.suggestion.reason == stored["reason"]
+
+
+def test_the_comparison_comes_back(run):
+    assert run.comparison.best.candidate == run.summary["best"]["family"]
+    assert set(run.comparison.seeds) == set(training_seeds("confirm", 0, 3))
+    for name, facts in run.summary["families"].items():
+        mean = run.comparison.mean(name, "loss")
+        assert mean.mean == pytest.approx(facts["valid_loss"]["mean"], rel=1e-12)
+
+
+def test_curves_hold_every_run_and_epoch(run):
+    curves = run.curves
+    epochs = RunProblem(SETTINGS).task.epochs
+    trials = sum(facts["trials"] for facts in run.summary["families"].values())
+    assert len(curves[curves["act"] == "search"]) == trials * (epochs + 1)
+    confirmed = curves[curves["act"] == "confirm"]
+    assert len(confirmed) == CANDIDATES * 3 * (epochs + 1)
+    assert set(run.mean_curves) == set(run.summary["families"])
+    last = run.mean_curves["step"]["valid_loss"].iloc[-1]
+    stated = run.summary["families"]["step"]["valid_loss"]["mean"]
+    assert last == pytest.approx(stated, rel=1e-9)
+
+
+def test_trials_hold_every_complete_trial(run):
+    assert sorted(run.trials["family"].unique()) == ["constant", "step"]
+    assert {"lr", "gamma", "step_size", "value", "diverged"} <= set(run.trials.columns)
+
+
+def test_seeds_of_the_acts_are_disjoint(run):
+    seeds = run.summary["seeds"]
+    every = [*seeds["find"], *seeds["search"], *seeds["confirm"]]
+    assert len(set(every)) == len(every)
+
+
+def test_costs_add_up(run):
+    problem, cost = RunProblem(SETTINGS), run.summary["cost"]
+    trials = sum(facts["trials"] for facts in run.summary["families"].values())
+    runs = trials * SETTINGS.trial_seeds + CANDIDATES * SETTINGS.confirm_seeds
+    assert cost["updates_asked"] == 2 * 100 + runs * problem.updates
+    assert 0 < cost["updates_trained"] <= cost["updates_asked"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    folder = RunFolder.create(tmp_path / "r")
+    folder.write_text("report.md", "old")
+
+    def fails(path):
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunFolderError, match="cannot be written: No space left"):
+        folder.replace("report.md", fails)
+    assert (folder.path / "report.md").read_text() == "old"
+    assert sorted(p.name for p in folder.path.iterdir()) == ["artifacts", "report.md"]
+
+
+def test_a_cut_off_line_of_curves_does_not_spoil_the_next(run, tmp_path):
+    folder = RunFolder.create(tmp_path / "r")
+    text = (run.path / "curves.csv").read_text()
+    whole, _, rest = text.partition("\n")
+    cut = whole + "\n" + rest[: len(rest) // 2]
+    (folder.path / "curves.csv").write_text(cut)
+    history = _history()
+    folder.append_curves("confirm", "step", None, history)
+    lines = (folder.path / "curves.csv").read_text().splitlines()
+    assert {line.count(",") for line in lines} == {whole.count(",")}
+
+
+def _history():
+    from lrfinder.schedules import FAMILIES, Schedule
+    from lrfinder.training.fit import fit
+    from lrfinder.training.history import Plan
+
+    problem = RunProblem(SETTINGS)
+    return fit(problem.task, [Plan(0.01, Schedule(FAMILIES["constant"]), 0)])
+
+
+@pytest.mark.parametrize("text", ["", "not json", '{"schema": 99}'])
+def test_a_folder_that_cannot_be_read_is_told(tmp_path, text):
+    (tmp_path / "config.toml").write_text("")
+    (tmp_path / "summary.json").write_text(text)
+    with pytest.raises(RunFolderError, match=str(tmp_path)):
+        open_run(tmp_path)
+
+
+def test_json_has_no_nan():
+    given = {"a": [float("nan"), np.float64("inf"), np.int64(3)], "b": (1.5, None, True)}
+    assert jsonable(given) == {"a": [None, None, 3], "b": [1.5, None, True]}
+
+
+def test_too_many_seeds_are_refused():
+    with pytest.raises(InvalidArgument, match="at most 1000 seeds"):
+        training_seeds("find", 0, 1001)
+
+
+def test_threads_are_given_back():
+    import torch
+
+    before = torch.get_num_threads()
+    with threads(2):
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == before
+
+
+def test_silent_progress_is_silent(capsys):
+    silent = Silent()
+    silent.stage("act", 3)
+    silent.advance(1)
+    silent.say("nothing")
+    assert capsys.readouterr() == ("", "")
