@@ -64,9 +64,9 @@ Epochs = Annotated[int | None, typer.Option(help="Epochs of a run. Default: the 
 Families = Annotated[
     str | None, typer.Option(help="Decay families, as a,b,c; constant is always compared.")
 ]
-Trials = Annotated[int | None, typer.Option(help="Complete trials per family. Default: 16.")]
+Trials = Annotated[int | None, typer.Option(help="Complete trials per family. Default: 10.")]
 FindSeeds = Annotated[int | None, typer.Option(help="Seeds of the range test. Default: 5.")]
-TrialSeeds = Annotated[int | None, typer.Option(help="Seeds of each trial. Default: 1.")]
+TrialSeeds = Annotated[int | None, typer.Option(help="Seeds of each trial. Default: 2.")]
 ConfirmSeeds = Annotated[
     int | None, typer.Option(help="Fresh seeds of the comparison. Default: 8.")
 ]

@@ -16,6 +16,7 @@ from lrfinder.task import Task
 from lrfinder.training.trainer import State, Trainer
 
 _TINY_LR = 1e-12  # timing must not train the model into nan
+_CLEARLY_FASTER = 1.5
 _SECONDS_PER_TRIAL = 0.15  # of the sampler and the storage, on 2 cores at about 2.5 GHz
 
 
@@ -48,16 +49,17 @@ class Work:
 
 
 def measure_speed(task: Task, trainer: Trainer) -> Speed:
-    """Time real updates with one thread and with PyTorch's present number; keep the faster."""
-    counts = [1]
-    on_cpu = (trainer.device or task.prototype.device).type == "cpu"
-    if on_cpu and torch.get_num_threads() > 1:
-        counts.append(torch.get_num_threads())
-    speeds: list[Speed] = []
-    for count in counts if on_cpu else [torch.get_num_threads()]:
-        with threads(count):
-            speeds.append(_speed(task, trainer, count))
-    return min(speeds, key=lambda speed: speed.seconds_per_update)
+    """Time real updates with one thread and with PyTorch's present number of threads.
+
+    Several threads are taken only where they are clearly faster: on a busy machine they can turn
+    out hundreds of times slower than they were when they were timed.
+    """
+    several = torch.get_num_threads()
+    if (trainer.device or task.prototype.device).type != "cpu" or several == 1:
+        return _speed(task, trainer, several)
+    one, more = _speed(task, trainer, 1), _speed(task, trainer, several)
+    clearly = one.seconds_per_update > _CLEARLY_FASTER * more.seconds_per_update
+    return more if clearly else one
 
 
 def estimate(works: Mapping[str, Work], speed: Speed) -> str:
@@ -89,11 +91,12 @@ def _speed(task: Task, trainer: Trainer, count: int) -> Speed:
     data = task.data(trainer.device)
     lrs = np.full((1, 1, state.base_lrs.shape[1]), _TINY_LR)
     batches = data.probe if data.valid is None else data.valid
-    return Speed(
-        seconds_per_update=_time(lambda: trainer.advance(state, lrs), 30),
-        seconds_per_evaluation=_time(lambda: trainer.evaluate(state, batches), 3),
-        threads=count,
-    )
+    with threads(count):
+        return Speed(
+            seconds_per_update=_time(lambda: trainer.advance(state, lrs), 30),
+            seconds_per_evaluation=_time(lambda: trainer.evaluate(state, batches), 3),
+            threads=count,
+        )
 
 
 def _time(action: Callable[[], object], times: int) -> float:

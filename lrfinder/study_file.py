@@ -51,8 +51,8 @@ class RunSettings(RangeTestSettings):
 
     epochs: int | None = Field(None, ge=1)
     families: list[str] | None = Field(None, min_length=1)
-    trials: int = Field(16, ge=1)
-    trial_seeds: int = Field(1, ge=1)
+    trials: int = Field(10, ge=1)
+    trial_seeds: int = Field(2, ge=1)
     confirm_seeds: int = Field(8, ge=1)
     lr: float | None = Field(None, gt=0)
     lr_range: tuple[float, float] | None = None
