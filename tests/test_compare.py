@@ -1,0 +1,278 @@
+"""Candidates on common fresh seeds: intervals, corrected tests, ties."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tasks import CONSTANT, absolute_error, linear_task, no_global_draw, plain_sgd
+
+from lrfinder.compare import Candidate, Comparison, ConfirmedRun, compare, interval
+from lrfinder.errors import InvalidArgument, TaskFailed
+from lrfinder.schedules import FAMILIES, Schedule
+from lrfinder.training.history import History, Plan
+
+LINEAR = Schedule(FAMILIES["polynomial"], {"total_iters": 3, "power": 1.0})
+GOOD, SLOW = Candidate("good", 0.1, CONSTANT), Candidate("slow", 1e-6, CONSTANT)
+DECAY = Candidate("decay", 0.1, LINEAR)
+LOST = Candidate("lost", 1e6, CONSTANT)
+SEEDS = (11, 12, 13)
+
+
+def confirmed(name: str, seed: int, value: float, diverged: bool = False) -> ConfirmedRun:
+    return ConfirmedRun(
+        candidate=name,
+        lr=0.1,
+        schedule=str(CONSTANT),
+        seed=seed,
+        value=value,
+        diverged=diverged,
+        updates=12,
+        measures={"loss": float("nan") if diverged else value},
+    )
+
+
+def comparison(direction="minimize", **values: list[float]) -> Comparison:
+    """A comparison of these values, one per seed, by candidate."""
+    runs = [confirmed(n, seed, v) for n, vs in values.items() for seed, v in enumerate(vs)]
+    return Comparison(tuple(runs), direction=direction)
+
+
+# 97.5% quantiles of Student's t, from a printed table
+T = {2: 12.7062, 3: 4.30265, 5: 2.77645, 10: 2.26216}
+
+
+@pytest.mark.parametrize("count", T)
+def test_an_interval_is_students_t(count):
+    values = np.random.default_rng(count).standard_normal(count)
+    mean, low, high = interval(values)
+    spread = np.sqrt(sum((v - sum(values) / count) ** 2 for v in values) / (count - 1))
+    half = T[count] * spread / np.sqrt(count)
+    assert mean == pytest.approx(sum(values) / count)
+    assert low == pytest.approx(mean - half, rel=1e-5)
+    assert high == pytest.approx(mean + half, rel=1e-5)
+
+
+def test_an_interval_of_one_value_has_no_bounds_and_of_none_no_mean():
+    mean, low, high = interval(np.array([3.0]))
+    assert mean == 3.0
+    assert np.isnan([low, high]).all()
+    assert np.isnan(interval(np.array([]))).all()
+
+
+def test_differences_are_paired():
+    luck = np.array([0.0, 10.0, -5.0, 3.0, 7.0])
+    worse = 0.5 + np.array([0.01, -0.01, 0.02, 0.0, -0.02])
+    best, other = comparison(a=list(luck), b=list(luck + worse)).ranking
+    assert (best.candidate, other.candidate) == ("a", "b")
+    mean, low, high = other.difference
+    half = T[5] * worse.std(ddof=1) / np.sqrt(5)
+    assert mean == pytest.approx(0.5)
+    assert (low, high) == (pytest.approx(0.5 - half, rel=1e-5), pytest.approx(0.5 + half, rel=1e-5))
+    assert not other.ties  # although the values themselves overlap
+    assert other.value.low < best.value.mean < other.value.high
+
+
+def test_p_values_are_of_the_paired_t_test_corrected_by_holm():
+    # with two degrees of freedom, P(|t| > x) = 1 - x / sqrt(x**2 + 2)
+    base = np.zeros(3)
+    shifts = {"b": [1.0, 2.0, 3.0], "c": [1.0, 1.1, 1.2], "d": [0.1, 3.0, 6.0]}
+    raw = {}
+    for name, values in shifts.items():
+        v = np.array(values)
+        t = v.mean() / (v.std(ddof=1) / np.sqrt(3))
+        raw[name] = 1 - t / np.sqrt(t**2 + 2)
+    assert raw["c"] < raw["b"] < raw["d"]
+    expected = {
+        "c": 3 * raw["c"],
+        "b": max(3 * raw["c"], 2 * raw["b"]),
+        "d": max(3 * raw["c"], 2 * raw["b"], raw["d"]),
+    }
+    ranking = comparison(a=list(base), **shifts).ranking
+    assert ranking[0].candidate == "a"
+    assert np.isnan(ranking[0].p)
+    for standing in ranking[1:]:
+        assert standing.p == pytest.approx(expected[standing.candidate])
+        assert standing.ties == (expected[standing.candidate] >= 0.05)
+
+
+def test_a_larger_p_value_is_never_corrected_below_a_smaller_one():
+    small, large = [1.0, 1.3, 1.6], [1.0, 1.31, 1.62]
+    alone = [comparison(a=[0.0] * 3, b=values).ranking[1].p for values in (small, large)]
+    assert alone[0] < alone[1] < 2 * alone[0]
+    among = {s.candidate: s.p for s in comparison(a=[0.0] * 3, b=small, c=large).ranking}
+    assert among["b"] == among["c"] == pytest.approx(2 * alone[0])
+
+
+def test_a_difference_that_is_no_longer_significant_after_the_correction_ties():
+    shift = np.array([1.0, 1.3, 1.6])  # its own p is about 0.018
+    alone = comparison(a=[0.0] * 3, b=list(shift)).ranking[1]
+    assert alone.p == pytest.approx(0.0176, abs=5e-4)
+    assert not alone.ties
+    noisy = {f"n{k}": [1.0 + 0.4 * k, 9.0, 2.0 + k] for k in range(3)}
+    among = {s.candidate: s for s in comparison(a=[0.0] * 3, b=list(shift), **noisy).ranking}
+    assert among["b"].p == pytest.approx(4 * alone.p)
+    assert among["b"].ties
+
+
+@given(
+    st.integers(2, 5),
+    st.integers(1, 6),
+    st.integers(0, 999),
+    st.sampled_from(["minimize", "maximize"]),
+)
+def test_the_ranking_is_by_mean_and_p_values_are_probabilities(candidates, seeds, seed, direction):
+    draw = np.random.default_rng(seed)
+    values = {f"c{k}": list(draw.standard_normal(seeds)) for k in range(candidates)}
+    found = comparison(direction, **values)
+    means = [standing.value.mean for standing in found.ranking]
+    assert means == sorted(means, reverse=direction == "maximize")
+    ps = [standing.p for standing in found.ranking[1:]]
+    assert all(0 <= p <= 1 for p in ps)
+    assert not found.best.ties
+    assert found.best.difference.mean == 0
+    mirrored = comparison(
+        "maximize" if direction == "minimize" else "minimize",
+        **{name: [-v for v in vs] for name, vs in values.items()},
+    )
+    assert [s.candidate for s in mirrored.ranking] == [s.candidate for s in found.ranking]
+    assert [s.p for s in mirrored.ranking[1:]] == pytest.approx(ps)
+
+
+def test_a_constant_difference_is_certain_and_no_difference_ties():
+    ranking = comparison(a=[1.0, 2.0, 4.0], b=[1.0, 2.0, 4.0], c=[2.0, 3.0, 5.0]).ranking
+    by_name = {standing.candidate: standing for standing in ranking}
+    assert (by_name["b"].p, by_name["b"].ties) == (1.0, True)
+    assert (by_name["c"].p, by_name["c"].ties) == (0.0, False)
+
+
+def test_a_single_seed_ties_everything():
+    found = comparison(a=[1.0], b=[100.0], c=[2.0])
+    assert found.ties == ("c", "b")
+    assert [s.p for s in found.ranking[1:]] == [1.0, 1.0]
+
+
+def test_one_that_diverged_on_any_seed_comes_last_and_never_ties():
+    runs = [confirmed("steady", s, 5.0 + s / 10) for s in range(3)]
+    runs += [confirmed("bold", s, 0.1, diverged=s == 1) for s in range(3)]
+    steady, bold = Comparison(tuple(runs)).ranking
+    assert (steady.candidate, bold.candidate) == ("steady", "bold")
+    assert (bold.ties, bold.diverged) == (False, 1)
+
+
+def test_seeds_that_one_candidate_lacks_are_left_out():
+    runs = [confirmed("a", s, float(s)) for s in range(4)] + [confirmed("b", 2, 9.0)]
+    found = Comparison(tuple(runs))
+    assert found.seeds == (2,)
+    assert found.best.value.mean == 2.0
+
+
+def test_a_frame_has_a_row_per_candidate_from_best_to_worst():
+    found = comparison(a=[1.0, 2.0], b=[0.5, 0.4])
+    frame = found.frame()
+    assert frame["candidate"].tolist() == ["b", "a"]
+    assert frame["mean"].tolist() == pytest.approx([0.45, 1.5])
+    assert frame["difference"].tolist() == pytest.approx([0.0, 1.05])
+    assert frame["ties"].tolist() == [False, "a" in found.ties]
+
+
+def test_every_candidate_is_trained_on_every_seed():
+    handed: list[tuple[ConfirmedRun, History]] = []
+    made: list[int] = []
+    with no_global_draw():
+        found = compare(
+            linear_task(metrics={"error": absolute_error}),
+            [GOOD, SLOW, LOST],
+            seeds=SEEDS,
+            progress=made.append,
+            run_done=lambda run, history: handed.append((run, history)),
+        )
+    assert found.seeds == SEEDS
+    assert {(run.candidate, run.seed) for run in found.runs} == {
+        (name, seed) for name in ("good", "slow", "lost") for seed in SEEDS
+    }
+    assert [standing.candidate for standing in found.ranking] == ["good", "slow", "lost"]
+    assert found.best.diverged == 0
+    assert found.ranking[-1].diverged == 3
+    assert sum(made) == 3 * 3 * 12
+    assert {(r.candidate, r.seed) for r, _ in handed} == {(r.candidate, r.seed) for r in found.runs}
+    for run, history in handed:
+        assert history.plans[0] == Plan(
+            {"good": 0.1, "slow": 1e-6, "lost": 1e6}[run.candidate], CONSTANT, run.seed
+        )
+        if not run.diverged:
+            assert run.value == run.measures["loss"] == history.measures["loss"][0, -1]
+    assert found.mean("good", "error").mean > 0
+    assert np.isnan(found.mean("lost", "loss").mean)
+
+
+def test_identical_candidates_tie():
+    twin = Candidate("twin", GOOD.lr, CONSTANT)
+    found = compare(linear_task(), [GOOD, SLOW, twin], seeds=SEEDS)
+    assert {standing.candidate for standing in found.ranking[:2]} == {"good", "twin"}
+    assert found.ranking[1].ties
+    assert found.ranking[1].difference == (0.0, 0.0, 0.0)
+
+
+def test_a_measure_can_be_maximized():
+    task = linear_task(metrics={"gain": lambda out, y: -absolute_error(out, y)})
+    found = compare(task, [SLOW, GOOD], seeds=SEEDS, measure="gain", direction="maximize")
+    assert found.best.candidate == "good"
+    assert found.best.value.mean > found.ranking[1].value.mean
+    assert found.ranking[1].difference.mean < 0
+
+
+def test_known_runs_are_not_repeated():
+    task = linear_task()
+    first = compare(task, [GOOD, DECAY], seeds=SEEDS[:2])
+    trained: list[tuple[str, int]] = []
+    again = compare(
+        task,
+        [GOOD, DECAY],
+        seeds=SEEDS,
+        known=first.runs,
+        run_done=lambda run, history: trained.append((run.candidate, run.seed)),
+    )
+    assert sorted(trained) == [("decay", 13), ("good", 13)]
+    assert all(run in again.runs for run in first.runs)
+    assert again.values.equals(compare(task, [GOOD, DECAY], seeds=SEEDS).values)
+    nothing_left = compare(task, [GOOD, DECAY], seeds=SEEDS, known=again.runs)
+    assert nothing_left.runs == again.runs
+
+
+def test_known_runs_of_another_lr_or_schedule_are_made_again():
+    task = linear_task()
+    known = compare(task, [GOOD], seeds=SEEDS[:1]).runs
+    for other in (Candidate("good", 0.05, CONSTANT), Candidate("good", GOOD.lr, LINEAR)):
+        found = compare(task, [other], seeds=SEEDS[:1], known=known)
+        assert found.runs == compare(task, [other], seeds=SEEDS[:1]).runs
+        assert found.runs != known
+
+
+@given(st.lists(st.integers(0, 99), min_size=1, max_size=2, unique=True))
+@settings(max_examples=5)
+def test_a_candidates_runs_do_not_depend_on_the_others(seeds):
+    task = linear_task(optimizer=plain_sgd)
+    alone = compare(task, [GOOD], seeds=seeds)
+    among = compare(task, [SLOW, GOOD, LOST], seeds=seeds)
+    assert [r for r in among.runs if r.candidate == "good"] == list(alone.runs)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "seeds", "message"),
+    [
+        ([], SEEDS, r"different names, but got \[\]"),
+        ([GOOD, GOOD], SEEDS, r"different names, but got \['good', 'good'\]"),
+        ([GOOD], [], "at least one seed, but got none"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(candidates, seeds, message):
+    with pytest.raises(InvalidArgument, match=message):
+        compare(linear_task(), candidates, seeds=seeds)
+
+
+def test_a_task_that_raises_ends_the_comparison():
+    def broken(output, target):
+        raise ValueError("broken")
+
+    with pytest.raises(TaskFailed, match="ValueError: broken"):
+        compare(linear_task(criterion=broken), [GOOD], seeds=SEEDS)
