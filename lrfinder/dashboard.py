@@ -7,7 +7,7 @@ from optuna.artifacts import FileSystemArtifactStore
 
 from lrfinder.errors import RunFolderError
 from lrfinder.records import Run
-from lrfinder.search import open_storage
+from lrfinder.searching import open_storage
 
 HOST = "127.0.0.1"
 

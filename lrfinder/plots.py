@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from lrfinder.compare import Comparison
+from lrfinder.comparing import Comparison
 from lrfinder.curve import Curve
 from lrfinder.records import Run
 from lrfinder.suggest import Suggestion

@@ -10,10 +10,10 @@ from optuna.trial import FixedTrial
 
 from lrfinder.cost import Work
 from lrfinder.errors import InvalidArgument
+from lrfinder.finding import STEPS
 from lrfinder.load import load_task
-from lrfinder.range_test import STEPS
 from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule, Value, family
-from lrfinder.search import Space, open_storage
+from lrfinder.searching import Space, open_storage
 from lrfinder.study_file import RangeTestSettings, RunSettings
 from lrfinder.suggest import Suggestion
 from lrfinder.task import Baseline, Task

@@ -28,10 +28,10 @@ import numpy as np
 import pandas as pd
 import tomli_w
 
-from lrfinder.compare import Comparison, ConfirmedRun
+from lrfinder.comparing import Comparison, ConfirmedRun
 from lrfinder.curve import Curve
 from lrfinder.errors import RunFolderError
-from lrfinder.search import FamilyResult
+from lrfinder.searching import FamilyResult
 from lrfinder.suggest import Suggestion
 from lrfinder.training.history import History, measure_column
 

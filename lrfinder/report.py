@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrfinder import plots
-from lrfinder.compare import Comparison, Standing
+from lrfinder.comparing import Comparison, Standing
 from lrfinder.records import Run, RunFolder
 from lrfinder.suggest import Suggestion
 

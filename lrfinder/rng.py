@@ -81,10 +81,15 @@ def kept(device: torch.device | None = None) -> Generator[None]:
         outside.restore(device)
 
 
-def _seed_everything(seed: int) -> None:
+def _seed_everything(seed: int, device: torch.device | None) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every accelerator
+    if device is not None and device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device is not None and device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 class Stream:
@@ -93,7 +98,7 @@ class Stream:
     def __init__(self, seed: int, device: torch.device | None = None) -> None:
         self._device = device
         with kept(device):
-            _seed_everything(seed)
+            _seed_everything(seed, device)
             self._states = _States.now(device)
 
     @contextmanager

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lrfinder import cost, report, script
-from lrfinder.compare import Candidate, Comparison, ConfirmedRun, compare
+from lrfinder.comparing import Candidate, Comparison, ConfirmedRun, compare
 from lrfinder.curve import Curve
 from lrfinder.errors import Interrupted, RunFolderError, TaskFailed
+from lrfinder.finding import range_test
 from lrfinder.load import TaskReference
 from lrfinder.problem import RangeTestProblem, RunProblem, describe_ranges
-from lrfinder.range_test import range_test
 from lrfinder.records import Run, RunFolder, curve_facts, open_run, suggestion_facts
 from lrfinder.schedules import FAMILIES, Schedule
-from lrfinder.search import FamilyResult, open_storage, search
+from lrfinder.searching import FamilyResult, open_storage, search
 from lrfinder.study_file import RunSettings
 from lrfinder.suggest import Suggestion
 from lrfinder.summary import answers, cost_facts, first_summary

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from lrfinder.compare import Candidate, Comparison
+from lrfinder.comparing import Candidate, Comparison
 from lrfinder.cost import Work
 from lrfinder.problem import RunProblem
 from lrfinder.records import SCHEMA
-from lrfinder.search import FamilyResult
+from lrfinder.searching import FamilyResult
 from lrfinder.training.history import measure_column
 
 _PACKAGES = ("lrfinder", "torch", "optuna", "numpy", "pandas")

@@ -30,7 +30,7 @@ from lrfinder.data import (
     training_source,
 )
 from lrfinder.errors import InvalidArgument, TaskFailed
-from lrfinder.range_test import range_test
+from lrfinder.finding import range_test
 from lrfinder.training.fit import fit
 
 ROWS, SIZE = 23, 5  # batches of 5, 5, 5, 5 and 3 rows

@@ -5,8 +5,8 @@ import pytest
 
 from lrfinder.errors import TaskLoadError
 from lrfinder.examples import BUILT_IN
+from lrfinder.finding import range_test
 from lrfinder.load import TaskReference, load_task
-from lrfinder.range_test import range_test
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan

@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lrfinder.errors import InvalidArgument, TaskFailed
-from lrfinder.range_test import range_test
+from lrfinder.finding import range_test
 from lrfinder.task import Task
 from lrfinder.training.fit import fit
 

@@ -51,7 +51,7 @@ def test_curves_hold_every_run_and_epoch(run):
     curves = run.curves
     epochs = RunProblem(SETTINGS).task.epochs
     trials = sum(facts["trials"] for facts in run.summary["families"].values())
-    assert len(curves[curves["act"] == "search"]) == trials * (epochs + 1)
+    assert len(curves[curves["act"] == "search"]) == trials * SETTINGS.trial_seeds * (epochs + 1)
     confirmed = curves[curves["act"] == "confirm"]
     assert len(confirmed) == CANDIDATES * 3 * (epochs + 1)
     assert set(run.mean_curves) == set(run.summary["families"])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tasks import CONSTANT, absolute_error, linear_task, no_global_draw, plain_sgd
 
-from lrfinder.compare import Candidate, Comparison, ConfirmedRun, compare, interval
+from lrfinder.comparing import Candidate, Comparison, ConfirmedRun, compare, interval
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.training.history import History, Plan

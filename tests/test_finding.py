@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lrfinder.curve import Curve
 from lrfinder.errors import InvalidArgument, TaskFailed
-from lrfinder.range_test import range_test
+from lrfinder.finding import range_test
 from lrfinder.task import Task
 
 EVERY = ["batch", "epoch"]

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR
 
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules import FAMILIES, Family
-from lrfinder.search import FamilyResult, Space, search
+from lrfinder.searching import FamilyResult, Space, search
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
 
@@ -212,7 +212,7 @@ def test_an_interrupt_tells_the_trial_in_flight_as_failed(url):
 
 KILLED = """
 import os, sys
-from test_search import search, space, task
+from test_searching import search, space, task
 
 def die(made):
     global left
@@ -243,7 +243,7 @@ def test_a_task_that_raises_fails_its_trials_which_are_asked_again(url):
     def broken(output, target):
         raise ValueError("broken")
 
-    with pytest.raises(TaskFailed, match=r"ValueError: broken \(test_search.py") as error:
+    with pytest.raises(TaskFailed, match=r"ValueError: broken \(test_searching.py") as error:
         search(task(criterion=broken), [space()], trials=3, seeds=[0], storage=url, ask_size=2)
     assert "\n" not in str(error.value)
     states = [trial.state for trial in trials_of(url, "step")]
