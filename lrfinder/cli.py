@@ -306,7 +306,9 @@ def _find(
     from lrfinder.report import suggestion_line
     from lrfinder.study_file import RangeTestSettings, settings_from
 
-    settings = settings_from(RangeTestSettings, _with_task(task, options))
+    given = _with_task(task, options)
+    known = {key: value for key, value in given.items() if key in RangeTestSettings.model_fields}
+    settings = settings_from(RangeTestSettings, known)  # a study file may hold more
     problem = acts.RangeTestProblem(settings)
     folder = None if out is None else RunFolder.create(out)
     with _shown(quiet) as progress:

@@ -51,6 +51,12 @@ class TaskReference:
             raise TaskLoadError(_unknown(text))
         return cls(place, factory, None)
 
+    @property
+    def text(self) -> str:
+        """What names the same task from any working directory."""
+        place = self.module if self.file is None else str(self.file)
+        return f"{place}:{self.factory}"
+
     def source_hash(self) -> str:
         """SHA-256 of the task's source file."""
         path = self.file

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from inspect import signature
 
+import optuna
 import torch
 from optuna.trial import FixedTrial
 
@@ -13,7 +14,7 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.finding import STEPS
 from lrfinder.load import load_task
 from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule, Value, family
-from lrfinder.searching import Space, open_storage
+from lrfinder.searching import Space, open_storage, study_name
 from lrfinder.study_file import RangeTestSettings, RunSettings
 from lrfinder.suggest import Suggestion
 from lrfinder.task import Baseline, Task
@@ -99,6 +100,17 @@ class RunProblem(RangeTestProblem):
         spaces = [self._around(member, suggestion) for member in self.families]
         low, high = min(s.lr_low for s in spaces), max(s.lr_high for s in spaces)
         return spaces, f"lr searched around the suggestion, in {low:.2g} to {high:.2g} by family"
+
+    def refuse_existing_studies(self, name: str) -> None:
+        """Raise InvalidArgument where the storage has studies of another run of this name."""
+        if self.storage is None:
+            return
+        existing = optuna.get_all_study_names(self.storage)
+        taken = {study_name(name, member) for member in self.families} & set(existing)
+        if taken:
+            raise InvalidArgument(
+                f"the storage has a study {min(taken)!r} already; give another --out"
+            )
 
     def search_work(self) -> Work:
         """What the studies ask for."""

@@ -82,14 +82,18 @@ def start(settings: RunSettings, out: Path | None = None, progress: Progress | N
     KeyboardInterrupt leave a folder behind that `resume` takes up.
     """
     problem = RunProblem(settings)
-    default = Path("runs") / f"{problem.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder = RunFolder.create(out or default)
+    path = out or Path("runs") / f"{problem.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = path.resolve().name
+    problem.refuse_existing_studies(name)
+    folder = RunFolder.create(path)
+    reference = TaskReference.parse(settings.task)
     facts = {
-        "name": folder.path.resolve().name,
-        "task_hash": TaskReference.parse(settings.task).source_hash(),
+        "name": name,
+        "task_hash": reference.source_hash(),
         "version": version("lrfinder"),
     }
-    folder.write_config({**problem.settings.model_dump(exclude_none=True), "run": facts})
+    options = problem.settings.model_dump(exclude_none=True)
+    folder.write_config({**options, "task": reference.text, "run": facts})
     return _Acts(problem, folder, facts["name"], progress or Silent()).all()
 
 
@@ -104,6 +108,8 @@ def resume(path: Path, given: Mapping[str, Any], progress: Progress | None = Non
     facts = earlier.config["run"]
     asked = {key: value for key, value in earlier.config.items() if key != "run"}
     settings = RunSettings(**asked)
+    if "task" in given:
+        given = {**given, "task": TaskReference.parse(given["task"]).text}
     for key, value in given.items():
         if RunSettings(**{**asked, key: value}) != settings:
             raise RunFolderError(

@@ -218,6 +218,11 @@ def search(
     return [study.result() for study in studies]
 
 
+def study_name(prefix: str, family: Family) -> str:
+    """Name of a family's study in the storage."""
+    return f"{prefix}-{family.name}"
+
+
 def open_storage(
     storage: str | optuna.storages.BaseStorage | None,
 ) -> optuna.storages.BaseStorage:
@@ -266,7 +271,7 @@ class _FamilyStudy:
         prefix: str,
     ) -> None:
         self._conditions, self._space = conditions, space
-        self.name = f"{prefix}-{space.family.name}"
+        self.name = study_name(prefix, space.family)
         self._study = optuna.create_study(
             study_name=self.name,
             storage=storage,

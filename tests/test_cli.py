@@ -338,6 +338,31 @@ def test_a_changed_task_file_is_told_on_resume(here):
     assert "has changed since this run was started" in result.stderr
 
 
+def test_a_run_is_resumed_from_any_folder_and_a_task_named_again_is_the_same(here, monkeypatch):
+    call("run", "my_task.py", *SMALL, "--out", "r", "-q")
+    assert call("run", "my_task.py", "--resume", "r", "-q").exit_code == 0
+    assert call("run", "my_task.py:slow", "--resume", "r", "-q").exit_code == 2
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert call("run", "--resume", "../r", "-q").exit_code == 0
+
+
+def test_two_runs_share_a_storage_but_never_a_study(here):
+    words = ["my_task.py", *SMALL, "--storage", f"sqlite:///{here / 'all.db'}", "-q"]
+    assert call("run", *words, "--out", "a/r").exit_code == 0
+    assert call("run", *words, "--out", "a/r2").exit_code == 0
+    result = call("run", *words, "--out", "b/r")
+    assert result.exit_code == 2
+    assert "has a study 'r-constant' already" in result.stderr
+    assert not Path("b").exists()
+
+
+def test_find_takes_its_keys_from_a_study_file(here):
+    Path("s.toml").write_text('task = "my_task.py"\nfind_seeds = 2\ntrials = 3\n')
+    facts = json.loads(call("find", "s.toml", "--json", "-q").stdout)
+    assert len(facts["seeds"]) == 2
+
+
 def test_resuming_a_finished_run_trains_nothing_and_says_the_same(here):
     first = json.loads(call("run", "my_task.py", *SMALL, "--out", "r", "--json", "-q").stdout)
     again = json.loads(call("run", "--resume", "r", "--json", "-q").stdout)
