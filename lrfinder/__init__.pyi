@@ -15,8 +15,8 @@ from .records import open_run as open_run
 from .schedules import FAMILIES as FAMILIES
 from .schedules import Family as Family
 from .schedules import Schedule as Schedule
-from .searching import Space as Space
 from .searching import search as search
+from .space import Space as Space
 from .suggest import Suggestion as Suggestion
 from .task import Baseline as Baseline
 from .task import Task as Task

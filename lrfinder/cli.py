@@ -302,7 +302,7 @@ def _find(
 ) -> None:
     from lrfinder import plots
     from lrfinder import run as acts
-    from lrfinder.records import RunFolder, curve_facts, suggestion_facts
+    from lrfinder.records import RunFolder, curve_facts, jsonable, suggestion_facts
     from lrfinder.report import suggestion_line
     from lrfinder.study_file import RangeTestSettings, settings_from
 
@@ -311,13 +311,18 @@ def _find(
     settings = settings_from(RangeTestSettings, known)  # a study file may hold more
     problem = acts.RangeTestProblem(settings)
     folder = None if out is None else RunFolder.create(out)
-    with _shown(quiet) as progress:
-        curve = acts.find(problem, progress)
+    try:
+        with _shown(quiet) as progress:
+            curve = acts.find(problem, progress)
+    except BaseException:
+        if folder is not None:
+            folder.discard()
+        raise
     suggestion = curve.suggest()
     facts = {"task": problem.task.name, **suggestion_facts(suggestion), **curve_facts(curve)}
     if folder is not None:
         folder.write_curve(curve)
-        folder.write_summary(facts)
+        folder.write_text("suggestion.json", json.dumps(jsonable(facts), indent=2) + "\n")
         folder.replace("range_test.png", lambda p: plots.save_range_test(p, curve, suggestion))
     if as_json:
         _print_json(facts)

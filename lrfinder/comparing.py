@@ -4,15 +4,18 @@ The value that a study ends with is the luckiest of many, so it is never shown a
 Here every candidate trains on the same seeds, none of which the search has seen, and candidates are
 compared by paired differences: what the seeds share cancels.
 
-Intervals are Student's t over seeds (95%). A candidate *ties* with the best where the paired t
-test, with Holm's correction for the number of comparisons, does not tell them apart at 5%. The
-candidate that comes out best here is again a little lucky: its own mean is slightly optimistic.
+Intervals are Student's t over seeds (95%), each for itself. A candidate *ties* with the best where
+the paired t test does not tell them apart at 5%, with Holm's correction over all pairs of
+candidates: the best is picked on the same seeds, so every pair could have been the one to test. A
+difference whose own interval excludes 0 may therefore still be a tie. The candidate that comes out
+best is again a little lucky: its own mean is slightly optimistic.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +31,10 @@ from lrfinder.training.history import Direction, History, Plan
 from lrfinder.training.trainer import Trainer
 
 Floats = NDArray[np.float64]
+_Pair = tuple[str, str]
 
+BASELINE = "baseline"
+"""Name of the candidate that a task uses today."""
 LEVEL = 0.95
 """Confidence level of the intervals, and of the decision that two candidates differ."""
 
@@ -57,7 +63,7 @@ class ConfirmedRun:
     """As the schedule prints itself."""
     seed: int
     value: float
-    """What is compared: the final measure, or the one before training where the run diverged."""
+    """What is compared: the final measure; where the run diverged, the one before training."""
     diverged: bool
     updates: int
     """Updates that were trained."""
@@ -82,7 +88,7 @@ class Standing:
     difference: Mean
     """Paired difference to the best candidate: positive is worse when minimising."""
     p: float
-    """Of no difference to the best, after Holm's correction; nan for the best itself."""
+    """Of no difference to the best, corrected; nan for the best itself and with a single seed."""
     ties: bool
     """Whether it cannot be told from the best."""
     diverged: int
@@ -120,14 +126,20 @@ class Comparison:
         means = {name: float(values.mean()) for name, values in columns.items()}
         order = sorted(means, key=lambda name: (lost[name] > 0, sign * means[name]))
         best = columns[order[0]]
-        p = _holm({name: _paired_p(columns[name] - best) for name in order[1:]})
+        pairs = _holm(
+            {
+                pair: _paired_p(columns[pair[0]] - columns[pair[1]])
+                for pair in combinations(order, 2)
+            }
+        )
+        p = {name: pairs[order[0], name] for name in order[1:]}
         return tuple(
             Standing(
                 candidate=name,
                 value=interval(columns[name]),
                 difference=interval(columns[name] - best),
                 p=p.get(name, float("nan")),
-                ties=name != order[0] and lost[name] == 0 and not p[name] < 1 - LEVEL,
+                ties=name in p and lost[name] == 0 and not p[name] < 1 - LEVEL,
                 diverged=lost[name],
             )
             for name in order
@@ -149,7 +161,7 @@ class Comparison:
         return interval(np.array([value for value in values if np.isfinite(value)]))
 
     def frame(self) -> pd.DataFrame:
-        """One row per candidate, from best to worst."""
+        """One row per candidate, from best to worst; intervals are each for itself, p corrected."""
         rows = [
             {
                 "candidate": s.candidate,
@@ -198,8 +210,8 @@ def compare(
     names = [candidate.name for candidate in candidates]
     if len(set(names)) < len(names) or not names:
         raise InvalidArgument(f"candidates need different names, but got {names}")
-    if not seeds:
-        raise InvalidArgument("a comparison needs at least one seed, but got none")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InvalidArgument(f"a comparison needs seeds that differ, but got {list(seeds)}")
     valid = [run for run in known if any(c.made(run) for c in candidates)]
     made = {(run.candidate, run.seed): run for run in valid}
     todo = [(c, seed) for seed in seeds for c in candidates if (c.name, seed) not in made]
@@ -214,7 +226,7 @@ def compare(
                 lr=candidate.lr,
                 schedule=str(candidate.schedule),
                 seed=seed,
-                value=outcome.value,
+                value=outcome.start if outcome.diverged else outcome.final,
                 diverged=outcome.diverged,
                 updates=alone.updates_trained,
                 measures={k: float(v[0, -1]) for k, v in alone.measures.items()},
@@ -254,18 +266,23 @@ def interval(values: Floats) -> Mean:
 
 
 def _paired_p(differences: Floats) -> float:
-    """Two-sided p of Student's paired t test; 1 where nothing can be told."""
-    if len(differences) < 2 or not differences.any():
-        return 1.0
-    if differences.std() == 0:
-        return 0.0
-    t = differences.mean() / (differences.std(ddof=1) / len(differences) ** 0.5)
-    return float(2 * stats.t.sf(abs(t), len(differences) - 1))
+    """Two-sided p of Student's paired t test; nan with a single seed.
+
+    Differences that are all alike have no spread to measure them by; their p is that of all signs
+    being the same, 2**(1 - n), or 1 where there is no difference.
+    """
+    n = len(differences)
+    if n < 2:
+        return float("nan")
+    if np.ptp(differences) <= 1e-9 * np.abs(differences).max():
+        return 2.0 ** (1 - n) if differences.any() else 1.0
+    t = differences.mean() / (differences.std(ddof=1) / n**0.5)
+    return float(2 * stats.t.sf(abs(t), n - 1))
 
 
-def _holm(p: Mapping[str, float]) -> dict[str, float]:
+def _holm(p: Mapping[_Pair, float]) -> dict[_Pair, float]:
     """p values after Holm's step-down correction for the number of tests (Holm 1979)."""
     ordered = sorted(p.items(), key=lambda item: item[1])
     raised = [value * (len(ordered) - rank) for rank, (_, value) in enumerate(ordered)]
     steps = np.minimum(np.maximum.accumulate(raised), 1.0) if raised else []
-    return {name: float(value) for (name, _), value in zip(ordered, steps, strict=True)}
+    return {pair: float(value) for (pair, _), value in zip(ordered, steps, strict=True)}

@@ -6,7 +6,7 @@ import optuna_dashboard
 from optuna.artifacts import FileSystemArtifactStore
 
 from lrfinder.errors import RunFolderError
-from lrfinder.records import Run
+from lrfinder.records import Run, storage_url
 from lrfinder.searching import open_storage
 
 HOST = "127.0.0.1"
@@ -14,7 +14,7 @@ HOST = "127.0.0.1"
 
 def serve(run: Run, port: int, say: Callable[[str], None]) -> None:
     """Serve a run's studies and artifacts until interrupted."""
-    url = run.config.get("storage") or f"sqlite:///{run.path / 'study.db'}"
+    url = run.config.get("storage") or storage_url(run.path)
     artifacts = FileSystemArtifactStore(str(run.path / "artifacts"))
     storage = open_storage(url)
     say(f"http://{HOST}:{port}/dashboard  (Ctrl-C ends it)")

@@ -104,6 +104,8 @@ def _check(
         raise InvalidArgument(f"a range test needs at least 8 steps, but got {steps}")
     if (seeds if isinstance(seeds, int) else len(seeds)) < 1:
         raise InvalidArgument(f"a range test needs at least one seed, but got {seeds}")
+    if not isinstance(seeds, int) and len(set(seeds)) < len(seeds):
+        raise InvalidArgument(f"seeds must differ, but got {list(seeds)}")
     if every not in STEPS:
         raise InvalidArgument(f"every must be 'batch' or 'epoch', but got {every!r}")
     if growth not in GROWTHS:

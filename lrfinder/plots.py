@@ -125,7 +125,8 @@ def save_range_test(path: Path, curve: Curve, suggestion: Suggestion) -> None:
 
 def _loss_limits(curve: Curve) -> tuple[float, float]:
     """Limits that show the descent, and cut a divergence off."""
-    low, start = float(np.nanmin(curve.loss)), float(np.nanmax(curve.start))
+    start = float(np.nanmax(curve.start))
+    low = float(np.min(curve.loss, initial=start, where=np.isfinite(curve.loss)))
     drop = max(start - low, 1e-12 + 1e-3 * abs(start))
     return low - 0.08 * drop, start + 0.35 * drop
 

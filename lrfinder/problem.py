@@ -7,14 +7,14 @@ from inspect import signature
 
 import optuna
 import torch
-from optuna.trial import FixedTrial
 
 from lrfinder.cost import Work
 from lrfinder.errors import InvalidArgument
 from lrfinder.finding import STEPS
 from lrfinder.load import load_task
 from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule, Value, family
-from lrfinder.searching import Space, open_storage, study_name
+from lrfinder.searching import open_storage, study_name
+from lrfinder.space import Space
 from lrfinder.study_file import RangeTestSettings, RunSettings
 from lrfinder.suggest import Suggestion
 from lrfinder.task import Baseline, Task
@@ -71,16 +71,35 @@ class RunProblem(RangeTestProblem):
         self.measure = measure_name(settings.objective, self.task.measures)
         direction = settings.direction or ("minimize" if self.measure == "loss" else "maximize")
         self.direction: Direction = direction
-        names = settings.families or [*dict.fromkeys([*DEFAULT_FAMILIES, *self.task.schedules])]
+        self.settings = settings
+        self.notes: list[str] = []
+        names = settings.families or self._default_families()
         compared = dict.fromkeys(["constant", *names])  # tells whether a decay helps at all
         self.families = [family(name, self.task.schedules) for name in compared]
-        resolved = {"epochs": self.task.epochs, "families": names, "direction": direction}
+        device = self.task.prototype.device if self.trainer.device is None else self.trainer.device
+        resolved = {
+            "epochs": self.task.epochs,
+            "families": names,
+            "direction": direction,
+            "device": device.type,
+        }
         self.settings = settings.model_copy(update=resolved)
         self.search_seeds = training_seeds("search", settings.seed, settings.trial_seeds)
         self.confirm_seeds = training_seeds("confirm", settings.seed, settings.confirm_seeds)
         self.storage = None if settings.storage is None else open_storage(settings.storage)
         for member in self.families:  # one that cannot decay in this budget is told now
             self._space(member, 1.0, 1.0, 1.0).first_trials()
+
+    def _default_families(self) -> list[str]:
+        """Names of the usual families and the task's own; a note for one that cannot decay here."""
+        names: list[str] = []
+        for name in dict.fromkeys([*DEFAULT_FAMILIES, *self.task.schedules]):
+            try:
+                self._space(family(name, self.task.schedules), 1.0, 1.0, 1.0).first_trials()
+                names.append(name)
+            except InvalidArgument as error:
+                self.notes.append(f"{name} is left out: {error}")
+        return names
 
     @property
     def updates(self) -> int:
@@ -139,7 +158,7 @@ class RunProblem(RangeTestProblem):
             updates_per_epoch=self.updates_per_epoch,
             per=self.settings.per,
             warmup_epochs=self.settings.warmup,
-            lr_ratio=min(ratio for ratio in self.task.prototype.lr_ratios if ratio > 0),
+            lr_ratio=min((r for r in self.task.prototype.lr_ratios if r > 0), default=1.0),
             direction=self.direction,
         )
 
@@ -150,8 +169,9 @@ class RunProblem(RangeTestProblem):
     def _around(self, member: Family, suggestion: Suggestion) -> Space:
         """Range around the suggestion, moved to the peak of the family's default schedule."""
         space = self._space(member, 1.0, 1.0, 1.0)
-        _, default = space.ask(FixedTrial(space.first_trials()[0]))
-        moved = suggestion.for_schedule(default, self.updates, self.updates_per_epoch)
+        default, moved = space.default_schedule, suggestion
+        if default is not None:
+            moved = suggestion.for_schedule(default, self.updates, self.updates_per_epoch)
         lr = moved.lr or math.nan
         low, high = (moved.low or lr) / _BELOW, (moved.high or lr) * _ABOVE
         return self._space(member, low, lr, max(lr, min(high, suggestion.diverged_at or math.inf)))

@@ -18,7 +18,8 @@ cut off. Nothing here is pickled, and reading a folder runs no code from it.
 import json
 import os
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import pandas as pd
 import tomli_w
+from filelock import FileLock, Timeout
 
 from lrfinder.comparing import Comparison, ConfirmedRun
 from lrfinder.curve import Curve
@@ -39,6 +41,7 @@ SCHEMA = 1
 """Version of summary.json; raised when a key changes its meaning."""
 
 _CURVE_FACTS = ("seeds", "every", "growth", "optimizer", "batch_size", "updates", "wall_seconds")
+_RUN_KEYS = ("act", "name", "trial", "seed")
 _RUN_COLUMNS = ("candidate", "lr", "schedule", "seed", "value", "diverged", "updates")
 
 
@@ -62,10 +65,28 @@ class RunFolder:
             raise RunFolderError(f"run folder {path} cannot be made: {error.strerror}") from error
         return cls(path)
 
+    @contextmanager
+    def locked(self) -> Generator[None]:
+        """Hold the folder for this process alone; RunFolderError where another one works on it."""
+        lock = FileLock(self.path / ".lock", blocking=False)
+        try:
+            with lock:
+                yield
+        except Timeout as error:
+            raise RunFolderError(
+                f"run folder {self.path} is in use by another process; wait for it, or end it"
+            ) from error
+
+    def discard(self) -> None:
+        """Remove a folder in which nothing was written."""
+        with suppress(OSError):
+            (self.path / "artifacts").rmdir()
+            self.path.rmdir()
+
     @property
     def storage(self) -> str:
         """URL of the run's own SQLite storage."""
-        return f"sqlite:///{self.path / 'study.db'}"
+        return storage_url(self.path)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.toml; keys without a value are left out."""
@@ -107,21 +128,20 @@ class RunFolder:
         frame.insert(0, "act", act)
         frame.insert(1, "name", name)
         frame.insert(2, "trial", -1 if trial is None else trial)
-        path = self.path / "curves.csv"
-        text = frame.to_csv(index=False, header=not path.exists(), lineterminator="\n")
-        with path.open("a+b") as file:
-            _cut_at_last_line(file)
-            file.write(text.encode())
+        with (self.path / "curves.csv").open("a+b") as file:
+            empty = _cut_at_last_line(file) == 0
+            file.write(frame.to_csv(index=False, header=empty, lineterminator="\n").encode())
 
-    def keep_curves(self, wanted: Callable[[str, str, int, int], bool]) -> None:
-        """Keep the curves of runs that count: wanted(act, name, trial, seed)."""
+    def keep_curves(self, wanted: Callable[[str, str, int, int, float], bool]) -> None:
+        """Keep runs that count, each once: wanted(act, name, trial, seed, peak_lr)."""
         path = self.path / "curves.csv"
         if not path.exists():
             return
         frame = pd.read_csv(path, on_bad_lines="skip")
-        keys = zip(frame["act"], frame["name"], frame["trial"], frame["seed"], strict=True)
-        kept = np.flatnonzero([wanted(*key) for key in keys])
-        self._write_frame("curves.csv", frame.take(kept.tolist()))
+        keys = zip(*(frame[k] for k in (*_RUN_KEYS, "peak_lr")), strict=True)
+        kept = frame.take(np.flatnonzero([wanted(*key) for key in keys]).tolist())
+        once = kept.drop_duplicates([*_RUN_KEYS, "update"], keep="last")
+        self._write_frame("curves.csv", once)
 
     def write_confirmed(self, runs: Sequence[ConfirmedRun]) -> None:
         """Write comparison.csv."""
@@ -229,6 +249,11 @@ class Run:
         return pd.read_csv(path)
 
 
+def storage_url(path: Path) -> str:
+    """URL of the SQLite storage in a run folder."""
+    return f"sqlite:///{path / 'study.db'}"
+
+
 def open_run(path: str | Path) -> Run:
     """Read a run folder; RunFolderError in one line where it is none."""
     folder = Path(path)
@@ -238,6 +263,8 @@ def open_run(path: str | Path) -> Run:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RunFolderError(f"{folder} is not a run folder that can be read: {reason}") from error
+    if "run" not in config:
+        raise RunFolderError(f"{folder}/config.toml must have a table [run], but has none")
     if summary.get("schema") != SCHEMA:
         raise RunFolderError(
             f"{folder}: summary.json must have schema {SCHEMA}, but got {summary.get('schema')!r}; "
@@ -256,14 +283,17 @@ def suggestion_facts(suggestion: Suggestion) -> dict[str, Any]:
     return asdict(suggestion)
 
 
-def _cut_at_last_line(file: BinaryIO) -> None:
-    """Drop a last line that was cut off, so that it does not run into the next one."""
-    if file.seek(0, os.SEEK_END) == 0:
-        return
-    file.seek(-1, os.SEEK_END)
+def _cut_at_last_line(file: BinaryIO) -> int:
+    """Drop a last line that was cut off, so that it does not run into the next; the size left."""
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        return 0
+    file.seek(size - 1)
     if file.read() != b"\n":
         file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+        size = file.read().rfind(b"\n") + 1
+        file.truncate(size)
+    return size
 
 
 def _read_curve(path: Path, facts: Mapping[str, Any]) -> Curve:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrfinder import plots
-from lrfinder.comparing import Comparison, Standing
+from lrfinder.comparing import BASELINE, Comparison, Standing
 from lrfinder.records import Run, RunFolder
 from lrfinder.suggest import Suggestion
 
@@ -93,7 +93,7 @@ def conclusions(run: Run) -> list[str]:
         said.append(_against(constant, "a tuned constant lr"))
     if "constant" in ties or comparison.best.candidate == "constant":
         said.append("These seeds do not show that any decay helps here.")
-    baseline = next((s for s in comparison.ranking if s.candidate == "baseline"), None)
+    baseline = next((s for s in comparison.ranking if s.candidate == BASELINE), None)
     if baseline is not None and baseline is not comparison.best and baseline.diverged == 0:
         said.append(_against(baseline, "the baseline in use today"))
     said += _cautions(run)
@@ -149,8 +149,8 @@ def _how_to_read(run: Run) -> str:
     return (
         f"Means over {seeds} seeds that no search has seen, with 95% intervals (Student's t). "
         '"To the best" is the paired difference on the same seeds; a *tie* is a difference that '
-        "the seeds do not show (paired t, Holm's correction, 5%). The best of several is a little "
-        "lucky: its own mean is slightly optimistic."
+        "the seeds do not show (paired t at 5%, Holm's correction over all pairs). The best of "
+        "several is a little lucky: its own mean is slightly optimistic."
     )
 
 
@@ -186,6 +186,9 @@ def _cautions(run: Run) -> list[str]:
     least = min((families[name]["trials"] for name in short), default=run.config["trials"])
     if least < run.config["trials"]:
         found.append(f"The timeout cut the studies short, to {least} trials for some families.")
+    best = _comparison(run).best
+    if best.diverged:
+        found.append(f"Even the best diverged on {best.diverged} seeds: lower the lr.")
     if len(_comparison(run).seeds) < 3:
         found.append("Fewer than 3 seeds: intervals say little.")
     return found
@@ -196,7 +199,7 @@ def _against(standing: Standing, what: str) -> str:
     if standing.p != standing.p:
         return f"{better} on a single seed."
     sure = "not shown" if standing.ties else "shown"
-    return f"{better}, {sure} by these seeds (p {standing.p:.2g} after Holm's correction)."
+    return f"{better}, {sure} by these seeds (p {standing.p:.2g} corrected for all pairs)."
 
 
 def _code(best: Mapping[str, Any]) -> str:
@@ -214,10 +217,10 @@ def _value(standing: Standing) -> str:
 
 
 def _verdict(standing: Standing, comparison: Comparison) -> str:
-    if standing is comparison.best:
-        return "best"
     if standing.diverged:
         return f"diverged on {standing.diverged} of {len(comparison.seeds)} seeds"
+    if standing is comparison.best:
+        return "best"
     return f"{standing.difference.mean:+.3g}{' (tie)' if standing.ties else ''}"
 
 

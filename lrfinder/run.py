@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lrfinder import cost, report, script
-from lrfinder.comparing import Candidate, Comparison, ConfirmedRun, compare
+from lrfinder.comparing import BASELINE, Candidate, Comparison, ConfirmedRun, compare
 from lrfinder.curve import Curve
 from lrfinder.errors import Interrupted, RunFolderError, TaskFailed
 from lrfinder.finding import range_test
@@ -26,13 +26,13 @@ from lrfinder.problem import RangeTestProblem, RunProblem, describe_ranges
 from lrfinder.records import Run, RunFolder, curve_facts, open_run, suggestion_facts
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.searching import FamilyResult, open_storage, search
-from lrfinder.study_file import RunSettings
+from lrfinder.study_file import RunSettings, settings_from
 from lrfinder.suggest import Suggestion
 from lrfinder.summary import answers, cost_facts, first_summary
 from lrfinder.training.history import History
 
-BASELINE = "baseline"
-"""Name of the candidate that the task uses today."""
+_LARGEST_ASK = 4
+"""Most trials that are asked together; more would be asked knowing less."""
 
 
 class Progress(Protocol):
@@ -107,18 +107,18 @@ def resume(path: Path, given: Mapping[str, Any], progress: Progress | None = Non
     earlier = open_run(path)
     facts = earlier.config["run"]
     asked = {key: value for key, value in earlier.config.items() if key != "run"}
-    settings = RunSettings(**asked)
+    settings = settings_from(RunSettings, asked)
     if "task" in given:
         given = {**given, "task": TaskReference.parse(given["task"]).text}
     for key, value in given.items():
-        if RunSettings(**{**asked, key: value}) != settings:
+        if settings_from(RunSettings, {**asked, key: value}) != settings:
             raise RunFolderError(
                 f"{key} must stay {asked.get(key)!r} when {path} is resumed, but got {value!r}; "
                 "start a new run instead"
             )
+    problem = RunProblem(settings)
     if TaskReference.parse(settings.task).source_hash() != facts["task_hash"]:
         told.say(f"warning: {settings.task} has changed since this run was started")
-    problem = RunProblem(settings)
     return _Acts(problem, RunFolder(path), facts["name"], told, earlier).all()
 
 
@@ -156,34 +156,38 @@ class _Acts:
 
     def all(self) -> Run:
         """Range test, studies, comparison, report."""
-        self._save("running")
-        try:
-            self._speed = self._prepare()
-            with cost.threads(self._speed.threads):
-                suggestion = self._range_test()
-                results = self._search(suggestion)
-                candidates = self._candidates(results)
-                comparison = self._compare(candidates)
-        except KeyboardInterrupt as error:
-            self._save("interrupted")
-            raise Interrupted(f"interrupted; {self._way_on()}") from error
-        except TaskFailed as error:
-            self._save("failed")
-            raise TaskFailed(f"{error}; {self._way_on()}") from error
-        except BaseException:
-            self._save("failed")
-            raise
-        self._drop_cut_off_curves(results, comparison)
+        with self._folder.locked():
+            self._save("running")
+            try:
+                self._train_and_report()
+            except KeyboardInterrupt as error:
+                self._save("interrupted")
+                raise Interrupted(f"interrupted; {self._way_on()}") from error
+            except TaskFailed as error:
+                self._save("failed")
+                raise TaskFailed(f"{error}; {self._way_on()}") from error
+            except BaseException:
+                self._save("failed")
+                raise
+            self._save("complete")
+        return open_run(self._folder.path)
+
+    def _train_and_report(self) -> None:
+        speed = self._prepare()
+        with cost.threads(speed.threads):
+            suggestion = self._range_test()
+            results = self._search(suggestion, speed)
+            candidates = self._candidates(results)
+            comparison = self._compare(candidates)
+        self._drop_other_curves(results, candidates)
+        range_test = self._summary["range_test"]
         self._summary |= answers(self._problem, results, candidates, comparison)
-        self._summary["cost"] |= cost_facts(
-            self._problem, self._summary["range_test"], results, comparison
-        )
-        self._save("complete")
+        self._summary["cost"] |= cost_facts(self._problem, range_test, results, comparison)
+        self._save("reporting")
         run = open_run(self._folder.path)
         report.write(run, self._folder)
         loop = script.training_loop(self._problem.task, self._problem.settings.task, run.summary)
         self._folder.write_text("best_schedule.py", loop)
-        return run
 
     def _way_on(self) -> str:
         return f"go on with `lrfinder run --resume {self._folder.path}`"
@@ -197,7 +201,7 @@ class _Acts:
     def _prepare(self) -> cost.Speed:
         """Time the task, and say what is to come."""
         problem = self._problem
-        notes = problem.task.data(problem.trainer.device).notes()
+        notes = [*problem.notes, *problem.task.data(problem.trainer.device).notes()]
         self._summary["notes"] += notes
         for note in notes:
             self._progress.say(f"note: {note}")
@@ -205,7 +209,9 @@ class _Acts:
         works = {"studies": problem.search_work(), "comparison": problem.compare_work()}
         if problem.settings.finds_lr and self._summary["suggestion"] is None:
             works = {"range test": problem.find_work(), **works}
-        self._progress.say(cost.estimate(works, speed))
+        at_most = "" if self._earlier is None else "at most "
+        self._progress.say(at_most + cost.estimate(works, speed))
+        self._summary["threads"] = speed.threads
         return speed
 
     def _range_test(self) -> Suggestion | None:
@@ -223,7 +229,7 @@ class _Acts:
         self._progress.say(report.suggestion_line(suggestion))
         return suggestion
 
-    def _search(self, suggestion: Suggestion | None) -> list[FamilyResult]:
+    def _search(self, suggestion: Suggestion | None, speed: cost.Speed) -> list[FamilyResult]:
         problem, settings = self._problem, self._problem.settings
         spaces, why = problem.spaces(suggestion)
         self._summary["lr_search"] = {"why": why, "ranges": describe_ranges(spaces)}
@@ -242,20 +248,22 @@ class _Acts:
             trainer=problem.trainer,
             progress=self._progress.advance,
             trial_done=self._trial_done,
-            deadline=self._deadline(),
+            deadline=self._deadline(speed),
+            ask_size=min(_LARGEST_ASK, problem.trainer.capacity(problem.task)),
         )
         self._folder.write_trials(results)
         return results
 
     def _trial_done(self, name: str, trial: int, history: History) -> None:
         self._folder.append_curves("search", name, trial, history)
+        self._save("running")
 
-    def _deadline(self) -> float:
+    def _deadline(self, speed: cost.Speed) -> float:
         """When the studies must stop, so that the comparison ends within the timeout."""
         timeout = self._problem.settings.timeout
         if timeout is None:
             return math.inf
-        comparing = self._problem.compare_work().seconds(self._speed)
+        comparing = self._problem.compare_work().seconds(speed)
         return self._began + max(timeout - comparing, timeout / 2)
 
     def _candidates(self, results: list[FamilyResult]) -> list[Candidate]:
@@ -270,7 +278,7 @@ class _Acts:
                 self._summary["notes"].append(f"{name} is not compared: {ended}")
         if not found:
             raise TaskFailed(
-                "no trial of any family ended with a finite loss; "
+                "every trial of every family diverged; "
                 "search a lower lr (`lrfinder sweep --lr-range LOW HIGH`)"
             )
         baseline = self._problem.task.baseline
@@ -290,8 +298,9 @@ class _Acts:
             known.append(run)
             self._folder.append_curves("confirm", run.candidate, None, history)
             self._folder.write_confirmed(known)
+            self._save("running")
 
-        return compare(
+        comparison = compare(
             problem.task,
             candidates,
             seeds=problem.confirm_seeds,
@@ -302,14 +311,22 @@ class _Acts:
             progress=self._progress.advance,
             run_done=run_done,
         )
+        if all(run.diverged for run in comparison.runs):
+            raise TaskFailed(
+                "every candidate diverged on every fresh seed; "
+                "search a lower lr (`lrfinder sweep --lr-range LOW HIGH`)"
+            )
+        return comparison
 
-    def _drop_cut_off_curves(self, results: list[FamilyResult], comparison: Comparison) -> None:
-        """Keep the curves of complete trials and confirmed runs."""
+    def _drop_other_curves(self, results: list[FamilyResult], candidates: list[Candidate]) -> None:
+        """Keep the curves of complete trials and of the candidates that are compared."""
         trials = {(r.space.family.name, t.number) for r in results for t in r.trials}
-        runs = {(run.candidate, run.seed) for run in comparison.runs}
+        lrs = {candidate.name: candidate.lr for candidate in candidates}
 
-        def counts(act: str, name: str, trial: int, seed: int) -> bool:
-            return (name, trial) in trials if act == "search" else (name, seed) in runs
+        def counts(act: str, name: str, trial: int, seed: int, peak_lr: float) -> bool:
+            if act == "search":
+                return (name, trial) in trials
+            return name in lrs and math.isclose(lrs[name], peak_lr, rel_tol=1e-9)
 
         self._folder.keep_curves(counts)
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from lrfinder.data import count_rows
@@ -47,16 +47,34 @@ def training_loop(task: Task, reference: str, summary: Mapping[str, Any]) -> str
 
 def _imports(task: Task, source: TaskReference) -> list[str]:
     standard = ["import sys"] if source.file is not None else []
-    if task.steps_per_epoch is not None:
-        standard.append("from itertools import chain, islice, repeat")
+    if source.file is not None and not source.module.isidentifier():
+        standard.insert(0, "from importlib import import_module")
+    tools = [] if task.steps_per_epoch is None else ["chain", "islice", "repeat"]
+    if task.accumulate > 1 and not tools:
+        tools = ["islice"]
+    if tools:
+        standard.append(f"from itertools import {', '.join(tools)}")
     torch = ["import torch"]
     if not (isinstance(task.train, DataLoader) and isinstance(task.valid, DataLoader)):
         torch.append("from torch.utils.data import DataLoader")
+    parts = ["\n".join(sorted(standard, key=_as_isort)), "\n".join(torch), _own_import(source)]
+    return [part for part in parts if part]
+
+
+def _as_isort(line: str) -> tuple[bool, str]:
+    return line.startswith("from "), line
+
+
+def _own_import(source: TaskReference) -> str:
+    """Statements that bring in the task's factory."""
     own = f"from {source.module} import {source.factory}"
-    if source.file is not None:
-        folder = json.dumps(str(source.file.parent), ensure_ascii=False)
-        own = f"sys.path.insert(0, {folder})\n{own}  # noqa: E402"
-    return [*(["\n".join(standard)] if standard else []), "\n".join(torch), own]
+    if source.file is None:
+        return own
+    folder = json.dumps(str(source.file.parent), ensure_ascii=False)
+    if source.module.isidentifier():
+        return f"sys.path.insert(0, {folder})\n{own}  # noqa: E402"
+    imported = f"import_module({json.dumps(source.module)}).{source.factory}"
+    return f"sys.path.insert(0, {folder})\n{source.factory} = {imported}"
 
 
 class _Loop:
@@ -76,9 +94,15 @@ class _Loop:
             "model = task.model().to(device)",
             "optimizer = task.optimizer(model, LR)",
             scheduler,
+            *([f"criterion = {self._criterion_on_device}"] if self._task.criterion else []),
             f"train_loader = {self._loader('train', shuffle=True)}",
             f"valid_loader = {self._loader('valid', shuffle=False)}",
         ]
+
+    @property
+    def _criterion_on_device(self) -> str:
+        is_module = isinstance(self._task.criterion, nn.Module)
+        return "task.criterion.to(device)" if is_module else "task.criterion"
 
     def evaluating(self) -> list[str]:
         task = self._task
@@ -140,11 +164,13 @@ class _Loop:
             step.insert(0, clip)
         if size == 1:
             body = ["optimizer.zero_grad()", *self._forward(), "loss.backward()", *step]
+            if isinstance(task.train, DataLoader) and task.data().source.drops_single_row:
+                skip = f"if task.rows({'(x, y)' if self.pairs else 'batch'}) == 1:"
+                body = [skip, "    continue  # batch normalisation cannot train on it", *body]
             return [f"for {self._batch} in {batches}:", *_indented(body, 1)]
         return [
-            f"batches = list({batches})",
-            f"for first in range(0, len(batches), {size}):",
-            f"    group = batches[first : first + {size}]",
+            f"batches = iter({batches})",
+            f"while group := list(islice(batches, {size})):",
             "    optimizer.zero_grad()",
             f"    for {self._batch} in group:",
             *_indented([*self._forward(), "(loss / len(group)).backward()"], 2),
@@ -159,10 +185,10 @@ class _Loop:
         """Lines that move a batch to the device and compute its loss."""
         if self.pairs:
             move = "x, y = x.to(device), y.to(device)"
-            lines = ["output = model(x)", "loss = task.criterion(output, y)"]
+            lines = ["output = model(x)", "loss = criterion(output, y)"]
         else:
             move = "batch = to_device(batch)"
-            lines = ["output = model(batch[0])", "loss = task.criterion(output, batch[1])"]
+            lines = ["output = model(batch[0])", "loss = criterion(output, batch[1])"]
             if self._task.criterion is None:
                 lines = ["loss = task.loss(model, batch)"]
         if self._task.autocast is not None:

@@ -18,109 +18,22 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.rng import derive
-from lrfinder.schedules import Budget, Family, Params, Schedule
+from lrfinder.schedules import Family, Schedule
+from lrfinder.space import Space
 from lrfinder.task import Task
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Direction, History, Outcome, Plan, measure_column
+from lrfinder.training.history import History, Outcome, Plan, measure_column
 from lrfinder.training.trainer import Trainer
 
 _SIGNIFICANT = 6  # digits of a stored value; more do not fit the dashboard's cards
-
-
-@dataclass(frozen=True)
-class Space:
-    """What one family's study searches: the lr range and the budget of the family's parameters."""
-
-    family: Family
-    lr_low: float
-    lr_high: float
-    """Range of the peak lr, searched on a log scale; equal bounds fix it."""
-    lr_default: float
-    """The lr at which the family's default parameters are tried first."""
-    epochs: int
-    updates_per_epoch: int
-    per: Literal["epoch", "batch"] = "epoch"
-    warmup_epochs: float = 0.0
-    lr_ratio: float = 1.0
-    """The smallest parameter group's lr as a share of the lr."""
-    direction: Direction = "minimize"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.lr_low <= self.lr_default <= self.lr_high < math.inf:
-            raise InvalidArgument(
-                "0 < low <= default <= high must hold for the lr range, but got "
-                f"(low={self.lr_low:g}, default={self.lr_default:g}, high={self.lr_high:g})"
-            )
-        if not 0 <= self.warmup_epochs < self.epochs:
-            raise InvalidArgument(
-                f"warmup must be at least 0 and less than the {self.epochs} epochs, "
-                f"but got {self.warmup_epochs:g}"
-            )
-
-    @property
-    def warmup(self) -> int:
-        """Warm-up in scheduler steps, at least one; none for a family that rises by itself."""
-        if not self.family.warmup:
-            return 0
-        per_batch = self.per == "batch" and not self.family.by_measure
-        steps = round(self.warmup_epochs * (self.updates_per_epoch if per_batch else 1))
-        return max(1, steps) if self.warmup_epochs > 0 else 0
-
-    @property
-    def budget(self) -> Budget:
-        """What the family's parameters are searched for."""
-        per_epoch = self.updates_per_epoch if self.per == "batch" else 1
-        if self.family.by_measure:
-            per_epoch = 1
-        return Budget(
-            steps=self.epochs * per_epoch - self.warmup,
-            steps_per_epoch=per_epoch,
-            lowest_lr=self.lr_low * self.lr_ratio,
-            direction=self.direction,
-        )
-
-    def ask(self, trial: Any) -> tuple[float, Schedule]:  # noqa: ANN401 (Trial or FixedTrial)
-        """Peak lr and schedule of a trial."""
-        trial.suggest_categorical("schedule", [self.family.name])
-        lr = trial.suggest_float("lr", self.lr_low, self.lr_high, log=True)
-        return lr, self.schedule(self.family.space(trial, self.budget))
-
-    def schedule(self, params: Params) -> Schedule:
-        """Return the family's schedule with these parameters, warm-up included."""
-        return Schedule(self.family, params, self.per, self.warmup)
-
-    def first_trials(self) -> list[dict[str, Any]]:
-        """Parameters to try first: the family's defaults at the default lr."""
-        fixed = {"schedule": self.family.name, "lr": self.lr_default}
-        return [fixed | dict(params) for params in self.family.defaults(self.budget) or [{}]]
-
-    def all_trials(self, most: int) -> list[dict[str, Any]] | None:
-        """Every point of a discrete space of at most `most` points; None for any other space."""
-        if self.family.conditional:
-            return None
-        trial = optuna.create_study(storage=optuna.storages.InMemoryStorage()).ask()
-        self.ask(trial)
-        axes = {name: _values(d) for name, d in trial.distributions.items()}
-        sizes = [math.inf if values is None else len(values) for values in axes.values()]
-        if math.prod(sizes) > most:
-            return None
-        points = product(*(values for values in axes.values() if values is not None))
-        return [dict(zip(axes, point, strict=True)) for point in points]
 
 
 @dataclass(frozen=True)
@@ -193,15 +106,15 @@ def search(
         trainer: what trains; by default the sequential trainer.
         progress: called with the number of updates made since the last call.
         trial_done: called with family, trial number and History just before a trial is told.
-        deadline: time.monotonic() after which no further trial is asked.
+        deadline: time.monotonic() after which no further trial is asked; every family gets one.
 
     Raises InvalidArgument for a budget in which a family cannot decay or a storage that cannot be
     opened, and TaskFailed when the task's code raises; trials in flight are then told as FAIL.
     """
     if trials < 1:
         raise InvalidArgument(f"trials must be at least 1, but got {trials}")
-    if not seeds:
-        raise InvalidArgument("a search needs at least one training seed, but got none")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InvalidArgument(f"a search needs training seeds that differ, but got {list(seeds)}")
     for space in spaces:
         space.first_trials()  # refuses a budget in which a parameter would be dead
     conditions = _Conditions(
@@ -209,12 +122,14 @@ def search(
     )
     opened = open_storage(storage)
     studies = [_FamilyStudy(conditions, space, opened, name) for space in spaces]
-    waiting = [study for study in studies if study.missing]
-    while waiting and time.monotonic() < deadline:
+    if progress is not None:
+        device = None if trainer is None else trainer.device
+        runs = len(seeds) * sum(len(study.complete) for study in studies)
+        progress(runs * task.epochs * task.data(device).updates_per_epoch)
+    while waiting := [study for study in studies if study.goes_on(deadline)]:
         for study in waiting:
-            if time.monotonic() < deadline:
+            if study.goes_on(deadline):
                 study.train_some()
-        waiting = [study for study in waiting if study.missing]
     return [study.result() for study in studies]
 
 
@@ -278,11 +193,7 @@ class _FamilyStudy:
             direction=space.direction,
             load_if_exists=True,
         )
-        if self._study.direction.name.lower() != space.direction:
-            raise InvalidArgument(
-                f"study {self.name!r} exists and must be {self._study.direction.name.lower()}d, "
-                f"but got direction {space.direction!r}"
-            )
+        self._refuse_other_conditions()
         _name_metric(self._study, measure_column(conditions.measure))
         self._points = space.all_trials(conditions.trials)
         self._retry_failed()
@@ -294,11 +205,16 @@ class _FamilyStudy:
     @property
     def missing(self) -> int:
         """Trials that are still to be completed; points, where the space is enumerated."""
-        complete = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        complete = self.complete
         if self._points is None:
             return max(0, self._conditions.trials - len(complete))
         done = [_asked_params(trial) for trial in complete]
         return sum(point not in done for point in self._points)
+
+    def goes_on(self, deadline: float) -> bool:
+        """Whether another trial is to be asked; every family gets one, whatever the deadline."""
+        in_time = time.monotonic() < deadline
+        return self.missing > 0 and (in_time or not self.complete)
 
     def train_some(self) -> None:
         """Ask, train and tell as many trials as are trained together."""
@@ -347,6 +263,36 @@ class _FamilyStudy:
             shared.trial_done(self._space.family.name, trial.number, history)
         self._study.tell(trial, _rounded(np.mean([outcome.value for outcome in outcomes])))
 
+    @property
+    def complete(self) -> list[FrozenTrial]:
+        """Trials that ended with a value."""
+        return self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+
+    def _refuse_other_conditions(self) -> None:
+        """Raise InvalidArgument where the study in the storage was made for something else."""
+        shared, space = self._conditions, self._space
+        wanted: dict[str, Any] = {
+            "task": shared.task.name,
+            "epochs": space.epochs,
+            "updates_per_epoch": space.updates_per_epoch,
+            "seeds": list(shared.seeds),
+            "measure": measure_column(shared.measure),
+            "direction": space.direction,
+            "lr_range": [_rounded(space.lr_low), _rounded(space.lr_high)],
+            "per": space.per,
+            "warmup_epochs": space.warmup_epochs,
+        }
+        made = self._study.user_attrs.get("conditions")
+        if made is None:
+            self._study.set_user_attr("conditions", wanted)
+            made = wanted
+        for name, value in wanted.items():
+            if made[name] != value:
+                raise InvalidArgument(
+                    f"study {self.name!r} exists and was made with {name} {made[name]}, "
+                    f"but got {value}; give another name or storage"
+                )
+
     def _retry_failed(self) -> None:
         """Ask failed trials again, and those that were running when the process died."""
         trials = self._study.get_trials(deepcopy=False)
@@ -374,7 +320,7 @@ class _FamilyStudy:
 
     def result(self) -> FamilyResult:
         """Everything the study holds."""
-        complete = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        complete = self.complete
         failed = self._study.get_trials(deepcopy=False, states=[TrialState.FAIL])
         return FamilyResult(
             space=self._space,
@@ -440,14 +386,3 @@ def _facts(history: History, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 def _rounded(value: float | np.floating[Any]) -> float:
     return float(f"{value:.{_SIGNIFICANT}g}")
-
-
-def _values(distribution: BaseDistribution) -> Sequence[Any] | None:
-    """Every value of a discrete distribution; None for a continuous one."""
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices
-    if isinstance(distribution, IntDistribution):
-        return range(distribution.low, distribution.high + 1, distribution.step)
-    if isinstance(distribution, FloatDistribution) and distribution.single():
-        return [distribution.low]
-    return None

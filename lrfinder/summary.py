@@ -23,6 +23,8 @@ def first_summary(problem: RunProblem) -> dict[str, Any]:
         "task": problem.task.name,
         "optimizer": problem.task.prototype.optimizer,
         "epochs": problem.task.epochs,
+        "device": problem.settings.device,
+        "threads": None,
         "objective": {
             "name": problem.settings.objective,
             "measure": problem.measure,
@@ -120,6 +122,9 @@ def _family(
         "valid_loss": means.pop("valid_loss"),
         "metrics": means,
         "seeds": len(comparison.seeds),
+        "seeds_diverged": sum(
+            run.diverged for run in comparison.runs if run.candidate == candidate.name
+        ),
         "trials": 0,
         "diverged": 0,
     }

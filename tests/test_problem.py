@@ -1,10 +1,15 @@
 """What a run works on: lr ranges, baselines, objectives, budgets."""
 
+import inspect
+
 import pytest
+from torch.optim.lr_scheduler import LambdaLR
 
 from lrfinder.errors import InvalidArgument
+from lrfinder.finding import range_test
 from lrfinder.problem import RunProblem
-from lrfinder.study_file import RunSettings
+from lrfinder.schedules import Family
+from lrfinder.study_file import RangeTestSettings, RunSettings
 from lrfinder.suggest import Suggestion
 
 SUGGESTED = Suggestion(0.01, 0.008, 0.0125, "suggested", "", diverged_at=1.0)
@@ -88,9 +93,41 @@ def test_per_batch_searches_in_updates():
 
 
 def test_warm_up_is_taken_off_the_budget():
-    asked = problem(warmup=2, epochs=10, families=["step", "one_cycle", "plateau"])
+    asked = problem(warmup=2, epochs=10, families=["step", "plateau"])
     budgets = {s.family.name: s.budget.steps for s in asked.spaces(SUGGESTED)[0]}
-    assert budgets == {"constant": 8, "step": 8, "one_cycle": 10, "plateau": 8}
+    assert budgets == {"constant": 8, "step": 8, "plateau": 8}
+
+
+def test_a_family_that_rises_by_itself_refuses_a_warm_up():
+    with pytest.raises(InvalidArgument, match="one_cycle rises by itself and takes no warm-up"):
+        problem(warmup=2, families=["one_cycle"])
+
+
+def test_a_usual_family_that_cannot_decay_in_the_budget_is_left_out_with_a_note():
+    asked = problem(epochs=2)
+    assert "inverse_time" not in [member.name for member in asked.families]
+    assert any(note.startswith("inverse_time is left out: ") for note in asked.notes)
+    with pytest.raises(InvalidArgument, match="inverse_time needs at least 3"):
+        problem(epochs=2, families=["inverse_time"])
+
+
+def test_a_family_without_defaults_is_searched_around_the_suggestion():
+    own = Family(
+        name="mine",
+        build=lambda optimizer, p: LambdaLR(optimizer, lambda t: 1 / (1 + p["rate"] * t)),
+        space=lambda trial, budget: {"rate": trial.suggest_float("rate", 0.01, 10, log=True)},
+    )
+    asked = problem()
+    space = asked._around(own, SUGGESTED)
+    assert space.lr_low < 0.01 < space.lr_high
+
+
+def test_defaults_of_settings_and_of_the_range_test_are_one():
+    signature = inspect.signature(range_test).parameters
+    fields = RangeTestSettings.model_fields
+    for name in ("min_lr", "max_lr", "steps", "every", "growth"):
+        assert fields[name].default == signature[name].default
+    assert fields["find_seeds"].default == signature["seeds"].default
 
 
 def test_work_counts_what_is_asked():

@@ -16,7 +16,8 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR
 
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules import FAMILIES, Family
-from lrfinder.searching import FamilyResult, Space, search
+from lrfinder.searching import FamilyResult, search
+from lrfinder.space import Space
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
 
@@ -348,7 +349,7 @@ def test_a_constant_lr_that_is_fixed_has_one_trial():
 
 def test_a_changed_direction_is_refused(url):
     search(task(), [space()], trials=1, seeds=[0], storage=url)
-    with pytest.raises(InvalidArgument, match="must be minimized, but got direction 'maximize'"):
+    with pytest.raises(InvalidArgument, match="made with direction minimize, but got maximize"):
         search(task(), [space(direction="maximize")], trials=2, seeds=[0], storage=url)
 
 
@@ -391,8 +392,6 @@ WARM = {
     ("step", "batch"): 8,
     ("plateau", "epoch"): 2,
     ("plateau", "batch"): 2,
-    ("one_cycle", "epoch"): 0,
-    ("one_cycle", "batch"): 0,
 }
 
 
@@ -438,10 +437,27 @@ def test_a_schedule_that_is_stepped_per_batch_changes_within_an_epoch():
     assert histories[0].lr[0, -1, 0] < 0.01 * histories[0].lr[0, 0, 0]
 
 
-def test_nothing_is_asked_after_the_deadline():
+@pytest.mark.parametrize("name", ["one_cycle", "triangular"])
+def test_a_family_that_rises_by_itself_refuses_a_warm_up(name):
+    with pytest.raises(InvalidArgument, match="takes no warm-up, but got warmup 2"):
+        space(name, warmup_epochs=2)
+
+
+def test_a_study_of_other_conditions_is_never_continued(url):
+    search(task(), [space()], trials=1, seeds=[0], storage=url)
+    for other, says in (({"seeds": [1]}, "seeds"), ({"measure": "loss"}, None)):
+        arguments = {"trials": 1, "seeds": [0], "storage": url} | other
+        if says is None:
+            search(task(), [space()], **arguments)
+        else:
+            with pytest.raises(InvalidArgument, match=f"was made with {says}"):
+                search(task(), [space()], **arguments)
+
+
+def test_after_the_deadline_every_family_gets_one_trial_and_no_more():
     spaces = [space("step"), space("cosine")]
-    none = search(task(), spaces, trials=3, seeds=[0], deadline=time.monotonic() - 1)
-    assert [result.trials for result in none] == [(), ()]
+    one = search(task(), spaces, trials=3, seeds=[0], deadline=time.monotonic() - 1)
+    assert [len(result.trials) for result in one] == [1, 1]
     some = search(task(), spaces, trials=10_000, seeds=[0], deadline=time.monotonic() + 0.3)
     counts = [len(result.trials) for result in some]
     assert 0 < counts[0] < 10_000
@@ -493,7 +509,7 @@ def test_a_space_that_cannot_be_searched_is_refused(case):
     ("fields", "message"),
     [
         ({"trials": 0}, "trials must be at least 1, but got 0"),
-        ({"seeds": []}, "at least one training seed, but got none"),
+        ({"seeds": []}, "needs training seeds that differ, but got"),
         ({"storage": "sqlite:////nowhere/at/all/study.db"}, "storage .* cannot be opened"),
         ({"storage": "no url"}, "storage 'no url' cannot be opened"),
         ({"spaces": [space(epochs=1)]}, "step needs at least 2 scheduler steps"),
