@@ -223,6 +223,45 @@ def test_best_schedule_runs_and_gives_the_loss_of_the_report(here):
     assert [line for line in source.splitlines() if "lrfinder" in line] == []
 
 
+def test_own_families_and_a_maximised_metric_are_searched(here):
+    own = """
+def with_own_schedule():
+    from torch.optim.lr_scheduler import LambdaLR
+    def rule(p):
+        return lambda t: 1 / (1 + p["rate"] * t)
+    family = lrfinder.Family(
+        name="mine",
+        build=lambda optimizer, p: LambdaLR(optimizer, rule(p)),
+        space=lambda trial, budget: {"rate": trial.suggest_float("rate", 0.01, 10, log=True)},
+    )
+    gain = lambda output, target: -(output - target).abs().mean()
+    return make_task(schedules={"mine": family}, metrics={"gain": gain})
+"""
+    Path("my_task.py").write_text(TASK + own, encoding="utf-8")
+    words = ["--families", "mine,plateau", "--objective", "gain", "--trials", "2"]
+    words += ["--confirm-seeds", "2", "--out", "r", "--json", "-q"]
+    facts = json.loads(call("run", "my_task.py:with_own_schedule", *words).stdout)
+    assert facts["objective"]["direction"] == "maximize"
+    assert set(facts["families"]) == {"constant", "mine", "plateau"}
+    assert facts["families"]["plateau"]["params"]["mode"] == "max"
+    best = [family["metrics"]["gain"]["mean"] for family in facts["families"].values()]
+    assert best[0] == max(best)
+    done = subprocess.run([sys.executable, "r/best_schedule.py"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_interrupted_find_leaves_no_folder(here):
+    words = ["my_task.py:slow", "--steps", "400", "--out", "f"]
+    process = subprocess.Popen([*LRFINDER, "find", *words], stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "10%" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not Path("f").exists()
+
+
 def test_a_baseline_is_compared(here):
     words = ["--baseline", "0.01,step,step_size=2,gamma=0.5"]
     result = call("run", "my_task.py", *SMALL, *words, "--out", "r", "--json", "-q")
@@ -330,6 +369,18 @@ def test_a_resumed_run_must_keep_its_options(here):
     assert Path("r/summary.json").read_text() == before
 
 
+def test_a_wrong_option_or_a_lost_task_on_resume_gets_one_line(here):
+    call("run", "my_task.py", *SMALL, "--out", "r", "-q")
+    result = call("run", "--resume", "r", "--trials", "0", "-q")
+    assert (result.exit_code, "trials: " in result.stderr) == (2, True)
+    Path("my_task.py").rename("renamed.py")
+    result = call("run", "--resume", "r", "-q")
+    assert (result.exit_code, "no such file" in result.stderr) == (3, True)
+    config = Path("r/config.toml").read_text()
+    Path("r/config.toml").write_text(config.replace("trials =", "trails ="))
+    assert call("run", "--resume", "r", "-q").exit_code == 2
+
+
 def test_a_changed_task_file_is_told_on_resume(here):
     call("run", "my_task.py", *SMALL, "--out", "r", "-q")
     Path("my_task.py").write_text(TASK + "\n# changed\n", encoding="utf-8")
@@ -418,10 +469,13 @@ def test_a_run_that_was_ended_is_resumed_to_the_asked_number(here, sent, status)
     assert (Path("r") / "report.md").exists()
 
 
-def test_an_interrupted_run_is_not_reported(here):
+def test_a_run_is_held_by_one_process_and_not_reported_when_interrupted(here):
     words = ["my_task.py:slow", "--trials", "50", "--out", "r", "-q"]
     process = subprocess.Popen([*LRFINDER, "run", *words], stderr=subprocess.PIPE, text=True)
     wait_for(Path("r"), 1, process)
+    second = call("run", "--resume", "r", "-q")
+    assert second.exit_code == 2
+    assert "in use by another process" in second.stderr
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert "lrfinder run --resume r" in stderr
