@@ -12,6 +12,7 @@ batch normalisation cannot train on it. Where ``steps_per_epoch`` asks for more 
 data have, the data are cycled, each cycle in a new order.
 """
 
+import copy
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -27,8 +28,11 @@ from lrfinder.rng import Stream, derive
 Batch = tuple[Any, ...] | dict[str, Any]
 Data = Dataset[Any] | DataLoader[Any]
 
-_GATHER = 16  # batches that a TensorSource indexes at once
+_AT_ONCE = 16  # batches that are indexed, or put on the device, at once
+_ELEMENTS_AT_ONCE = 2**22  # numbers in them, if one batch has no more
+_READ_AT_ONCE = 64  # batches that are read before they are evaluated; workers share open files
 _EVALUATION_ELEMENTS = 2**21  # numbers in one evaluation batch of a TensorSource
+_KEPT_ELEMENTS = 2**24  # numbers of a validation loader that stay on the device
 
 
 class Source(Protocol):
@@ -60,14 +64,7 @@ def to_device(batch: Any, device: torch.device | None) -> Any:  # noqa: ANN401 (
 
 def first_tensor(batch: Any) -> Tensor | None:  # noqa: ANN401
     """Return the first tensor found in the batch, depth first, or None."""
-    if isinstance(batch, Tensor):
-        return batch
-    parts: Iterable[Any] = ()
-    if isinstance(batch, Mapping):
-        parts = cast(Mapping[str, Any], batch).values()
-    elif isinstance(batch, tuple | list):
-        parts = cast(Sequence[Any], batch)
-    return next((found for part in parts if (found := first_tensor(part)) is not None), None)
+    return next((leaf for leaf in _leaves(batch) if isinstance(leaf, Tensor)), None)
 
 
 def count_rows(batch: Batch) -> int:
@@ -79,6 +76,24 @@ def count_rows(batch: Batch) -> int:
             "give Task(rows=...) a function that counts the rows of a batch"
         )
     return tensor.shape[0]
+
+
+def in_pieces(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
+    """The batches in lists that may lie on the device at once, in the same order.
+
+    Reading them moves no global random state, whatever they are.
+    """
+    piece: list[Batch] = []
+    held = 0
+    for batch in batches if isinstance(batches, list | _Fixed) else _read_apart(batches):
+        size = _elements(batch)
+        if piece and (held + size > _ELEMENTS_AT_ONCE or len(piece) == _READ_AT_ONCE):
+            yield piece
+            piece, held = [], 0
+        piece.append(batch)
+        held += size
+    if piece:
+        yield piece
 
 
 def tensors_of(data: Data) -> tuple[Tensor, ...] | None:
@@ -162,6 +177,7 @@ class TensorSource:
             raise InvalidArgument("training data must have a row, but got 0 rows")
         self._tensors: tuple[Tensor, ...] = to_device(tuple(tensors), device)
         self._batch_size = batch_size
+        self._at_once = _batches_at_once(batch_size * sum(t[:1].numel() for t in tensors))
         self.drops_single_row = batch_size > 1 and rows > 1 and rows % batch_size == 1
         self._per_cycle = -(-rows // batch_size) - self.drops_single_row
         self.batches = self._per_cycle if batches is None else batches
@@ -172,8 +188,8 @@ class TensorSource:
             cycle, position = divmod(start, self._per_cycle)
             order = self._order(seed, epoch, cycle)
             end = min(self._per_cycle, position + self.batches - start)
-            for first in range(position, end, _GATHER):
-                yield from self._gather(order, first, min(first + _GATHER, end))
+            for first in range(position, end, self._at_once):
+                yield from self._gather(order, first, min(first + self._at_once, end))
             start += end - position
 
     def _gather(self, order: Tensor, first: int, end: int) -> Iterator[Batch]:
@@ -204,7 +220,7 @@ class LoaderSource:
         *,
         whole: bool = False,
     ) -> None:
-        self._loader = loader
+        self._loader = _without_persistent_workers(loader)
         self._device = device
         length = loader_length(loader)
         self.drops_single_row = not whole and _last_batch_is_single(loader)
@@ -254,13 +270,27 @@ class LoaderSource:
 
 
 class _Fixed:
-    """One epoch of a source, in the same order at every iteration."""
+    """One epoch of a source, the same at every iteration; kept from the first one if not large."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._kept: list[Batch] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._source.epoch(derive(0, "evaluation"), 0)
+        return self._read() if self._kept is None else iter(self._kept)
+
+    def _read(self) -> Iterator[Batch]:
+        batches: list[Batch] = []
+        held = 0
+        for batch in self._source.epoch(derive(0, "evaluation"), 0):
+            held += _elements(batch)
+            if held <= _KEPT_ELEMENTS:
+                batches.append(_out_of_shared_memory(batch))
+            else:
+                batches.clear()
+            yield batch
+        if held <= _KEPT_ELEMENTS:
+            self._kept = batches
 
 
 class Feed:
@@ -272,6 +302,8 @@ class Feed:
         self._epoch = -1
         self._next = 0
         self._iterator: Iterator[Batch] = iter(())
+        self.at_once = 1
+        """Batches that may be taken at once; 1 until one was seen."""
 
     def take(self, epoch: int, start: int, count: int) -> list[Batch]:
         """Return batches start..start+count-1 of the epoch; going back starts the epoch again."""
@@ -280,6 +312,8 @@ class Feed:
             self._epoch = epoch
         batches = list(islice(self._iterator, count))
         self._next = start + len(batches)
+        if batches:
+            self.at_once = _batches_at_once(_elements(batches[0]))
         return batches
 
 
@@ -311,6 +345,60 @@ def same_order_every_time(source: Source) -> bool:
     first, second = (next(source.epoch(derive(0, "order check", i), 0)) for i in range(2))
     a, b = first_tensor(first), first_tensor(second)
     return a is not None and b is not None and a.shape == b.shape and bool((a == b).all())
+
+
+def _leaves(batch: Any) -> Iterator[Any]:  # noqa: ANN401 (any nesting)
+    """What a batch holds, depth first."""
+    if isinstance(batch, Mapping):
+        for value in cast(Mapping[str, Any], batch).values():
+            yield from _leaves(value)
+    elif isinstance(batch, tuple | list):
+        for value in cast(Sequence[Any], batch):
+            yield from _leaves(value)
+    else:
+        yield batch
+
+
+def _elements(batch: Batch) -> int:
+    """Numbers and characters in the batch; anything else counts as one."""
+    return sum(
+        leaf.numel() if isinstance(leaf, Tensor) else len(leaf) if isinstance(leaf, str) else 1
+        for leaf in _leaves(batch)
+    )
+
+
+def _batches_at_once(elements: int) -> int:
+    """How many batches of so many numbers are worth holding together."""
+    return max(1, min(_AT_ONCE, _ELEMENTS_AT_ONCE // max(elements, 1)))
+
+
+def _read_apart(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same batches, drawn from random states of their own that are the same at every call."""
+    stream = Stream(derive(0, "evaluation"))
+    with stream.active():
+        iterator = iter(batches)
+    while True:
+        with stream.active():
+            batch = next(iterator, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def _out_of_shared_memory(batch: Batch) -> Batch:
+    """The batch, or a copy where it comes from a worker process: each holds an open file."""
+    tensor = first_tensor(batch)
+    shared = tensor is not None and tensor.device.type == "cpu" and tensor.is_shared()
+    return copy.deepcopy(batch) if shared else batch
+
+
+def _without_persistent_workers(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """The loader, or a twin of it: persistent workers share one iterator, with its random state."""
+    if not loader.persistent_workers:
+        return loader
+    twin = copy.copy(loader)
+    vars(twin).update(persistent_workers=False, _iterator=None)  # setattr refuses the first
+    return twin
 
 
 def _as_loader(data: Data, batch_size: int, *, shuffle: bool) -> DataLoader[Any]:

@@ -2,7 +2,8 @@
 
 A pristine pair is copied once, together, so that the optimizer's copy points at the model's copy.
 Each run copies the model again and then the optimizer, with the copied parameters put in place of
-the pristine ones: groups, ratios, defaults and (on request) state survive, whatever the class.
+the pristine ones: groups, ratios, defaults and (on request) state survive, whatever the class. The
+state follows its parameters to the device that the model was moved to in between.
 """
 
 import copy
@@ -41,8 +42,10 @@ def factories(
         return copy.deepcopy(pristine)
 
     def make_optimizer(built: nn.Module, lr: float) -> Optimizer:
-        pairs = zip(pristine.parameters(), built.parameters(), strict=True)
+        pairs = list(zip(pristine.parameters(), built.parameters(), strict=True))
         twin = copy.deepcopy(template, {id(old): new for old, new in pairs})
+        if any(old.device != new.device for old, new in pairs):
+            twin.load_state_dict(twin.state_dict())  # moves what torch wants beside the parameter
         for group, ratio in zip(twin.param_groups, ratios, strict=True):
             group["lr"] = lr * ratio
             group.pop("initial_lr", None)

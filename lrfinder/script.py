@@ -7,6 +7,7 @@ than the task needs.
 
 import json
 from collections.abc import Mapping, Sequence
+from keyword import iskeyword
 from typing import Any
 
 from torch import Tensor, nn
@@ -75,6 +76,11 @@ def _own_import(source: TaskReference) -> str:
         return f"sys.path.insert(0, {folder})\n{own}  # noqa: E402"
     imported = f"import_module({json.dumps(source.module)}).{source.factory}"
     return f"sys.path.insert(0, {folder})\n{source.factory} = {imported}"
+
+
+def variable_name(measure: str) -> str:
+    """Name of the variable that holds a measure: its own name where Python allows it."""
+    return measure if measure.isidentifier() and not iskeyword(measure) else "measure"
 
 
 class _Loop:
@@ -147,9 +153,16 @@ class _Loop:
             "    model.train()",
             *_indented(self._updates([step] if per == "batch" else []), 1),
             f"    {found} = evaluate()",
+            *_indented(self._watched(step), 1),
             *([f"    {step}"] if per == "epoch" else []),
             *show,
         ]
+
+    def _watched(self, step: str) -> list[str]:
+        """Line that names the metric by which the scheduler is stepped, where it is one."""
+        names = list(self._task.metrics)
+        watched = [name for name in names if f"({variable_name(name)})" in step]
+        return [f"{variable_name(name)} = metrics[{names.index(name)}]" for name in watched]
 
     def _updates(self, after_step: Sequence[str]) -> list[str]:
         """Updates of an epoch."""

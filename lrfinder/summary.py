@@ -9,6 +9,7 @@ from lrfinder.comparing import Candidate, Comparison
 from lrfinder.cost import Work
 from lrfinder.problem import RunProblem
 from lrfinder.records import SCHEMA
+from lrfinder.script import variable_name
 from lrfinder.searching import FamilyResult
 from lrfinder.training.history import measure_column
 
@@ -66,6 +67,7 @@ def answers(
         for standing in comparison.ranking
     }
     best = named[comparison.best.candidate]
+    measure = variable_name(problem.settings.objective)
     return {
         "families": families,
         "best": {
@@ -73,8 +75,8 @@ def answers(
             "schedule": str(best.schedule),
             "lr": best.lr,
             "params": dict(best.schedule.params),
-            "code": best.schedule.code(),
-            "step_code": best.schedule.step_code,
+            "code": best.schedule.code(measure),
+            "step_code": best.schedule.steps_by(measure),
             "stepped_per": best.schedule.stepped_per,
         },
         "ties": list(comparison.ties),

@@ -8,6 +8,7 @@ The loss of a batch is either ``criterion(model(x), y)`` for batches ``(x, y)``,
 batch)`` for any other batch. Metrics take the same arguments as the one that is given.
 """
 
+import copy
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -37,9 +38,31 @@ from lrfinder.data import (
 )
 from lrfinder.errors import InvalidArgument, LRFinderError, TaskFailed
 from lrfinder.rng import kept
-from lrfinder.schedules import Family, Schedule
+from lrfinder.schedules import FAMILIES, Family, Schedule
 
 Measure = Callable[..., Any]
+
+_TAKEN = {
+    "loss",
+    "valid_loss",
+    "train_loss",
+    "lr",
+    "peak_lr",
+    "seed",
+    "step",
+    "epoch",
+    "update",
+    "updates",
+    "value",
+    "diverged",
+    "candidate",
+    "schedule",
+    "run",
+    "act",
+    "name",
+    "trial",
+}
+"""Columns of the records: no metric has one of these names."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +94,10 @@ class Task:
     valid: Data | None = None
     """Validation data; studies need it, a range test does not."""
     criterion: Callable[[Any, Any], Tensor] | None = None
-    """criterion(model(x), y) -> scalar mean loss of a batch (x, y); or give `loss`."""
+    """criterion(model(x), y) -> scalar mean loss of a batch (x, y); or give `loss`.
+
+    A criterion, loss or metric that is a Module is used through a copy on the model's device.
+    """
     loss: Callable[[nn.Module, Any], Tensor] | None = None
     """loss(model, batch) -> scalar mean loss of any batch; or give `criterion`."""
     metrics: Mapping[str, Measure] = field(default_factory=dict[str, Measure])
@@ -93,7 +119,7 @@ class Task:
     baseline: Baseline | None = None
     """The lr and schedule in use today: always a candidate of the comparison."""
     schedules: Mapping[str, Family] = field(default_factory=dict[str, Family])
-    """Further decay families by name, searched like the built-in ones."""
+    """Further decay families, each under its own `Family.name`, searched like the built-in ones."""
     name: str = "task"
     """Shown in reports and in the name of the run folder."""
 
@@ -103,10 +129,7 @@ class Task:
         _check_data("train", self.train)
         if self.valid is not None:
             _check_data("valid", self.valid)
-        for taken in {"loss", "valid_loss"} & set(self.metrics):
-            raise InvalidArgument(
-                f"metrics: the name {taken!r} is taken; give the metric another name"
-            )
+        _check_names(self)
 
     @staticmethod
     def from_objects(
@@ -166,28 +189,35 @@ class Task:
     def batch_loss(self, model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
         """Loss of a batch as a scalar with its graph."""
         with self._precision(device):
-            if self.criterion is None:
-                loss = cast(Callable[..., Tensor], self.loss)(model, batch)
-            else:
-                x, y = _pair(batch)
-                loss = self.criterion(model(x), y)
-        return _scalar(loss)
+            return _scalar(self._functions(device)["loss"](*self._arguments(model, batch)))
 
     def measure(
         self, model: nn.Module, batch: Batch, device: torch.device
     ) -> dict[str, float | Tensor]:
         """Loss and metrics of a batch, as means over its rows."""
         with self._precision(device):
-            if self.criterion is None:
-                arguments: tuple[Any, ...] = (model, batch)
-                loss = cast(Callable[..., Tensor], self.loss)(model, batch)
-            else:
-                x, y = _pair(batch)
-                arguments = (model(x), y)
-                loss = self.criterion(*arguments)
-            return {"loss": _scalar(loss)} | {
-                name: f(*arguments) for name, f in self.metrics.items()
-            }
+            arguments = self._arguments(model, batch)
+            values = {name: f(*arguments) for name, f in self._functions(device).items()}
+        return values | {"loss": _scalar(values["loss"])}
+
+    def _arguments(self, model: nn.Module, batch: Batch) -> tuple[Any, Any]:
+        """What the criterion or the loss, and every metric, is called with."""
+        if self.criterion is None:
+            return model, batch
+        x, y = _pair(batch)
+        return model(x), y
+
+    def _functions(self, device: torch.device) -> Mapping[str, Measure]:
+        """The functions behind `measures`; those that are modules as copies on the device."""
+        if device not in self._moved:
+            loss = self.loss if self.criterion is None else self.criterion
+            given = {"loss": cast(Measure, loss), **self.metrics}
+            self._moved[device] = {name: _on(device, f) for name, f in given.items()}
+        return self._moved[device]
+
+    @cached_property
+    def _moved(self) -> dict[torch.device, Mapping[str, Measure]]:
+        return {}
 
     def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
         if self.autocast is None:
@@ -308,6 +338,11 @@ def _pair(batch: Batch) -> tuple[Any, Any]:
     )
 
 
+def _on(device: torch.device, function: Measure) -> Measure:
+    """The function, or a copy of it on the device where it is a module: it may hold tensors."""
+    return copy.deepcopy(function).to(device) if isinstance(function, nn.Module) else function
+
+
 def _scalar(loss: Any) -> Tensor:  # noqa: ANN401 (whatever the user's loss returned)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
@@ -339,6 +374,24 @@ def _check_callables(task: Task) -> None:
     for name, family in task.schedules.items():
         if not isinstance(family, Family):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgument(f"schedules[{name!r}] must be a Family, but got {family!r}")
+
+
+def _check_names(task: Task) -> None:
+    for name in task.metrics:
+        if name in _TAKEN:
+            raise InvalidArgument(
+                f"metrics: the name {name!r} is taken; give the metric another name"
+            )
+    for name, family in task.schedules.items():
+        if name == "baseline" or name in FAMILIES:
+            raise InvalidArgument(
+                f"schedules: the name {name!r} is taken; give the family another name"
+            )
+        if name != family.name:
+            raise InvalidArgument(
+                f"schedules[{name!r}] must be the Family of that name, but got one whose name is "
+                f"{family.name!r}"
+            )
 
 
 def _kind(value: object) -> str:

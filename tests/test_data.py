@@ -26,6 +26,7 @@ from lrfinder.data import (
     count_rows,
     evaluation_batches,
     first_tensor,
+    in_pieces,
     probe_batches,
     training_source,
 )
@@ -483,3 +484,90 @@ def test_reading_errors_are_one_line_with_the_place():
 def test_the_last_batch_of_an_epoch_is_trained_on():
     history = fit(linear_task(epochs=1), [plan()])
     assert history.train_loss.shape == (1, PER_EPOCH)
+
+
+def test_persistent_workers_neither_mix_the_orders_nor_move_the_callers_loader():
+    loader = DataLoader(numbers(), SIZE, shuffle=True, num_workers=1, persistent_workers=True)
+    source = training_source(loader, SIZE)
+    first, other = epoch(source, 7, 0), epoch(source, 7, 1)
+    a, b = source.epoch(7, 0), source.epoch(7, 1)
+    pairs = [(values(next(a)), values(next(b))) for _ in first]
+    assert [x for x, _ in pairs] == first
+    assert [y for _, y in pairs] == other
+    assert loader.persistent_workers
+    assert loader._iterator is None
+    own = iter(loader)
+    assert epoch(source, 7, 0) == first
+    assert loader._iterator is own
+    assert len(list(own)) == len(first)
+    own._shutdown_workers()
+
+
+def test_validation_batches_of_a_loader_are_read_once():
+    data = Pairs(20)
+    history = fit(linear_task(valid=DataLoader(data, 6)), [plan(seed=k) for k in (0, 1)])
+    assert data.read == 20
+    tensors = fit(linear_task(valid=regression_rows(20)), [plan(seed=k) for k in (0, 1)])
+    np.testing.assert_allclose(history.measures["loss"], tensors.measures["loss"], rtol=1e-12)
+
+
+def test_validation_batches_that_were_not_read_to_the_end_are_read_again():
+    data = Plain(20)
+    batches = evaluation_batches(DataLoader(data, 5), SIZE, None)
+    next(iter(batches))
+    assert [values(b) for b in batches] == [values(b) for b in batches]
+    assert data.read == 5 + 20
+
+
+class Wide(Plain):
+    """Rows of many numbers that take no memory."""
+
+    def __getitem__(self, index: int):
+        return super().__getitem__(index).expand(2**21)
+
+
+@pytest.mark.parametrize(("rows", "times"), [(8, 1), (9, 3)])
+def test_validation_batches_of_more_numbers_than_can_be_kept_are_read_each_time(rows, times):
+    data = Wide(rows)
+    batches = evaluation_batches(DataLoader(data, batch_size=None), 1, None)
+    read = [[float(b[0]) for b in batches] for _ in range(3)]
+    assert read == [list(map(float, range(rows)))] * 3
+    assert data.read == rows * times
+
+
+@pytest.mark.parametrize(("width", "at_once"), [(1, 16), (2**19, 8), (2**21, 2), (2**23, 1)])
+def test_as_many_batches_are_held_at_once_as_their_numbers_allow(width, at_once):
+    data = TensorDataset(torch.zeros(20, 1).expand(20, width))
+    feed = Feed(training_source(data, 1), 0)
+    held = {batch[0].untyped_storage().nbytes() for batch in feed.take(0, 0, 1)}
+    assert held == {4 * width * at_once}
+    assert feed.at_once == at_once
+    wide = [(torch.zeros(1).expand(width),)] * 17
+    assert sum(map(len, in_pieces(wide))) == 17
+    largest = max(sum(b[0].numel() for b in piece) for piece in in_pieces(wide))
+    assert largest <= max(2**22, width)
+
+
+def test_pieces_of_anything_that_is_iterated_draw_nothing_and_are_the_same_every_time():
+    loader = DataLoader(numbers(), SIZE, shuffle=True)
+    with no_global_draw():
+        first, again = ([values(b) for p in in_pieces(loader) for b in p] for _ in range(2))
+    assert first == again
+    assert sorted(row for batch in first for row in batch) == list(range(ROWS))
+
+
+def test_text_in_a_batch_counts_by_its_length():
+    batches = [("x" * 2**21, torch.zeros(1)), ("y" * 2**21, torch.zeros(1)), ("z", 1)]
+    assert [len(piece) for piece in in_pieces(batches)] == [1, 2]
+
+
+def test_batches_of_workers_that_are_kept_leave_shared_memory():
+    batches = evaluation_batches(DataLoader(numbers(), SIZE, num_workers=1), SIZE, None)
+    first, second = ([(values(b), b[0].is_shared()) for b in batches] for _ in range(2))
+    assert [v for v, _ in first] == [v for v, _ in second]
+    assert all(shared for _, shared in first)
+    assert not any(shared for _, shared in second)
+
+
+def test_a_piece_holds_a_bounded_number_of_batches():
+    assert [len(p) for p in in_pieces([(torch.zeros(1),)] * 150)] == [64, 64, 22]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrfinder.training.divergence import WINDOW, diverged_at
+from lrfinder.training.divergence import WINDOW, Divergence, diverged_at
 
 LOSSES = st.lists(st.floats(-100, 100), min_size=1, max_size=60)
 
@@ -86,3 +86,28 @@ def test_the_verdict_on_a_prefix_does_not_change_as_the_run_goes_on(losses):
 @pytest.mark.parametrize("length", [0, 1, WINDOW - 1])
 def test_fewer_losses_than_a_window_are_not_judged_unless_not_finite(length):
     assert diverged_at(2.0 ** np.arange(length) * 1e3) is None
+
+
+@given(
+    LOSSES,
+    st.lists(st.integers(0, 60), max_size=8),
+    st.lists(st.tuples(st.integers(0, 59), st.sampled_from([np.nan, np.inf, 1e6])), max_size=12),
+)
+def test_losses_that_come_in_pieces_are_judged_like_the_whole(losses, cuts, marks):
+    whole = np.array(losses)
+    for at, value in marks:
+        whole[at:][:1] = value
+    pieces = np.split(whole, sorted(min(cut, len(whole)) for cut in cuts))
+    judge, seen = Divergence(), 0
+    for piece in pieces:
+        seen += len(piece)
+        assert judge.add(piece) == judge.at == diverged_at(whole[:seen])
+
+
+@pytest.mark.parametrize("size", [1, 3, WINDOW, 50])
+def test_a_blow_up_and_a_descent_in_pieces_are_judged_like_the_whole(size):
+    for losses in (descent(0.1), blow_up(20), blow_up(120)):
+        judge = Divergence()
+        for first in range(0, len(losses), size):
+            judge.add(losses[first : first + size])
+        assert judge.at == diverged_at(losses)

@@ -325,3 +325,22 @@ def test_a_loss_of_model_and_batch_goes_with_no_criterion():
         loss=lambda m, batch: nn.functional.mse_loss(m(batch[0]), batch[1]),
     )
     assert np.isfinite(fit(task, [plan(0.01)], updates=1).train_loss).all()
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_kept_state_follows_the_parameters_to_another_device(kind):
+    mine = Training(kind)
+    mine.train()
+    task = mine.task(optimizer_state="keep")
+    optimizer = task.optimizer(task.model().to("meta"), 0.1)
+    places = {n: v.device.type for slots in optimizer.state.values() for n, v in slots.items()}
+    stepped = {"step": "cpu"} if "step" in places else {}  # where torch's own loading keeps it
+    assert places == {**dict.fromkeys(places, "meta"), **stepped}
+    assert len(optimizer.state) == len(mine.optimizer.state)
+    options = [
+        {k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups
+    ]
+    assert [option["lr"] for option in options] == pytest.approx([0.1, 0.01])
+    stays = task.optimizer(task.model(), 0.1).param_groups
+    assert options == [{k: v for k, v in group.items() if k != "params"} for group in stays]
+    assert {p.device.type for g in optimizer.param_groups for p in g["params"]} == {"meta"}

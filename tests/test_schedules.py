@@ -718,3 +718,18 @@ def test_numpy_values_become_python_values():
     schedule = Schedule(family("step"), {"step_size": np.int64(3), "gamma": np.float64(0.5)})
     assert schedule == Schedule(family("step"), {"step_size": 3, "gamma": 0.5})
     assert "gamma=0.5)" in schedule.code()
+
+
+def test_the_variable_of_the_measure_can_be_named():
+    plateau, warm = example("plateau"), example("plateau", warmup=2)
+    assert plateau.steps_by("accuracy") == "scheduler.step(accuracy)"
+    assert warm.steps_by("accuracy").endswith("if epoch < 2 else scheduler.step(accuracy)")
+    assert plateau.code("accuracy").endswith("# after every epoch: scheduler.step(accuracy)")
+    assert example("step").code("accuracy") == example("step").code()
+    assert plateau.step_code == plateau.steps_by("valid_loss")
+
+
+@pytest.mark.parametrize("name", ["top-5", "", "lambda"])
+def test_a_measure_that_cannot_be_a_variable_is_refused(name):
+    with pytest.raises(InvalidArgument, match=f"name of a variable, but got '{name}'"):
+        example("plateau").steps_by(name)

@@ -83,7 +83,9 @@ SCHEDULES = {
 }
 
 
-def run_script(folder: Path, task: str, schedule: Schedule) -> tuple[str, float]:
+def run_script(
+    folder: Path, task: str, schedule: Schedule, measure: str = "valid_loss"
+) -> tuple[str, float]:
     """Write the script for a task, run it, and return its text and last validation loss."""
     text = f"{HEAD}{NESTED}\ndef make_task():\n    return {TASKS[task]}\n"
     (folder / f"{task}_task.py").write_text(text, encoding="utf-8")
@@ -91,8 +93,8 @@ def run_script(folder: Path, task: str, schedule: Schedule) -> tuple[str, float]
     best = {
         "schedule": str(schedule),
         "lr": 0.05,
-        "code": schedule.code(),
-        "step_code": schedule.step_code,
+        "code": schedule.code(measure),
+        "step_code": schedule.steps_by(measure),
         "stepped_per": schedule.stepped_per,
     }
     script = training_loop(load_task(reference), reference, {"best": best})
@@ -130,6 +132,32 @@ def test_the_script_runs_and_learns_like_fit(tmp_path, task, schedule):
     plans = [Plan(0.05, SCHEDULES[schedule], seed) for seed in range(12)]
     finals = torch.tensor([o.final for o in fit(problem, plans).outcomes()])
     assert finals.min() / 3 < loss < finals.max() * 3
+
+
+def test_plateau_follows_the_metric_that_was_optimised(tmp_path):
+    plateau = Schedule(FAMILIES["plateau"], {"mode": "max", "factor": 0.5, "patience": 0})
+    script, _ = run_script(tmp_path, "metrics", plateau, measure="twice")
+    assert_well_written(tmp_path)
+    assert "    twice = metrics[1]\n    scheduler.step(twice)\n" in script
+
+
+def test_a_file_whose_name_is_no_identifier_is_imported(tmp_path):
+    path = tmp_path / "01-my task.py"
+    path.write_text(f"{HEAD}\ndef make_task():\n    return Task(**plain)\n", encoding="utf-8")
+    schedule = SCHEDULES["step"]
+    best = {
+        "schedule": str(schedule),
+        "lr": 0.05,
+        "code": schedule.code(),
+        "step_code": schedule.step_code,
+        "stepped_per": "epoch",
+    }
+    script = training_loop(load_task(str(path)), str(path), {"best": best})
+    (tmp_path / "best_schedule.py").write_text(script, encoding="utf-8")
+    assert_well_written(tmp_path)
+    with redirect_stdout(io.StringIO()) as printed:
+        runpy.run_path(str(tmp_path / "best_schedule.py"), run_name="__main__")
+    assert len(printed.getvalue().splitlines()) == 3
 
 
 def test_the_script_of_a_file_uses_lrfinder_only_through_the_file(tmp_path):

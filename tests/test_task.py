@@ -1,5 +1,6 @@
 """What a Task accepts, what it refuses, and what it measures."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +23,7 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, TensorDataset
 
 from lrfinder.errors import InvalidArgument, TaskFailed
+from lrfinder.schedules import FAMILIES
 from lrfinder.task import Baseline, Task
 from lrfinder.training.fit import fit
 
@@ -66,6 +68,21 @@ BAD_FIELDS = {
     "valid a number": ({"valid": 3}, "valid", "int"),
     "valid empty": ({"valid": TensorDataset(torch.zeros(0, 1))}, "valid", "0 rows"),
     "schedules not families": ({"schedules": {"mine": "step"}}, "schedules['mine']", "'step'"),
+    "a family under another name": (
+        {"schedules": {"mine": replace(FAMILIES["step"], name="other")}},
+        "schedules['mine']",
+        "'other'",
+    ),
+    "a family called baseline": (
+        {"schedules": {"baseline": replace(FAMILIES["step"], name="baseline")}},
+        "schedules",
+        "'baseline'",
+    ),
+    "a family with a built-in name": (
+        {"schedules": {"step": FAMILIES["step"]}},
+        "schedules",
+        "'step'",
+    ),
 }
 
 
@@ -319,3 +336,63 @@ def test_a_task_without_validation_data_cannot_be_trained_for_comparison():
 def test_fields_are_given_by_name():
     with pytest.raises(TypeError):
         Task(linear_model, regression_rows(), plain_sgd)
+
+
+TAKEN = "loss valid_loss train_loss lr seed step epoch update updates value diverged candidate"
+TAKEN += " schedule run peak_lr act name trial"
+
+
+@pytest.mark.parametrize("name", TAKEN.split())
+def test_a_metric_has_no_name_that_the_records_use(name):
+    with pytest.raises(InvalidArgument, match=f"metrics: the name '{name}' is taken"):
+        linear_task(metrics={name: absolute_error})
+
+
+def test_a_family_of_the_tasks_own_is_taken_under_its_own_name():
+    mine = replace(FAMILIES["step"], name="mine")
+    assert linear_task(schedules={"mine": mine}).schedules["mine"] is mine
+
+
+class Weighted(nn.Module):
+    """A squared error with a buffer, which counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.full((1,), 2.0, dtype=torch.float64))
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, output, target):
+        self.calls += 1
+        return (self.weight * (output - target) ** 2).mean()
+
+
+class WeightedLoss(Weighted):
+    def forward(self, model, batch):
+        return super().forward(model(batch[0]), batch[1])
+
+
+OWN_TENSORS = {
+    "criterion": lambda module: {"criterion": module},
+    "loss": lambda module: {"criterion": None, "loss": module},
+    "metric": lambda module: {"metrics": {"weighted": module}},
+}
+
+
+@pytest.mark.parametrize("role", OWN_TENSORS)
+def test_a_module_that_measures_is_copied_to_the_device_and_the_callers_stays(role):
+    module = WeightedLoss() if role == "loss" else Weighted()
+    task = linear_task(**OWN_TENSORS[role](module))
+    meta = torch.device("meta")
+    batch = tuple(tensor.to(meta) for tensor in regression_rows().tensors)
+    measured = task.measure(linear_model().to(meta), batch, meta)
+    assert {value.device.type for value in measured.values()} == {"meta"}
+    assert task.batch_loss(linear_model().to(meta), batch, meta).device.type == "meta"
+    fit(task, [plan()])
+    assert module.weight.device == module.calls.device == CPU
+    assert module.calls == 0
+
+
+def test_a_criterion_with_tensors_measures_as_it_does_outside():
+    weighed = fit(linear_task(criterion=Weighted()), [plan()], updates=1).measures["loss"]
+    plainly = fit(linear_task(), [plan()], updates=1).measures["loss"]
+    assert weighed[0, 0] == pytest.approx(2 * plainly[0, 0])

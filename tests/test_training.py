@@ -27,6 +27,7 @@ from tasks import (
 )
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from lrfinder.errors import InvalidArgument, TaskFailed
@@ -727,3 +728,90 @@ def test_step_decay_of_the_linear_example_is_a_tenth_every_thirty_epochs():
 def test_constant_schedules_are_constant():
     history = fit(linear_task(), [Plan(0.02, CONSTANT, 0)])
     assert (history.lr == 0.02).all()
+
+
+def as_pair(rows: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+    return tuple(torch.stack(part) for part in zip(*rows, strict=True))
+
+
+@EVERY_TRAINER
+@pytest.mark.parametrize("kind", ["tensors", "loader", "own"])
+def test_an_evaluation_does_not_depend_on_the_other_runs(trainer, kind):
+    rows = regression_rows(41, seed=1)
+    task = linear_task(model=AlwaysRandom, valid=DataLoader(rows, 6) if kind == "loader" else rows)
+    shuffled = DataLoader(rows, 7, shuffle=True, collate_fn=as_pair)
+    batches = shuffled if kind == "own" else task.data().valid
+    assert batches is not None
+    state = trainer.start(task, [0, 1, 0], [0.02] * 3)
+    with no_global_draw():
+        together = trainer.evaluate(state, batches)["loss"]
+        for row, seed in enumerate([0, 1, 0]):
+            alone = trainer.evaluate(trainer.start(task, [seed], [0.02]), batches)["loss"]
+            assert alone.tolist() == [together[row]]
+    assert together[0] == together[2]
+
+
+@EVERY_TRAINER
+def test_measures_are_the_weighted_means_of_plain_numbers(trainer):
+    metrics = {
+        "error": absolute_error,
+        "number": lambda output, target: float(output.sum()),
+        "single": lambda output, target: output.sum().float(),
+        "whole": lambda output, target: len(output) if len(output) > 5 else torch.tensor(3),
+    }
+    task = linear_task(metrics=metrics, valid=DataLoader(regression_rows(41, seed=1), 6))
+    state = trainer.start(task, [0, 1], [0.02] * 2)
+    batches = list(task.data().valid or [])
+    found = trainer.evaluate(state, batches)
+    for run in range(2):
+        model = linear_model()
+        model.load_state_dict(trainer.weights(state, run))
+        with torch.no_grad():
+            measured = [task.measure(model, batch, torch.device("cpu")) for batch in batches]
+        for name in task.measures:
+            total = sum(len(b[0]) * float(m[name]) for b, m in zip(batches, measured, strict=True))
+            assert found[name][run] == pytest.approx(total / 41, rel=1e-12)
+
+
+@EVERY_TRAINER
+def test_no_runs_have_no_measures(trainer):
+    state = trainer.select(trainer.start(linear_task(), [0], [0.02]), [])
+    assert trainer.evaluate(state, linear_task().data().probe)["loss"].tolist() == []
+
+
+def test_plateau_waits_where_the_last_measure_is_not_finite():
+    calls: list[int] = []
+
+    def sometimes(output: Tensor, target: Tensor) -> float:
+        calls.append(1)
+        return float("nan") if len(calls) > 2 else 1.0
+
+    params = {"mode": "min", "factor": 0.5, "patience": 0}
+    history = fit(
+        linear_task(metrics={"sometimes": sometimes}, epochs=4),
+        [Plan(0.02, Schedule(FAMILIES["plateau"], params), 0)],
+        watch="sometimes",
+    )
+    np.testing.assert_allclose(history.lr[0, ::PER_EPOCH, 0], [0.02, 0.02, 0.01, 0.005])
+
+
+class ReadNumbers(TorchDispatchMode):
+    """Counts how often a tensor is read as a number, for which an accelerator must be waited."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **kwargs or {})
+
+
+@EVERY_TRAINER
+def test_an_evaluation_waits_for_no_batch(trainer):
+    task = linear_task(metrics={"error": absolute_error})
+    state = trainer.start(task, [0, 1], [0.02] * 2)
+    batches = [tuple(t[:9] for t in regression_rows().tensors)] * 5
+    trainer.evaluate(state, batches)
+    with ReadNumbers() as read:
+        torch.zeros(()).item()
+        trainer.evaluate(state, batches)
+    assert read.count == 1

@@ -12,6 +12,7 @@ scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, decay], mi
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from keyword import iskeyword
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -74,14 +75,20 @@ class Schedule:
 
     @property
     def step_code(self) -> str:
+        """The statement that steps the scheduler of `code` by the measure `valid_loss`."""
+        return self.steps_by("valid_loss")
+
+    def steps_by(self, measure: str) -> str:
         """The statement that steps the scheduler of `code`, after every epoch or optimizer step.
 
-        Where the family is stepped by measure it reads `valid_loss`, and `epoch` (from 0) if there
-        is a warm-up.
+        Where the family is stepped by measure it reads a variable of this name, and `epoch` (from
+        0) if there is a warm-up. InvalidArgument where Python has no variable of this name.
         """
+        if not measure.isidentifier() or iskeyword(measure):
+            raise InvalidArgument(f"measure must be the name of a variable, but got {measure!r}")
         if not self.family.by_measure:
             return "scheduler.step()"
-        stepped = "scheduler.step(valid_loss)"
+        stepped = f"scheduler.step({measure})"
         return f"warmup.step() if epoch < {self.warmup} else {stepped}" if self.warmup else stepped
 
     def start(self, lrs: Sequence[float]) -> LiveSchedule:
@@ -98,14 +105,15 @@ class Schedule:
             )
         return replace(self, per="batch").start(lrs).epoch(steps)
 
-    def code(self) -> str:
+    def code(self, measure: str = "valid_loss") -> str:
         """Statements that define `scheduler` for an existing `optimizer`; they need only torch.
 
-        The comment at their end says where `step_code` belongs. A user's own family without `code`
-        is built through the variable `task`.
+        The comment at their end says where ``steps_by(measure)`` belongs. A user's own family
+        without `code` is built through the variable `task`.
         """
         moment = "epoch" if self.stepped_per == "epoch" else "optimizer.step()"
-        return "\n".join([*self._definitions(), f"# after every {moment}: {self.step_code}"])
+        stepped = self.steps_by(measure)
+        return "\n".join([*self._definitions(), f"# after every {moment}: {stepped}"])
 
     def _definitions(self) -> list[str]:
         decay, length = _expression(self.family, self.params), self.warmup

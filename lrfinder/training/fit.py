@@ -19,7 +19,7 @@ import numpy as np
 from lrfinder.data import Batch
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.task import Task
-from lrfinder.training.divergence import diverged_at
+from lrfinder.training.divergence import Divergence
 from lrfinder.training.history import Floats, History, Ints, Plan
 from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.trainer import Trainer
@@ -88,6 +88,8 @@ class _Record:
             if value < 1:
                 raise InvalidArgument(f"{name} must be at least 1, but got {value}")
         self.evaluated_at: Ints = np.unique([*range(0, total, every), total])
+        self.column = {at: place for place, at in enumerate(self.evaluated_at.tolist())}
+        """Place of an evaluation in `evaluated_at`, by the updates made before it."""
         self.lr: Floats = np.full((len(plans), total, 1), np.nan)
         self.train_loss: Floats = np.full((len(plans), total), np.nan)
         shape = (len(plans), len(self.evaluated_at))
@@ -98,6 +100,11 @@ class _Record:
         """Make room for the learning rates of so many parameter groups."""
         if self.lr.shape[2] != groups:
             self.lr = np.full((*self.train_loss.shape, groups), np.nan)
+
+    def evaluated_between(self, begin: int, end: int) -> list[int]:
+        """Evaluations after more than `begin` and fewer than `end` updates."""
+        first, last = np.searchsorted(self.evaluated_at, [begin + 1, end])
+        return self.evaluated_at[first:last].tolist()
 
     def history(self, rows: Sequence[int]) -> History:
         index = list(rows)
@@ -135,6 +142,9 @@ class _Group:
         record.use_groups(self._state.base_lrs.shape[1])
         starts = zip(rows, plans, self._state.base_lrs.tolist(), strict=True)
         self._schedules = {row: plan.schedule.start(base) for row, plan, base in starts}
+        self._divergence = {row: Divergence() for row in rows}
+        self._last: dict[int, float] = {}
+        """The most recent finite measure that is watched, after an update."""
 
     def train(self) -> None:
         """Train every run to the end, or to where it diverges."""
@@ -147,12 +157,13 @@ class _Group:
 
     def _epoch(self, begin: int, end: int) -> None:
         """Train updates begin..end-1, one epoch or the part of it that is asked for."""
-        lrs = {row: self._schedules[row].epoch(end - begin, self._last(row)) for row in self._alive}
-        inner = [int(at) for at in self._record.evaluated_at if begin < at < end]
-        for a, b in pairwise([begin, *inner, end]):
+        lrs = {
+            row: self._schedules[row].epoch(end - begin, self._last.get(row)) for row in self._alive
+        }
+        for a, b in pairwise([begin, *self._record.evaluated_between(begin, end), end]):
             if self._alive:
                 self._advance(a, np.stack([lrs[row][a - begin : b - begin] for row in self._alive]))
-            if self._alive and b in self._record.evaluated_at:
+            if self._alive and b in self._record.column:
                 self._evaluate(b)
 
     def _advance(self, first: int, lrs: Floats) -> None:
@@ -168,17 +179,18 @@ class _Group:
             raise TaskFailed(_unusable("loss", losses[:, 0], seeds))
         if self._progress is not None:
             self._progress(losses.size)
-        found = {row: diverged_at(record.train_loss[row, : span.stop]) for row in rows}
+        found = {row: self._divergence[row].add(new) for row, new in zip(rows, losses, strict=True)}
         self._drop({row: at for row, at in found.items() if at is not None}, span.stop)
 
     def _evaluate(self, at: int) -> None:
         """Record the measures of all living runs after so many updates."""
         record = self._record
-        column = int(np.searchsorted(record.evaluated_at, at))
         measured = self._trainer.evaluate(self._state, self._batches)
         for name, values in measured.items():
-            record.measures[name][self._alive, column] = values
+            record.measures[name][self._alive, record.column[at]] = values
         if at > 0:
+            watched = zip(self._alive, measured[self._watch].tolist(), strict=True)
+            self._last.update({row: value for row, value in watched if np.isfinite(value)})
             broken = [
                 row
                 for row, loss in zip(self._alive, measured["loss"], strict=True)
@@ -197,12 +209,6 @@ class _Group:
             self._progress(len(diverged) * (self._record.train_loss.shape[1] - done))
         self._alive = [self._alive[place] for place in keep]
         self._state = self._trainer.select(self._state, keep)
-
-    def _last(self, row: int) -> float | None:
-        """Return the run's most recent measure after an update, or None."""
-        values = self._record.measures[self._watch][row, 1:]
-        known = values[np.isfinite(values)]
-        return float(known[-1]) if len(known) else None
 
     def _refuse_unusable_start(self) -> None:
         seeds = [self._record.plans[row].seed for row in self._alive]

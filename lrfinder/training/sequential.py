@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lrfinder.data import Batch, Feed
+from lrfinder.data import Batch, Feed, in_pieces
 from lrfinder.errors import InvalidArgument
 from lrfinder.rng import Stream
 from lrfinder.task import Task, user_code
 
 Floats = NDArray[np.float64]
-
-_MICRO_BATCHES_AT_ONCE = 16
 
 
 @dataclass
@@ -90,19 +88,19 @@ class SequentialTrainer:
 
     def evaluate(self, state: SequentialState, batches: Iterable[Batch]) -> dict[str, Floats]:
         """Row-weighted means over the batches, in eval mode, by measure: float64[runs]."""
-        task = state.task
-        sums = {name: np.zeros(len(state)) for name in task.measures}
-        weight = 0
+        task, weight = state.task, 0
+        evaluations = [_Evaluation(task, run) for run in state.runs]
         with _evaluating(state.runs), user_code("evaluating"):
-            for batch in batches:
-                rows = task.rows(batch)
-                weight += rows
-                for index, run in enumerate(state.runs):
-                    for name, value in task.measure(run.model, batch, run.device).items():
-                        sums[name][index] += rows * float(value)
+            for piece in in_pieces(batches):
+                rows = [task.rows(batch) for batch in piece]
+                weight += sum(rows)
+                for evaluation in evaluations:
+                    evaluation.add(piece, rows)
+            sums = _numbers([e.sums[name] for name in task.measures for e in evaluations])
         if weight == 0:
             raise InvalidArgument("the validation data must have a row, but got none")
-        return {name: total / weight for name, total in sums.items()}
+        means = sums.reshape(len(task.measures), len(state)) / weight
+        return dict(zip(task.measures, means, strict=True))
 
     def select(self, state: SequentialState, rows: Sequence[int]) -> SequentialState:
         """Keep, drop or duplicate runs; the first use of a run keeps it, further ones copy it."""
@@ -142,7 +140,7 @@ class SequentialTrainer:
             count = min(
                 updates - done,
                 data.updates_per_epoch - start,
-                max(1, _MICRO_BATCHES_AT_ONCE // task.accumulate),
+                max(1, state.feeds[first.seed].at_once // task.accumulate),
             )
             with user_code("reading the training data"):
                 batches = state.feeds[first.seed].take(
@@ -188,16 +186,46 @@ def _update(task: Task, run: _Run, micro_batches: list[Batch], lrs: NDArray[np.f
 
 @contextmanager
 def _evaluating(runs: Sequence[_Run]) -> Generator[None]:
-    """Eval mode, no gradients, a fixed random state; every flag and state left as found."""
+    """Eval mode and no gradients; every train flag left as found."""
     flags = [(module, module.training) for run in runs for module in run.model.modules()]
     for run in runs:
         run.model.eval()
     try:
-        with _evaluation_stream(runs[0].device).copy().active(), torch.no_grad():
+        with torch.no_grad():
             yield
     finally:
         for module, training in flags:
             module.training = training
+
+
+class _Evaluation:
+    """The sums of one run's measures over rows, kept on its device: nothing waits for them."""
+
+    def __init__(self, task: Task, run: _Run) -> None:
+        self._task, self._run = task, run
+        self._random = _evaluation_stream(run.device).copy()
+        self._dtype = torch.float32 if run.device.type == "mps" else torch.float64
+        self.sums: dict[str, Tensor | float] = dict.fromkeys(task.measures, 0.0)
+
+    def add(self, batches: Sequence[Batch], rows: Sequence[int]) -> None:
+        """Measure the batches, whose means weigh so many rows."""
+        task, run = self._task, self._run
+        with self._random.active():
+            for batch, weight in zip(batches, rows, strict=True):
+                for name, value in task.measure(run.model, batch, run.device).items():
+                    self.sums[name] += weight * self._number(value)
+
+    def _number(self, value: Tensor | float) -> Tensor | float:
+        if not isinstance(value, Tensor):
+            return float(value)
+        return value.detach().reshape(()).to(self._run.device, self._dtype)
+
+
+def _numbers(values: Sequence[Tensor | float]) -> Floats:
+    """The values as float64[values]; the tensors among them, on one device, are read together."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    read = iter(torch.stack(tensors).tolist() if tensors else [])
+    return np.array([next(read) if isinstance(value, Tensor) else value for value in values])
 
 
 @cache

@@ -4,8 +4,8 @@ A trainer sees learning rates and never a reason for them. It knows nothing of s
 or range tests.
 
 Laws, tested on every implementation: the same plans give the same losses; evaluating between
-updates changes nothing; a run's losses do not depend on its neighbours; selected copies are
-independent; no random state of the caller moves.
+updates changes nothing; a run's losses and measures do not depend on its neighbours;
+selected copies are independent; no random state of the caller moves.
 """
 
 from collections.abc import Iterable, Sequence
