@@ -33,8 +33,14 @@ app = typer.Typer(
     help="Which initial learning rate, and which decay? Range tests and decay studies for PyTorch.",
 )
 
-_out = Console(soft_wrap=True, highlight=False)
-_err = Console(stderr=True, soft_wrap=True, highlight=False)
+FAMILIES_HELP = (
+    "Decay families, as a,b,c, of constant, step, exponential, inverse_time, cosine, polynomial, "
+    "plateau, wsd (the default) and multistep, exponential_steps, cosine_restarts, one_cycle, "
+    "triangular, and those of the task. constant is always compared."
+)
+
+_out = Console(soft_wrap=True, highlight=False, emoji=False)
+_err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 TaskArgument = Annotated[
     str | None,
@@ -61,9 +67,7 @@ Out = Annotated[Path | None, typer.Option(help="Folder to write; it must not exi
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Epochs = Annotated[int | None, typer.Option(help="Epochs of a run. Default: the task's.")]
-Families = Annotated[
-    str | None, typer.Option(help="Decay families, as a,b,c; constant is always compared.")
-]
+Families = Annotated[str | None, typer.Option(help=FAMILIES_HELP)]
 Trials = Annotated[int | None, typer.Option(help="Complete trials per family. Default: 10.")]
 FindSeeds = Annotated[int | None, typer.Option(help="Seeds of the range test. Default: 5.")]
 TrialSeeds = Annotated[int | None, typer.Option(help="Seeds of each trial. Default: 2.")]
@@ -234,7 +238,7 @@ def init(
 @app.command()
 def dashboard(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8080,
 ) -> None:
     """Open the run's studies in optuna-dashboard, on this machine only."""
     with _reported():

@@ -99,7 +99,7 @@ def _import(reference: TaskReference, text: str) -> ModuleType:
         return _import_file(path)
     except LRFinderError as error:
         raise TaskLoadError(f"{text}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TaskLoadError(f"{text} cannot be imported: {describe(error)}") from error
 
 
@@ -122,7 +122,7 @@ def _call(factory: Callable[[], Any], text: str) -> Any:  # noqa: ANN401 (checke
         return factory()
     except LRFinderError as error:
         raise TaskLoadError(f"{text}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TaskLoadError(f"{text}: the factory raised {describe(error)}") from error
 
 

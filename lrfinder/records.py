@@ -184,7 +184,10 @@ class Run:
     def curve(self) -> Curve | None:
         """The range test; None for a run that had none, or has not finished it."""
         facts = self.summary.get("range_test")
-        return None if facts is None else _read_curve(self.path / "range_test.csv", facts)
+        if facts is None:
+            return None
+        with self._undamaged("range_test.csv"):
+            return _read_curve(self.path / "range_test.csv", facts)
 
     @cached_property
     def suggestion(self) -> Suggestion | None:
@@ -205,19 +208,20 @@ class Run:
         """Finished runs of the comparison."""
         frame = self._frame("comparison.csv")
         measures = [c for c in frame.columns if c not in _RUN_COLUMNS]
-        return tuple(
-            ConfirmedRun(
-                candidate=str(row["candidate"]),
-                lr=float(row["lr"]),
-                schedule=str(row["schedule"]),
-                seed=int(row["seed"]),
-                value=float(row["value"]),
-                diverged=bool(row["diverged"]),
-                updates=int(row["updates"]),
-                measures={"loss" if c == "valid_loss" else c: float(row[c]) for c in measures},
+        with self._undamaged("comparison.csv"):
+            return tuple(
+                ConfirmedRun(
+                    candidate=str(row["candidate"]),
+                    lr=float(row["lr"]),
+                    schedule=str(row["schedule"]),
+                    seed=int(row["seed"]),
+                    value=float(row["value"]),
+                    diverged=bool(row["diverged"]),
+                    updates=int(row["updates"]),
+                    measures={"loss" if c == "valid_loss" else c: float(row[c]) for c in measures},
+                )
+                for row in cast(list[dict[str, Any]], frame.to_dict("records"))
             )
-            for row in cast(list[dict[str, Any]], frame.to_dict("records"))
-        )
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -233,20 +237,32 @@ class Run:
     def mean_curves(self) -> dict[str, pd.DataFrame]:
         """Curves of each candidate, best first: means over the fresh seeds, indexed by epoch."""
         order = [] if self.comparison is None else [s.candidate for s in self.comparison.ranking]
-        confirmed = self.curves.set_index(["act", "name"]).sort_index()
-        return {
-            name: cast(
-                pd.DataFrame,
-                confirmed.loc[("confirm", name)].groupby("epoch").mean(numeric_only=True),
-            )
-            for name in order
-        }
+        with self._undamaged("curves.csv"):
+            confirmed = self.curves.set_index(["act", "name"]).sort_index()
+            return {
+                name: cast(
+                    pd.DataFrame,
+                    confirmed.loc[("confirm", name)].groupby("epoch").mean(numeric_only=True),
+                )
+                for name in order
+            }
 
     def _frame(self, name: str) -> pd.DataFrame:
         path = self.path / name
         if not path.exists() or path.stat().st_size < 2:
             return pd.DataFrame()
-        return pd.read_csv(path)
+        with self._undamaged(name):
+            return pd.read_csv(path)
+
+    @contextmanager
+    def _undamaged(self, name: str) -> Generator[None]:
+        """Say in one line that a file of the folder is missing or damaged."""
+        try:
+            yield
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise RunFolderError(
+                f"{self.path / name} is missing or damaged; it cannot be read"
+            ) from error
 
 
 def storage_url(path: Path) -> str:
@@ -300,6 +316,8 @@ def _read_curve(path: Path, facts: Mapping[str, Any]) -> Curve:
     frame = pd.read_csv(path)
     seeds = tuple(int(seed) for seed in facts["seeds"])
     steps = int(frame["step"].to_numpy().max()) + 1
+    if steps < 1 or len(frame) != len(seeds) * (steps + 1):
+        raise ValueError(f"{path} must have a row per seed and step, but got {len(frame)} rows")
     tables = {
         column: frame.pivot_table(index="seed", columns="step", values=column, dropna=False)
         .reindex(index=list(seeds), columns=range(-1, steps))

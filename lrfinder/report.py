@@ -46,11 +46,12 @@ def suggestion_line(suggestion: Suggestion) -> str:
     """Return one line for a terminal.
 
     >>> suggestion_line(Suggestion(0.1, 0.05, 0.2, "suggested", "a tenth of the lowest"))
-    'range test: lr 0.1 (0.05 to 0.2), a tenth of the lowest'
+    'range test: lr 0.1 (90% interval 0.05 to 0.2), a tenth of the lowest'
     """
     if suggestion.lr is None:
         return f"range test: inconclusive, {suggestion.reason}"
-    bounds = "" if suggestion.low is None else f" ({suggestion.low:.3g} to {suggestion.high:.3g})"
+    low, high = suggestion.low, suggestion.high
+    bounds = "" if low is None else f" (90% interval {low:.3g} to {high:.3g})"
     return f"range test: lr {suggestion.lr:.3g}{bounds}, {suggestion.reason}"
 
 
@@ -81,8 +82,10 @@ def conclusions(run: Run) -> list[str]:
     """Sentences that answer the question."""
     comparison, best = _comparison(run), run.summary["best"]
     name, seeds = run.summary["objective"]["name"], len(comparison.seeds)
+    extreme = "lowest" if comparison.direction == "minimize" else "highest"
     said = [
-        f"Best: {best['schedule']} at lr {best['lr']:.3g}, {name} {_value(comparison.best)} "
+        f"Best: {best['schedule']} at lr {best['lr']:.3g}, {extreme} {name} "
+        f"{_value(comparison.best)} "
         f"over {seeds} fresh seed{'s'[: seeds != 1]}."
     ]
     ties = list(comparison.ties)
@@ -90,7 +93,8 @@ def conclusions(run: Run) -> list[str]:
         said.append(f"Not distinguishable from it with these seeds: {', '.join(ties)}.")
     constant = next((s for s in comparison.ranking if s.candidate == "constant"), None)
     if constant is not None and constant is not comparison.best and constant.diverged == 0:
-        said.append(_against(constant, "a tuned constant lr"))
+        tuned = "a constant lr" if "lr" in run.config else "a tuned constant lr"
+        said.append(_against(constant, tuned))
     if "constant" in ties or comparison.best.candidate == "constant":
         said.append("These seeds do not show that any decay helps here.")
     baseline = next((s for s in comparison.ranking if s.candidate == BASELINE), None)
@@ -173,6 +177,8 @@ def _cautions(run: Run) -> list[str]:
     """What to doubt."""
     families: Mapping[str, Any] = run.summary["families"]
     found = [f"Note: {note}." for note in run.summary["notes"]]
+    if run.suggestion is not None and run.suggestion.lr is None:
+        found.append(f"{run.summary['lr_search']['why'].capitalize()}.")
     bounded = [name for name, facts in families.items() if facts.get("at_lr_bound")]
     if bounded:
         found.append(

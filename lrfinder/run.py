@@ -117,8 +117,9 @@ def resume(path: Path, given: Mapping[str, Any], progress: Progress | None = Non
                 "start a new run instead"
             )
     problem = RunProblem(settings)
+    problem.notes += earlier.summary["notes"]
     if TaskReference.parse(settings.task).source_hash() != facts["task_hash"]:
-        told.say(f"warning: {settings.task} has changed since this run was started")
+        problem.notes.append("the task's file has changed since this run was started")
     return _Acts(problem, RunFolder(path), facts["name"], told, earlier).all()
 
 
@@ -129,6 +130,12 @@ def rebuild(path: Path) -> Run:
         raise RunFolderError(
             f"{path} must be a finished run, but it is {run.summary['status']}; "
             f"go on with `lrfinder run --resume {path}`"
+        )
+    compared = set() if run.comparison is None else set(run.comparison.seeds)
+    if compared != set(run.summary["seeds"]["confirm"]):
+        raise RunFolderError(
+            f"{path / 'comparison.csv'} is missing or damaged; "
+            f"`lrfinder run --resume {path}` mends it"
         )
     report.write(run, RunFolder(path))
     return run
@@ -193,16 +200,18 @@ class _Acts:
         return f"go on with `lrfinder run --resume {self._folder.path}`"
 
     def _save(self, status: str) -> None:
-        spent = self._spent_before + time.monotonic() - self._began
         self._summary["status"] = status
-        self._summary["cost"]["wall_seconds"] = round(spent, 3)
+        if status != "complete":  # what the report says, it was written just before
+            spent = self._spent_before + time.monotonic() - self._began
+            self._summary["cost"]["wall_seconds"] = round(spent, 3)
         self._folder.write_summary(self._summary)
 
     def _prepare(self) -> cost.Speed:
         """Time the task, and say what is to come."""
         problem = self._problem
         notes = [*problem.notes, *problem.task.data(problem.trainer.device).notes()]
-        self._summary["notes"] += notes
+        notes = list(dict.fromkeys(notes))
+        self._summary["notes"] = notes
         for note in notes:
             self._progress.say(f"note: {note}")
         speed = cost.measure_speed(problem.task, problem.trainer)

@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lrfinder.errors import InvalidArgument, StudyFileError
 
@@ -64,6 +64,15 @@ class RunSettings(RangeTestSettings):
     timeout: float | None = Field(None, gt=0)
     storage: str | None = None
 
+    @field_validator("storage")
+    @classmethod
+    def _anywhere(cls, storage: str | None) -> str | None:
+        """Make a relative SQLite path absolute, so that the run can be resumed from anywhere."""
+        prefix = "sqlite:///"
+        if storage is None or not storage.startswith(prefix) or storage == prefix:
+            return storage
+        return prefix + str(Path(storage.removeprefix(prefix)).resolve())
+
     @model_validator(mode="after")
     def _check_lr(self) -> Self:
         if self.lr is not None and self.lr_range is not None:
@@ -93,11 +102,15 @@ def settings_from(kind: type[S], values: dict[str, Any]) -> S:
 
 
 def read_study_file(path: Path) -> dict[str, Any]:
-    """Read the keys of a study file; raises StudyFileError with one line."""
+    """Read the keys of a study file; raises StudyFileError with one line.
+
+    The config.toml of a run folder is a study file too: its table [run] is left out.
+    """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise StudyFileError(f"study file {path} cannot be read: {error}") from error
+    values.pop("run", None)
     try:
         RunSettings(**values)
     except ValidationError as error:

@@ -282,7 +282,7 @@ def _problem(lr: Floats, curves: Sequence[_Curve], lrs: Floats) -> str | None:
     if short:
         return (
             f"{short} of {len(curves)} runs ended within {_FEWEST_POINTS} steps; "
-            "lower --min-lr or take more --steps"
+            "check the data for nan, lower --min-lr or take more --steps"
         )
     if not np.median([curve.drop for curve in curves]) > 0:
         return (
@@ -303,7 +303,7 @@ def _problem(lr: Floats, curves: Sequence[_Curve], lrs: Floats) -> str | None:
         return f"the loss is lowest near the smallest lr tested ({lr[0]:.3g}); lower --min-lr"
     if not high / low <= _WIDEST_INTERVAL:
         return (
-            f"the seeds disagree (from {lrs.min():.2g} to {lrs.max():.2g}); "
+            f"the seeds disagree (their 90% interval is {low:.2g} to {high:.2g}); "
             "take more --seeds or --steps, or grow the lr per epoch (--every epoch)"
         )
     edges = [float(c.lr[-1]) for c in curves if c.diverged]

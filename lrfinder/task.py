@@ -241,6 +241,12 @@ class Task:
         accelerator = torch.device("cuda") if torch.cuda.is_initialized() else None
         with kept(accelerator), user_code("building the model"):
             model = self.model()
+            if isinstance(model, nn.Module) and model is self.model():
+                raise InvalidArgument(
+                    "model() must build a new model at every call, but returned the same one "
+                    "twice; build it inside the function, or use Task.from_objects"
+                )
+        with kept(accelerator), user_code("building the optimizer"):
             optimizer = self.optimizer(model, 1.0)
             return Prototype(
                 device=next((p.device for p in model.parameters()), torch.device("cpu")),
@@ -293,6 +299,11 @@ class TaskData:
     def notes(self) -> list[str]:
         """What a person should know about the data before reading a result."""
         found: list[str] = []
+        if getattr(self._task.criterion, "reduction", "mean") == "sum":
+            found.append(
+                "the criterion sums over rows, so that losses depend on the size of a batch "
+                "(reduction='mean' mends it)"
+            )
         if self.source.drops_single_row:
             found.append("the last training batch has a single row and is left out of every epoch")
         with user_code("reading the training data"):

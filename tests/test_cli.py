@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -93,6 +94,16 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("my_task.py").write_text(TASK, encoding="utf-8")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run, to copy and never to change."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "my_task.py").write_text(TASK, encoding="utf-8")
+    words = ["run", str(folder / "my_task.py"), *SMALL, "--out", str(folder / "r"), "-q"]
+    assert call(*words).exit_code == 0
+    return folder / "r"
 
 
 def call(*words: str):
@@ -248,6 +259,42 @@ def with_own_schedule():
     assert best[0] == max(best)
     done = subprocess.run([sys.executable, "r/best_schedule.py"], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["range_test.csv", "curves.csv", "comparison.csv"])
+@pytest.mark.parametrize("damage", ["missing", "garbage", "cut"])
+def test_a_damaged_folder_is_told_in_one_line(finished, tmp_path, name, damage):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    lines = (folder / name).read_text().splitlines(keepends=True)
+    if damage == "missing":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text("garbage\n1\n" if damage == "garbage" else "".join(lines[:2]))
+    result = call("report", str(folder))
+    assert result.exit_code == 2
+    assert "is missing or damaged" in result.stderr
+
+
+def test_a_file_that_exits_is_a_task_that_cannot_be_loaded(here):
+    Path("leaves.py").write_text("raise SystemExit(4)\n")
+    result = call("run", "leaves.py", "-q")
+    assert (result.exit_code, "SystemExit" in result.stderr) == (3, True)
+
+
+def test_a_relative_storage_is_found_again_from_anywhere(here, monkeypatch):
+    words = [*SMALL, "--storage", "sqlite:///mine.db", "--out", "r", "-q"]
+    assert call("run", "my_task.py", *words).exit_code == 0
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert call("run", "--resume", "../r", "-q").exit_code == 0
+    assert not Path("mine.db").exists()
+
+
+def test_a_config_repeats_its_run(here):
+    first = json.loads(call("run", "my_task.py", *SMALL, "--out", "r", "--json", "-q").stdout)
+    again = json.loads(call("run", "r/config.toml", "--out", "r2", "--json", "-q").stdout)
+    assert again["best"] == first["best"]
 
 
 def test_an_interrupted_find_leaves_no_folder(here):

@@ -220,13 +220,31 @@ def test_a_criterion_needs_pairs():
         fit(linear_task(train=triple, valid=triple), [plan()])
 
 
+def test_a_shared_model_is_refused():
+    shared = linear_model()
+    with pytest.raises(InvalidArgument, match="must build a new model at every call"):
+        fit(linear_task(model=lambda: shared), [plan()])
+
+
+@pytest.mark.parametrize("value", [None, "high", torch.zeros(2)])
+def test_a_metric_that_is_not_one_number_is_refused_by_name(value):
+    task = linear_task(metrics={"score": lambda output, target: value})
+    with pytest.raises(InvalidArgument, match="metric 'score' must give one number, but got"):
+        fit(task, [plan()])
+
+
+def test_a_criterion_that_sums_is_said():
+    notes = linear_task(criterion=nn.MSELoss(reduction="sum")).data().notes()
+    assert any("sums over rows" in note for note in notes)
+
+
 def explode(*_):
     raise ValueError("first line\nsecond line")
 
 
 EXPLODING = {
     "model": ({"model": explode}, "building the model"),
-    "optimizer": ({"optimizer": explode}, "building the model"),
+    "optimizer": ({"optimizer": explode}, "building the optimizer"),
     "criterion": ({"criterion": explode}, "evaluating"),
     "metric": ({"metrics": {"error": explode}}, "evaluating"),
     "rows": ({"rows": explode}, "evaluating"),

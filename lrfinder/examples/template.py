@@ -54,7 +54,7 @@ def make_task():
         batch_size=64,
         epochs=15,  # the length of a training run, over which a decay decays
         # clip_norm=1.0, accumulate=4, autocast=torch.bfloat16,
-        # baseline=lrfinder.Baseline(1e-3),  # the lr you use today: always compared
+        # baseline=Baseline(1e-3),  # what you use today, always compared; import it from lrfinder
     )
 '''
 """Text of the file; {name} is its name."""

@@ -213,12 +213,15 @@ class _Evaluation:
         with self._random.active():
             for batch, weight in zip(batches, rows, strict=True):
                 for name, value in task.measure(run.model, batch, run.device).items():
-                    self.sums[name] += weight * self._number(value)
+                    self.sums[name] += weight * self._number(name, value)
 
-    def _number(self, value: Tensor | float) -> Tensor | float:
-        if not isinstance(value, Tensor):
+    def _number(self, name: str, value: Any) -> Tensor | float:  # noqa: ANN401 (the user's metric)
+        if isinstance(value, Tensor) and value.numel() == 1:
+            return value.detach().reshape(()).to(self._run.device, self._dtype)
+        if isinstance(value, int | float | np.generic):
             return float(value)
-        return value.detach().reshape(()).to(self._run.device, self._dtype)
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise InvalidArgument(f"metric {name!r} must give one number, but got {got}")
 
 
 def _numbers(values: Sequence[Tensor | float]) -> Floats:
