@@ -241,7 +241,8 @@ class Task:
         accelerator = torch.device("cuda") if torch.cuda.is_initialized() else None
         with kept(accelerator), user_code("building the model"):
             model = self.model()
-            if isinstance(model, nn.Module) and model is self.model():
+            a_module = isinstance(model, nn.Module)  # pyright: ignore[reportUnnecessaryIsInstance]
+            if a_module and model is self.model():
                 raise InvalidArgument(
                     "model() must build a new model at every call, but returned the same one "
                     "twice; build it inside the function, or use Task.from_objects"
