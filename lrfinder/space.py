@@ -77,12 +77,13 @@ class Space:
     def ask(self, trial: Any) -> tuple[float, Schedule]:  # noqa: ANN401 (Trial or FixedTrial)
         """Peak lr and schedule of a trial."""
         trial.suggest_categorical("schedule", [self.family.name])
-        lr = trial.suggest_float("lr", self.lr_low, self.lr_high, log=True)
+        lr = _written(trial.suggest_float("lr", self.lr_low, self.lr_high, log=True))
         return lr, self.schedule(self.family.space(trial, self.budget))
 
     def schedule(self, params: Params) -> Schedule:
         """Return the family's schedule with these parameters, warm-up included."""
-        return Schedule(self.family, params, self.per, self.warmup)
+        plain = {k: _written(v) if isinstance(v, float) else v for k, v in params.items()}
+        return Schedule(self.family, plain, self.per, self.warmup)
 
     @property
     def default_schedule(self) -> Schedule | None:
@@ -134,6 +135,11 @@ class _Asked:
     ) -> float:
         self.distributions[name] = FloatDistribution(low, high, log=log, step=step)
         return low
+
+
+def _written(value: float) -> float:
+    """The value to 12 digits, so that what is trained can be pasted without rounding noise."""
+    return float(f"{value:.12g}")
 
 
 def _values(distribution: BaseDistribution) -> Sequence[Any] | None:
