@@ -25,6 +25,7 @@ import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from lrfinder.errors import InvalidArgument
+from lrfinder.interrupts import deferred
 from lrfinder.rng import derive
 from lrfinder.schedules import Family, Schedule
 from lrfinder.space import Space
@@ -121,7 +122,8 @@ def search(
         task, trials, tuple(seeds), seed, measure, ask_size, trainer, progress, trial_done
     )
     opened = open_storage(storage)
-    studies = [_FamilyStudy(conditions, space, opened, name) for space in spaces]
+    with deferred():
+        studies = [_FamilyStudy(conditions, space, opened, name) for space in spaces]
     if progress is not None:
         device = None if trainer is None else trainer.device
         runs = len(seeds) * sum(len(study.complete) for study in studies)
@@ -130,7 +132,8 @@ def search(
         for study in waiting:
             if study.goes_on(deadline):
                 study.train_some()
-    return [study.result() for study in studies]
+    with deferred():
+        return [study.result() for study in studies]
 
 
 def study_name(prefix: str, family: Family) -> str:
@@ -214,19 +217,22 @@ class _FamilyStudy:
     def goes_on(self, deadline: float) -> bool:
         """Whether another trial is to be asked; every family gets one, whatever the deadline."""
         in_time = time.monotonic() < deadline
-        return self.missing > 0 and (in_time or not self.complete)
+        with deferred():
+            return self.missing > 0 and (in_time or not self.complete)
 
     def train_some(self) -> None:
         """Ask, train and tell as many trials as are trained together."""
         asked: list[_Asked] = []
         try:
-            for _ in range(min(self._conditions.ask_size, self.missing)):
-                trial = self._study.ask()
-                asked.append(_Asked(trial, *self._space.ask(trial)))
+            with deferred():
+                for _ in range(min(self._conditions.ask_size, self.missing)):
+                    trial = self._study.ask()
+                    asked.append(_Asked(trial, *self._space.ask(trial)))
             self._train(asked)
         except BaseException:
-            for one in asked:
-                self._study.tell(one.trial, state=TrialState.FAIL, skip_if_finished=True)
+            with deferred():
+                for one in asked:
+                    self._study.tell(one.trial, state=TrialState.FAIL, skip_if_finished=True)
             raise
 
     def _train(self, asked: list[_Asked]) -> None:
@@ -239,7 +245,8 @@ class _FamilyStudy:
                 one = owners[row]
                 one.runs.append(history.only(place))
                 if len(one.runs) == len(shared.seeds):
-                    self._tell(one)
+                    with deferred():
+                        self._tell(one)
 
         fit(
             shared.task,

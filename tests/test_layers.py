@@ -11,7 +11,7 @@ import lrfinder
 
 PACKAGE = Path(lrfinder.__file__).parent
 LAYERS = (
-    {"errors"},
+    {"errors", "interrupts"},
     {"rng", "schedules", "data", "task", "live_objects", "examples", "load"},
     {"training"},
     {"suggest", "curve", "finding", "space", "searching", "comparing"},
