@@ -299,7 +299,7 @@ def test_a_config_repeats_its_run(here):
 
 def test_an_interrupted_find_leaves_no_folder(here):
     words = ["my_task.py:slow", "--steps", "400", "--out", "f"]
-    process = subprocess.Popen([*LRFINDER, "find", *words], stderr=subprocess.PIPE, text=True)
+    process = spawn("find", *words)
     for line in process.stderr:
         if "10%" in line:
             break
@@ -469,6 +469,17 @@ def test_resuming_a_finished_run_trains_nothing_and_says_the_same(here):
     assert again == first
 
 
+def spawn(*words: str) -> subprocess.Popen:
+    """Start the command as a foreground program, which SIGINT ends, wherever the tests run."""
+    return subprocess.Popen(
+        [*LRFINDER, *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
 def count_complete(folder: Path) -> int:
     """COMPLETE trials in all, read without touching the run's storage."""
     try:
@@ -495,15 +506,9 @@ def wait_for(folder: Path, trials: int, process: subprocess.Popen):
 )
 def test_a_run_that_was_ended_is_resumed_to_the_asked_number(here, sent, status):
     words = ["my_task.py:slow", "--families", "step", "--trials", "6", "--confirm-seeds", "2"]
-    command = [*LRFINDER, "run", *words, "--find-seeds", "1", "--steps", "30", "--out", "r", "-q"]
+    command = ["run", *words, "--find-seeds", "1", "--steps", "30", "--out", "r", "-q"]
     for trials in (2, 5):
-        first = trials == 2
-        process = subprocess.Popen(
-            command if first else [*LRFINDER, "run", "--resume", "r", "-q"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = spawn(*(command if trials == 2 else ["run", "--resume", "r", "-q"]))
         wait_for(Path("r"), trials, process)
         process.send_signal(sent)
         _, stderr = process.communicate(timeout=60)
@@ -518,7 +523,7 @@ def test_a_run_that_was_ended_is_resumed_to_the_asked_number(here, sent, status)
 
 def test_a_run_is_held_by_one_process_and_not_reported_when_interrupted(here):
     words = ["my_task.py:slow", "--trials", "50", "--out", "r", "-q"]
-    process = subprocess.Popen([*LRFINDER, "run", *words], stderr=subprocess.PIPE, text=True)
+    process = spawn("run", *words)
     wait_for(Path("r"), 1, process)
     second = call("run", "--resume", "r", "-q")
     assert second.exit_code == 2
