@@ -175,6 +175,22 @@ def test_selected_runs_go_on_like_their_originals(trainer, name, before, rows):
 
 @EVERY_TRAINER
 @EVERY_TASK
+@pytest.mark.parametrize("before", [3, 5])
+def test_forked_runs_go_on_like_their_originals_and_leave_them_alone(trainer, name, before):
+    task = TASKS[name]()
+    state = trainer.start(task, [0, 1], [0.01, 0.02])
+    rows = table([0.01, 0.02], UPDATES, state.base_lrs)
+    trainer.advance(state, rows[:, :before])
+    copies = trainer.fork(state, [1, 0, 1])
+    forked = trainer.advance(copies, rows[[1, 0, 1], before:])
+    plainly = run(trainer, TASKS[name](), [0, 1], [0.01, 0.02])
+    assert np.array_equal(forked, plainly[0][[1, 0, 1], before:])
+    assert np.array_equal(trainer.advance(state, rows[:, before:]), plainly[0][:, before:])
+    assert all(same_tensors(trainer.weights(state, k), plainly[1][k]) for k in range(2))
+
+
+@EVERY_TRAINER
+@EVERY_TASK
 def test_duplicates_are_independent(trainer, name):
     state = trainer.start(TASKS[name](), [0], [0.01])
     learning = table([0.01], UPDATES, state.base_lrs)
@@ -523,7 +539,7 @@ def test_progress_adds_up_to_what_was_asked_also_where_runs_diverge():
 
 def test_finished_runs_are_handed_out_at_once_and_only_once():
     handed: list[tuple[int, ...]] = []
-    plans = [plan(0.02, seed) for seed in (0, 0, 1)]
+    plans = [plan(0.02, 0), plan(0.03, 0), plan(0.02, 1)]
 
     def finished(rows, history):
         handed.append(tuple(rows))
@@ -534,7 +550,7 @@ def test_finished_runs_are_handed_out_at_once_and_only_once():
     assert handed == [(0,), (1,), (2,)]
     handed.clear()
     fit(loader_task(), plans, finished=finished)
-    assert handed == [(0, 1), (2,)]
+    assert handed == [(0, 1, 2)]
 
 
 def test_no_plans_make_an_empty_history():

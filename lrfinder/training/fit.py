@@ -1,28 +1,40 @@
 """Train a population of plans: the one training function of the project.
 
-`fit` turns every plan into rows of learning rates and hands them to a trainer, epoch by epoch:
+`fit` turns every plan into rows of learning rates and hands them to a trainer, epoch by epoch.
+Plans of one seed and one peak lr are a single run for as long as their learning rates agree; at the
+epoch where they part, the run is forked:
 
-    plans ─ groups no larger than the trainer's capacity ─> start
-        each epoch:  schedule -> lr rows ─> advance ─> losses ─> diverged? drop the run
+    plans ─ by seed and lr ─> runs, no more at a time than the trainer's capacity ─> start
+        each epoch:  schedule -> lr rows ─> do a run's plans part? fork it
+                     ─> advance ─> losses ─> diverged? drop the run
                      at evaluation points: evaluate ─> measures ─> next epoch's schedules (plateau)
-    finished groups are handed out at once
+    finished plans are handed out at once
+
+Sharing needs no knowledge of schedules and is exact: a forked run goes on as if it had been trained
+alone. Where a fork makes more runs than the trainer holds, the branches with the fewest plans are
+trained to their end first, on a copy, and the heaviest goes on in place: of n plans, no more than
+log2(n) populations ever wait.
 
 The learning rates come from live torch schedulers; nothing else in the project steps them.
 """
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby, pairwise
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
 from lrfinder.data import Batch
 from lrfinder.errors import InvalidArgument, TaskFailed
+from lrfinder.schedules import LiveSchedule
 from lrfinder.task import Task
 from lrfinder.training.divergence import Divergence
-from lrfinder.training.history import Floats, History, Ints, Plan
+from lrfinder.training.history import Floats, History, Plan
+from lrfinder.training.record import Record
 from lrfinder.training.sequential import SequentialTrainer
-from lrfinder.training.trainer import Trainer
+from lrfinder.training.trainer import State, Trainer
 
 Finished = Callable[[Sequence[int], History], None]
 
@@ -50,8 +62,8 @@ def fit(
         on: batches to evaluate on, by default the task's validation set.
         watch: the measure that adaptive schedules (plateau) are given after each epoch.
         trainer: what trains; by default the sequential trainer on the model's own device.
-        progress: called with the number of updates that have been made since the last call.
-        finished: called with the rows of runs that are complete, and their own History.
+        progress: called with the number of updates, of all plans, made since the last call.
+        finished: called with the rows of plans that are complete, and their own History.
 
     Raises InvalidArgument for lengths below 1 or a missing validation set, and TaskFailed when the
     task's code raises, or its loss or the watched measure is not finite before the first update.
@@ -59,163 +71,199 @@ def fit(
     trainer = trainer or SequentialTrainer()
     if watch not in task.measures:
         raise InvalidArgument(f"watch must be one of {task.measures}, but got {watch!r}")
-    record = _Record(task, plans, trainer, updates, evaluate_every)
+    record = Record(task, plans, trainer, updates, evaluate_every)
     batches = _validation(task, trainer) if on is None else on
-    for rows in _groups(plans, trainer.capacity(task)):
-        group = _Group(task, record, rows, trainer, batches, watch, progress)
-        group.train()
-        if finished is not None:
-            finished(rows, record.history(rows))
+    walk = _Walk(task, record, trainer, batches, watch, progress, finished)
+    for runs in _together(plans, trainer.capacity(task)):
+        walk.train(runs)
     return record.history(range(len(plans)))
 
 
-class _Record:
-    """The arrays of a History while they are written."""
+@dataclass
+class _Branch:
+    """One run in training, and the plans it stands for."""
+
+    rows: list[int]
+    """Plans whose learning rates have been the same so far."""
+    lrs: Floats
+    """Learning rates of the present epoch: float64[updates, groups]."""
+    source: int
+    """Place of the run it was forked from, in the population before."""
+    divergence: Divergence = field(default_factory=Divergence)
+    last: float | None = None
+    """The most recent finite measure that is watched, after an update."""
+
+
+@dataclass
+class _Population:
+    """The runs of one State of the trainer."""
+
+    state: State
+    branches: list[_Branch]
+
+    @property
+    def plans(self) -> int:
+        return sum(len(branch.rows) for branch in self.branches)
+
+
+class _Walk:
+    """Trains populations down the tree of their forks, and writes the record."""
 
     def __init__(
         self,
         task: Task,
-        plans: Sequence[Plan],
-        trainer: Trainer,
-        updates: int | None,
-        evaluate_every: int | Literal["epoch"],
-    ) -> None:
-        self.plans = tuple(plans)
-        self.updates_per_epoch = task.data(trainer.device).updates_per_epoch
-        total = task.epochs * self.updates_per_epoch if updates is None else updates
-        every = self.updates_per_epoch if evaluate_every == "epoch" else evaluate_every
-        for name, value in (("updates", total), ("evaluate_every", every)):
-            if value < 1:
-                raise InvalidArgument(f"{name} must be at least 1, but got {value}")
-        self.evaluated_at: Ints = np.unique([*range(0, total, every), total])
-        self.column = {at: place for place, at in enumerate(self.evaluated_at.tolist())}
-        """Place of an evaluation in `evaluated_at`, by the updates made before it."""
-        self.lr: Floats = np.full((len(plans), total, 1), np.nan)
-        self.train_loss: Floats = np.full((len(plans), total), np.nan)
-        shape = (len(plans), len(self.evaluated_at))
-        self.measures: dict[str, Floats] = {k: np.full(shape, np.nan) for k in task.measures}
-        self.diverged_at: Ints = np.full(len(plans), -1)
-
-    def use_groups(self, groups: int) -> None:
-        """Make room for the learning rates of so many parameter groups."""
-        if self.lr.shape[2] != groups:
-            self.lr = np.full((*self.train_loss.shape, groups), np.nan)
-
-    def evaluated_between(self, begin: int, end: int) -> list[int]:
-        """Evaluations after more than `begin` and fewer than `end` updates."""
-        first, last = np.searchsorted(self.evaluated_at, [begin + 1, end])
-        return self.evaluated_at[first:last].tolist()
-
-    def history(self, rows: Sequence[int]) -> History:
-        index = list(rows)
-        return History(
-            plans=tuple(self.plans[row] for row in index),
-            lr=self.lr[index],
-            train_loss=self.train_loss[index],
-            measures={name: values[index] for name, values in self.measures.items()},
-            evaluated_at=self.evaluated_at,
-            diverged_at=self.diverged_at[index],
-            updates_per_epoch=self.updates_per_epoch,
-            updates_asked=len(index) * self.train_loss.shape[1],
-            updates_trained=int(np.isfinite(self.lr[index, :, 0]).sum()),
-        )
-
-
-class _Group:
-    """Runs that are trained together; they write into their rows of the record."""
-
-    def __init__(
-        self,
-        task: Task,
-        record: _Record,
-        rows: Sequence[int],
+        record: Record,
         trainer: Trainer,
         batches: Iterable[Batch],
         watch: str,
         progress: Callable[[int], None] | None,
+        finished: Finished | None,
     ) -> None:
-        plans = [record.plans[row] for row in rows]
-        self._record, self._trainer, self._batches = record, trainer, batches
-        self._watch, self._progress = watch, progress
-        self._alive = list(rows)
-        self._state = trainer.start(task, [p.seed for p in plans], [p.lr for p in plans])
-        record.use_groups(self._state.base_lrs.shape[1])
-        starts = zip(rows, plans, self._state.base_lrs.tolist(), strict=True)
-        self._schedules = {row: plan.schedule.start(base) for row, plan, base in starts}
-        self._divergence = {row: Divergence() for row in rows}
-        self._last: dict[int, float] = {}
-        """The most recent finite measure that is watched, after an update."""
+        self._task, self._record, self._trainer = task, record, trainer
+        self._capacity = trainer.capacity(task)
+        self._batches, self._watch = batches, watch
+        self._progress, self._finished = progress, finished
+        self._schedules: dict[int, LiveSchedule] = {}
 
-    def train(self) -> None:
-        """Train every run to the end, or to where it diverges."""
-        self._evaluate(0)
-        self._refuse_unusable_start()
-        total, per_epoch = self._record.train_loss.shape[1], self._record.updates_per_epoch
-        for begin in range(0, total, per_epoch):
-            if self._alive:
-                self._epoch(begin, min(begin + per_epoch, total))
+    def train(self, runs: Sequence[list[int]]) -> None:
+        """Train one run per list of rows, whose plans have a seed and a peak lr in common."""
+        plans = [self._record.plans[rows[0]] for rows in runs]
+        seeds, lrs = [plan.seed for plan in plans], [plan.lr for plan in plans]
+        state = self._trainer.start(self._task, seeds, lrs)
+        self._record.use_groups(state.base_lrs.shape[1])
+        for rows, base in zip(runs, state.base_lrs.tolist(), strict=True):
+            for row in rows:
+                self._schedules[row] = self._record.plans[row].schedule.start(base)
+        none = np.empty((0, state.base_lrs.shape[1]))
+        branches = [_Branch(rows, none, place) for place, rows in enumerate(runs)]
+        population = _Population(state, branches)
+        self._evaluate(population, 0)
+        self._refuse_unusable_start(population)
+        self._train_from(population, 0)
 
-    def _epoch(self, begin: int, end: int) -> None:
-        """Train updates begin..end-1, one epoch or the part of it that is asked for."""
-        lrs = {
-            row: self._schedules[row].epoch(end - begin, self._last.get(row)) for row in self._alive
-        }
+    def _train_from(self, population: _Population, begin: int) -> None:
+        """Train a population to the end of its plans, from an epoch's first update on."""
+        total, per_epoch = self._record.updates, self._record.updates_per_epoch
+        for at in range(begin, total, per_epoch):
+            if not population.branches:
+                return
+            end = min(at + per_epoch, total)
+            *others, heaviest = self._part(population.branches, at, end)
+            for branches in others:
+                sources = [branch.source for branch in branches]
+                copies = _Population(self._trainer.fork(population.state, sources), branches)
+                self._epoch(copies, at, end)
+                self._train_from(copies, end)
+            self._go_on(population, heaviest)
+            self._epoch(population, at, end)
+        self._finish([row for branch in population.branches for row in branch.rows])
+
+    def _go_on(self, population: _Population, branches: list[_Branch]) -> None:
+        """Make the population that of the branches, which come from its runs."""
+        sources = [branch.source for branch in branches]
+        if sources != list(range(len(population.branches))):
+            population.state = self._trainer.select(population.state, sources)
+        population.branches = branches
+
+    def _part(self, branches: Sequence[_Branch], begin: int, end: int) -> list[list[_Branch]]:
+        """Fork runs whose plans part in this epoch; who goes on together, the heaviest last."""
+        forked = [
+            part
+            for place, branch in enumerate(branches)
+            for part in self._fork(branch, place, end - begin)
+        ]
+        if len(forked) <= self._capacity:
+            return [forked]
+        forked.sort(key=lambda branch: len(branch.rows))
+        first = len(forked) % self._capacity
+        cuts = [0, *range(first or self._capacity, len(forked) + 1, self._capacity)]
+        return [forked[a:b] for a, b in pairwise(cuts)]
+
+    def _fork(self, branch: _Branch, place: int, updates: int) -> Iterator[_Branch]:
+        """The branch, or one for each of the different lr rows that its plans have next."""
+        parts: dict[bytes, _Branch] = {}
+        for row in branch.rows:
+            lrs = self._schedules[row].epoch(updates, branch.last)
+            if lrs.tobytes() not in parts:
+                divergence = copy.copy(branch.divergence)
+                parts[lrs.tobytes()] = _Branch([], lrs, place, divergence, branch.last)
+            parts[lrs.tobytes()].rows.append(row)
+        yield from parts.values()
+
+    def _epoch(self, population: _Population, begin: int, end: int) -> None:
+        """Train updates begin..end-1."""
         for a, b in pairwise([begin, *self._record.evaluated_between(begin, end), end]):
-            if self._alive:
-                self._advance(a, np.stack([lrs[row][a - begin : b - begin] for row in self._alive]))
-            if self._alive and b in self._record.column:
-                self._evaluate(b)
+            if population.branches:
+                lrs = [branch.lrs[a - begin : b - begin] for branch in population.branches]
+                self._advance(population, a, np.stack(lrs))
+            if population.branches and b in self._record.column:
+                self._evaluate(population, b)
 
-    def _advance(self, first: int, lrs: Floats) -> None:
-        """Make the updates first, first+1, ... by the lrs float64[alive, updates, groups]."""
-        record, rows = self._record, self._alive
-        losses = self._trainer.advance(self._state, lrs)
-        made = np.cumsum(~np.isfinite(losses), axis=1) - ~np.isfinite(losses) == 0
-        span = slice(first, first + losses.shape[1])
-        record.train_loss[rows, span] = losses
-        record.lr[rows, span] = np.where(made[:, :, None], lrs, np.nan)
+    def _advance(self, population: _Population, first: int, lrs: Floats) -> None:
+        """Make the updates first, first+1, ... by the lrs float64[branches, updates, groups]."""
+        branches, record = population.branches, self._record
+        losses = self._trainer.advance(population.state, lrs)
         if first == 0 and not np.isfinite(losses[:, 0]).all():
-            seeds = [record.plans[row].seed for row in rows]
-            raise TaskFailed(_unusable("loss", losses[:, 0], seeds))
-        if self._progress is not None:
-            self._progress(losses.size)
-        found = {row: self._divergence[row].add(new) for row, new in zip(rows, losses, strict=True)}
-        self._drop({row: at for row, at in found.items() if at is not None}, span.stop)
+            raise TaskFailed(_unusable("loss", losses[:, 0], self._seeds(branches)))
+        diverged: dict[int, int] = {}
+        for place, branch in enumerate(branches):
+            record.add_updates(branch.rows, first, lrs[place], losses[place])
+            at = branch.divergence.add(losses[place])
+            if at is not None:
+                diverged[place] = at
+        self._count(losses.shape[1] * population.plans)
+        self._drop(population, diverged, first + losses.shape[1])
 
-    def _evaluate(self, at: int) -> None:
-        """Record the measures of all living runs after so many updates."""
+    def _evaluate(self, population: _Population, at: int) -> None:
+        """Record the measures of all runs after so many updates."""
         record = self._record
-        measured = self._trainer.evaluate(self._state, self._batches)
-        for name, values in measured.items():
-            record.measures[name][self._alive, record.column[at]] = values
-        if at > 0:
-            watched = zip(self._alive, measured[self._watch].tolist(), strict=True)
-            self._last.update({row: value for row, value in watched if np.isfinite(value)})
-            broken = [
-                row
-                for row, loss in zip(self._alive, measured["loss"], strict=True)
-                if not np.isfinite(loss)
-            ]
-            self._drop(dict.fromkeys(broken, at - 1), at)
+        measured = self._trainer.evaluate(population.state, self._batches)
+        broken: dict[int, int] = {}
+        for place, branch in enumerate(population.branches):
+            for name, values in measured.items():
+                record.measures[name][branch.rows, record.column[at]] = values[place]
+            if at > 0 and np.isfinite(measured[self._watch][place]):
+                branch.last = float(measured[self._watch][place])
+            if at > 0 and not np.isfinite(measured["loss"][place]):
+                broken[place] = at - 1
+        self._drop(population, broken, at)
 
-    def _drop(self, diverged: dict[int, int], done: int) -> None:
-        """End the runs that diverged at the given updates, after `done` updates."""
+    def _drop(self, population: _Population, diverged: dict[int, int], done: int) -> None:
+        """End the runs at the given places, which diverged at those updates, of `done` made."""
         if not diverged:
             return
-        for row, at in diverged.items():
-            self._record.diverged_at[row] = at
-        keep = [place for place, row in enumerate(self._alive) if row not in diverged]
-        if self._progress is not None:
-            self._progress(len(diverged) * (self._record.train_loss.shape[1] - done))
-        self._alive = [self._alive[place] for place in keep]
-        self._state = self._trainer.select(self._state, keep)
+        ended: list[int] = []
+        for place, at in diverged.items():
+            rows = population.branches[place].rows
+            self._record.diverged_at[rows] = at
+            ended += rows
+        keep = [place for place in range(len(population.branches)) if place not in diverged]
+        population.branches = [population.branches[place] for place in keep]
+        population.state = self._trainer.select(population.state, keep)
+        self._count(len(ended) * (self._record.updates - done))
+        self._finish(ended)
 
-    def _refuse_unusable_start(self) -> None:
-        seeds = [self._record.plans[row].seed for row in self._alive]
+    def _finish(self, rows: list[int]) -> None:
+        """Hand out plans that are complete."""
+        for row in rows:
+            del self._schedules[row]
+        if rows and self._finished is not None:
+            self._finished(rows, self._record.history(rows))
+
+    def _count(self, updates: int) -> None:
+        """Tell that so many updates, of all plans, have been made or need not be."""
+        if self._progress is not None:
+            self._progress(updates)
+
+    def _refuse_unusable_start(self, population: _Population) -> None:
+        rows = [branch.rows[0] for branch in population.branches]
         for name in ("loss", self._watch):
-            start = self._record.measures[name][self._alive, 0]
+            start = self._record.measures[name][rows, 0]
             if not np.isfinite(start).all():
-                raise TaskFailed(_unusable(name, start, seeds))
+                raise TaskFailed(_unusable(name, start, self._seeds(population.branches)))
+
+    def _seeds(self, branches: Sequence[_Branch]) -> list[int]:
+        return [self._record.plans[branch.rows[0]].seed for branch in branches]
 
 
 def _unusable(measure: str, values: Floats, seeds: list[int]) -> str:
@@ -226,12 +274,29 @@ def _unusable(measure: str, values: Floats, seeds: list[int]) -> str:
     )
 
 
-def _groups(plans: Sequence[Plan], capacity: int) -> Iterator[list[int]]:
-    """Rows to train together: neighbours of one seed, as many as the trainer takes."""
-    for _, rows in groupby(range(len(plans)), key=lambda row: plans[row].seed):
-        members = list(rows)
-        for first in range(0, len(members), capacity):
-            yield members[first : first + capacity]
+def _together(plans: Sequence[Plan], capacity: int) -> Iterator[list[list[int]]]:
+    """Runs to start together, each the rows of its plans.
+
+    No more plans than the capacity, but at least one run; the runs of a seed are kept together
+    where they fit, so that one reading of its data feeds them all.
+    """
+    seeds: dict[int, dict[float, list[int]]] = {}
+    for row, plan in enumerate(plans):
+        seeds.setdefault(plan.seed, {}).setdefault(plan.lr, []).append(row)
+    group: list[list[int]] = []
+    room = capacity
+    for by_lr in seeds.values():
+        of_seed = sum(map(len, by_lr.values()))
+        if room < of_seed <= capacity:
+            room = 0  # they fit together, but not here
+        for rows in by_lr.values():
+            if group and len(rows) > room:
+                yield group
+                group, room = [], capacity
+            group.append(rows)
+            room -= len(rows)
+    if group:
+        yield group
 
 
 def _validation(task: Task, trainer: Trainer) -> Iterable[Batch]:

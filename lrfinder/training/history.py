@@ -57,13 +57,22 @@ class History:
     """Updates made before each evaluation: int64[evaluations]; the first is 0."""
     diverged_at: Ints
     """Update at which a run diverged, or -1: int64[runs]."""
+    trained: Ints
+    """Updates made for a run and not for an earlier one, with which it shares them: int64[runs]."""
     updates_per_epoch: int
-    updates_asked: int
-    updates_trained: int
+
+    @property
+    def updates_asked(self) -> int:
+        """Updates of all runs, had each been trained to its end alone."""
+        return self.train_loss.size
+
+    @property
+    def updates_trained(self) -> int:
+        """Updates that were made; those that runs share count once."""
+        return int(self.trained.sum())
 
     def only(self, run: int) -> "History":
-        """Return the history of one run; `updates_asked` and `updates_trained` are its own."""
-        trained = int(np.isfinite(self.lr[run, :, 0]).sum())
+        """Return the history of one run."""
         return replace(
             self,
             plans=self.plans[run : run + 1],
@@ -71,8 +80,7 @@ class History:
             train_loss=self.train_loss[run : run + 1],
             measures={name: values[run : run + 1] for name, values in self.measures.items()},
             diverged_at=self.diverged_at[run : run + 1],
-            updates_asked=self.train_loss.shape[1],
-            updates_trained=trained,
+            trained=self.trained[run : run + 1],
         )
 
     @staticmethod
@@ -86,8 +94,7 @@ class History:
             train_loss=np.concatenate([part.train_loss for part in parts]),
             measures={k: np.concatenate([part.measures[k] for part in parts]) for k in names},
             diverged_at=np.concatenate([part.diverged_at for part in parts]),
-            updates_asked=sum(part.updates_asked for part in parts),
-            updates_trained=sum(part.updates_trained for part in parts),
+            trained=np.concatenate([part.trained for part in parts]),
         )
 
     def outcomes(self, measure: str = "loss", direction: Direction = "minimize") -> list[Outcome]:

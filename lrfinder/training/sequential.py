@@ -104,13 +104,19 @@ class SequentialTrainer:
 
     def select(self, state: SequentialState, rows: Sequence[int]) -> SequentialState:
         """Keep, drop or duplicate runs; the first use of a run keeps it, further ones copy it."""
-        copies = [
+        runs = [
             state.runs[row].copy() if row in rows[:place] else state.runs[row]
             for place, row in enumerate(rows)
         ]
+        feeds = {run.seed: state.feeds[run.seed] for run in runs}
+        return SequentialState(state.task, runs, feeds, state.base_lrs[list(rows)])
+
+    def fork(self, state: SequentialState, rows: Sequence[int]) -> SequentialState:
+        """Return independent copies of runs; the state given goes on as if nothing happened."""
+        runs = [state.runs[row].copy() for row in rows]
         source = state.task.data(self.device).source
-        feeds = {run.seed: state.feeds.get(run.seed) or Feed(source, run.seed) for run in copies}
-        return SequentialState(state.task, copies, feeds, state.base_lrs[list(rows)])
+        feeds = {run.seed: Feed(source, run.seed) for run in runs}
+        return SequentialState(state.task, runs, feeds, state.base_lrs[list(rows)])
 
     def weights(self, state: SequentialState, run: int) -> dict[str, Tensor]:
         """Return a copy of a run's state_dict."""

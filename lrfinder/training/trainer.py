@@ -4,8 +4,8 @@ A trainer sees learning rates and never a reason for them. It knows nothing of s
 or range tests.
 
 Laws, tested on every implementation: the same plans give the same losses; evaluating between
-updates changes nothing; a run's losses and measures do not depend on its neighbours;
-selected copies are independent; no random state of the caller moves.
+updates changes nothing; a run's losses and measures do not depend on its neighbours; copies are
+independent and go on like the run they were made of; no random state of the caller moves.
 """
 
 from collections.abc import Iterable, Sequence
@@ -64,7 +64,14 @@ class Trainer(Protocol):
         ...
 
     def select(self, state: Any, rows: Sequence[int]) -> State:  # noqa: ANN401
-        """Keep, drop or duplicate runs, with everything that determines how they go on."""
+        """Keep, drop or duplicate runs, with everything that determines how they go on.
+
+        The state given is used up.
+        """
+        ...
+
+    def fork(self, state: Any, rows: Sequence[int]) -> State:  # noqa: ANN401
+        """Return independent copies of runs; the state given goes on as if nothing happened."""
         ...
 
     def weights(self, state: Any, run: int) -> dict[str, Tensor]:  # noqa: ANN401
