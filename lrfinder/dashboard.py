@@ -7,7 +7,7 @@ from optuna.artifacts import FileSystemArtifactStore
 
 from lrfinder.errors import RunFolderError
 from lrfinder.records import Run, storage_url
-from lrfinder.searching import open_storage
+from lrfinder.storage import open_storage
 
 HOST = "127.0.0.1"
 

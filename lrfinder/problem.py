@@ -10,11 +10,12 @@ import torch
 
 from lrfinder.cost import Work
 from lrfinder.errors import InvalidArgument
+from lrfinder.family_study import study_name
 from lrfinder.finding import STEPS
 from lrfinder.load import load_task
 from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule, Value, family
-from lrfinder.searching import open_storage, study_name
 from lrfinder.space import Space
+from lrfinder.storage import open_storage
 from lrfinder.study_file import RangeTestSettings, RunSettings
 from lrfinder.suggest import Suggestion
 from lrfinder.task import Baseline, Task

@@ -33,7 +33,7 @@ from filelock import FileLock, Timeout
 from lrfinder.comparing import Comparison, ConfirmedRun
 from lrfinder.curve import Curve
 from lrfinder.errors import RunFolderError
-from lrfinder.searching import FamilyResult
+from lrfinder.family_study import FamilyResult
 from lrfinder.suggest import Suggestion
 from lrfinder.training.history import History, measure_column
 

@@ -20,12 +20,14 @@ from lrfinder import cost, report, script
 from lrfinder.comparing import BASELINE, Candidate, Comparison, ConfirmedRun, compare
 from lrfinder.curve import Curve
 from lrfinder.errors import Interrupted, RunFolderError, TaskFailed
+from lrfinder.family_study import FamilyResult
 from lrfinder.finding import range_test
 from lrfinder.load import TaskReference
 from lrfinder.problem import RangeTestProblem, RunProblem, describe_ranges
 from lrfinder.records import Run, RunFolder, curve_facts, open_run, suggestion_facts
 from lrfinder.schedules import FAMILIES, Schedule
-from lrfinder.searching import FamilyResult, open_storage, search
+from lrfinder.searching import search
+from lrfinder.storage import open_storage
 from lrfinder.study_file import RunSettings, settings_from
 from lrfinder.suggest import Suggestion
 from lrfinder.summary import answers, cost_facts, first_summary
@@ -250,7 +252,7 @@ class _Acts:
             spaces,
             trials=settings.trials,
             seeds=problem.search_seeds,
-            storage=problem.storage or open_storage(self._folder.storage),
+            storage=problem.storage or open_storage(self._folder.storage, write_ahead=True),
             name=self._name,
             seed=settings.seed,
             measure=problem.measure,

@@ -7,73 +7,24 @@ that a timeout is fair.
 
     ask ─> lr and parameters ─> Schedule ─> Plans, one per seed ─> fit ─> tell
 
-Every trial ends COMPLETE with a finite value: a diverged run counts what it had before training and
-is marked ``diverged``. FAIL means that the task raised or that the run was interrupted; such trials
-are asked again when the study is resumed. Nothing is pruned: an early-decaying schedule looks best
-early and ends worst.
+Trials of different families are asked and trained together: no study knows less for it. Within a
+family `ask_size` trials are; what is drawn before any result is used is asked at once.
 """
 
 import math
-import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import optuna
-from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from lrfinder.errors import InvalidArgument
+from lrfinder.family_study import Asked, Conditions, FamilyResult, FamilyStudy, TrialDone
 from lrfinder.interrupts import deferred
-from lrfinder.rng import derive
-from lrfinder.schedules import Family, Schedule
 from lrfinder.space import Space
+from lrfinder.storage import open_storage
 from lrfinder.task import Task
 from lrfinder.training.fit import fit
-from lrfinder.training.history import History, Outcome, Plan, measure_column
+from lrfinder.training.history import History, Plan
 from lrfinder.training.trainer import Trainer
-
-_SIGNIFICANT = 6  # digits of a stored value; more do not fit the dashboard's cards
-
-
-@dataclass(frozen=True)
-class TrialResult:
-    """One trial of a study that ended."""
-
-    number: int
-    lr: float
-    schedule: Schedule
-    params: Mapping[str, Any]
-    """What was searched, as the dashboard shows it."""
-    value: float
-    """Stored objective: the mean over seeds of the final measure, or of the start if better."""
-    diverged: bool
-    updates: int
-
-
-@dataclass(frozen=True)
-class FamilyResult:
-    """What a family's study found."""
-
-    space: Space
-    study_name: str
-    trials: tuple[TrialResult, ...]
-    """COMPLETE trials, in order of their numbers."""
-    failed: int
-    """Trials that were interrupted or whose task raised."""
-    exhausted: bool
-    """Whether the trials are every point of a discrete space."""
-
-    @property
-    def best(self) -> TrialResult | None:
-        """The best trial that did not diverge, the earliest of equals; None if all did."""
-        usable = [trial for trial in self.trials if not trial.diverged]
-        sign = 1 if self.space.direction == "minimize" else -1
-        return min(usable, key=lambda trial: sign * trial.value, default=None)
-
-
-TrialDone = Callable[[str, int, History], None]
 
 
 def search(
@@ -87,6 +38,7 @@ def search(
     seed: int = 0,
     measure: str = "loss",
     ask_size: int = 1,
+    together: int | None = None,
     trainer: Trainer | None = None,
     progress: Callable[[int], None] | None = None,
     trial_done: TrialDone | None = None,
@@ -103,7 +55,9 @@ def search(
         name: studies are called "<name>-<family>".
         seed: of the samplers, together with the number of trials already in the storage.
         measure: what is optimised, in the direction of the spaces.
-        ask_size: trials of a family that are asked and trained together.
+        ask_size: trials of a family that are asked without knowing each other's result.
+        together: trials, over all families, that are asked and trained together at most; by
+            default `ask_size`.
         trainer: what trains; by default the sequential trainer.
         progress: called with the number of updates made since the last call.
         trial_done: called with family, trial number and History just before a trial is told.
@@ -118,278 +72,50 @@ def search(
         raise InvalidArgument(f"a search needs training seeds that differ, but got {list(seeds)}")
     for space in spaces:
         space.first_trials()  # refuses a budget in which a parameter would be dead
-    conditions = _Conditions(
-        task, trials, tuple(seeds), seed, measure, ask_size, trainer, progress, trial_done
-    )
+    conditions = Conditions(task.name, trials, tuple(seeds), seed, measure, trial_done)
     opened = open_storage(storage)
     with deferred():
-        studies = [_FamilyStudy(conditions, space, opened, name) for space in spaces]
+        studies = [FamilyStudy(conditions, space, opened, name) for space in spaces]
     if progress is not None:
         device = None if trainer is None else trainer.device
         runs = len(seeds) * sum(len(study.complete) for study in studies)
         progress(runs * task.epochs * task.data(device).updates_per_epoch)
+
+    def train(asked: Sequence[Asked]) -> None:
+        owners = [one for _ in seeds for one in asked]
+        plans = [Plan(one.lr, one.schedule, seed) for seed in seeds for one in asked]
+
+        def finished(rows: Sequence[int], history: History) -> None:
+            for place, row in enumerate(rows):
+                owners[row].finished(history.only(place))
+
+        fit(task, plans, watch=measure, trainer=trainer, progress=progress, finished=finished)
+
     while waiting := [study for study in studies if study.goes_on(deadline)]:
-        for study in waiting:
-            if study.goes_on(deadline):
-                study.train_some()
+        asked = _ask(waiting, ask_size, together or ask_size)
+        try:
+            train(asked)
+        except BaseException:
+            _fail(asked)
+            raise
     with deferred():
         return [study.result() for study in studies]
 
 
-def study_name(prefix: str, family: Family) -> str:
-    """Name of a family's study in the storage."""
-    return f"{prefix}-{family.name}"
-
-
-def open_storage(
-    storage: str | optuna.storages.BaseStorage | None,
-) -> optuna.storages.BaseStorage:
-    """Storage object of a URL, None for memory; InvalidArgument where it cannot be opened."""
+def _ask(studies: Sequence[FamilyStudy], ask_size: int, together: int) -> list[Asked]:
+    """Ask for the trials of one round, of the families with the fewest complete trials first."""
+    asked: list[Asked] = []
     try:
-        return optuna.storages.get_storage(storage)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InvalidArgument(f"storage {storage!r} cannot be opened: {reason}") from error
+        for study in sorted(studies, key=lambda study: len(study.complete)):
+            room = max(0, together - len(asked))
+            asked.extend(study.ask(min(room, study.wanted(ask_size))))
+    except BaseException:
+        _fail(asked)
+        raise
+    return asked
 
 
-@dataclass(frozen=True)
-class _Conditions:
-    """What is the same for all studies; the fields are the arguments of `search`."""
-
-    task: Task
-    trials: int
-    seeds: tuple[int, ...]
-    seed: int
-    measure: str
-    ask_size: int
-    trainer: Trainer | None
-    progress: Callable[[int], None] | None
-    trial_done: TrialDone | None
-
-
-@dataclass
-class _Asked:
-    """A trial in training."""
-
-    trial: optuna.Trial
-    lr: float
-    schedule: Schedule
-    runs: list[History] = field(default_factory=list[History])
-    """One per training seed, as they finish."""
-
-
-class _FamilyStudy:
-    """One family's study in the storage."""
-
-    def __init__(
-        self,
-        conditions: _Conditions,
-        space: Space,
-        storage: optuna.storages.BaseStorage,
-        prefix: str,
-    ) -> None:
-        self._conditions, self._space = conditions, space
-        self.name = study_name(prefix, space.family)
-        self._study = optuna.create_study(
-            study_name=self.name,
-            storage=storage,
-            direction=space.direction,
-            load_if_exists=True,
-        )
-        self._refuse_other_conditions()
-        _name_metric(self._study, measure_column(conditions.measure))
-        self._points = space.all_trials(conditions.trials)
-        self._retry_failed()
-        self._enqueue()
-        existing = len(self._study.get_trials(deepcopy=False))
-        seed = derive(conditions.seed, space.family.name, existing)
-        self._study.sampler = _sampler(space, conditions.trials, seed)
-
-    @property
-    def missing(self) -> int:
-        """Trials that are still to be completed; points, where the space is enumerated."""
-        complete = self.complete
-        if self._points is None:
-            return max(0, self._conditions.trials - len(complete))
-        done = [_asked_params(trial) for trial in complete]
-        return sum(point not in done for point in self._points)
-
-    def goes_on(self, deadline: float) -> bool:
-        """Whether another trial is to be asked; every family gets one, whatever the deadline."""
-        in_time = time.monotonic() < deadline
-        with deferred():
-            return self.missing > 0 and (in_time or not self.complete)
-
-    def train_some(self) -> None:
-        """Ask, train and tell as many trials as are trained together."""
-        asked: list[_Asked] = []
-        try:
-            with deferred():
-                for _ in range(min(self._conditions.ask_size, self.missing)):
-                    trial = self._study.ask()
-                    asked.append(_Asked(trial, *self._space.ask(trial)))
-            self._train(asked)
-        except BaseException:
-            with deferred():
-                for one in asked:
-                    self._study.tell(one.trial, state=TrialState.FAIL, skip_if_finished=True)
-            raise
-
-    def _train(self, asked: list[_Asked]) -> None:
-        shared = self._conditions
-        owners = [one for _ in shared.seeds for one in asked]
-        plans = [Plan(one.lr, one.schedule, seed) for seed in shared.seeds for one in asked]
-
-        def finished(rows: Sequence[int], history: History) -> None:
-            for place, row in enumerate(rows):
-                one = owners[row]
-                one.runs.append(history.only(place))
-                if len(one.runs) == len(shared.seeds):
-                    with deferred():
-                        self._tell(one)
-
-        fit(
-            shared.task,
-            plans,
-            watch=shared.measure,
-            trainer=shared.trainer,
-            progress=shared.progress,
-            finished=finished,
-        )
-
-    def _tell(self, asked: _Asked) -> None:
-        shared, trial = self._conditions, asked.trial
-        history = History.joined(asked.runs)
-        for epoch, value in enumerate(history.measures[shared.measure].mean(axis=0)):
-            if np.isfinite(value):
-                trial.report(_rounded(value), epoch)
-        outcomes = history.outcomes(shared.measure, self._space.direction)
-        for name, value in _facts(history, outcomes).items():
-            trial.set_user_attr(name, value)
-        if shared.trial_done is not None:
-            shared.trial_done(self._space.family.name, trial.number, history)
-        self._study.tell(trial, _rounded(np.mean([outcome.value for outcome in outcomes])))
-
-    @property
-    def complete(self) -> list[FrozenTrial]:
-        """Trials that ended with a value."""
-        return self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-
-    def _refuse_other_conditions(self) -> None:
-        """Raise InvalidArgument where the study in the storage was made for something else."""
-        shared, space = self._conditions, self._space
-        wanted: dict[str, Any] = {
-            "task": shared.task.name,
-            "epochs": space.epochs,
-            "updates_per_epoch": space.updates_per_epoch,
-            "seeds": list(shared.seeds),
-            "measure": measure_column(shared.measure),
-            "direction": space.direction,
-            "lr_range": [_rounded(space.lr_low), _rounded(space.lr_high)],
-            "per": space.per,
-            "warmup_epochs": space.warmup_epochs,
-        }
-        made = self._study.user_attrs.get("conditions")
-        if made is None:
-            self._study.set_user_attr("conditions", wanted)
-            made = wanted
-        for name, value in wanted.items():
-            if made[name] != value:
-                raise InvalidArgument(
-                    f"study {self.name!r} exists and was made with {name} {made[name]}, "
-                    f"but got {value}; give another name or storage"
-                )
-
-    def _retry_failed(self) -> None:
-        """Ask failed trials again, and those that were running when the process died."""
-        trials = self._study.get_trials(deepcopy=False)
-        for trial in trials:
-            if trial.state == TrialState.RUNNING:
-                self._study.tell(trial.number, state=TrialState.FAIL)
-        retried = {t.user_attrs.get("retry_of") for t in trials}
-        for trial in trials:
-            ended_badly = trial.state in (TrialState.RUNNING, TrialState.FAIL)
-            if ended_badly and trial.number not in retried:
-                attrs = {"retry_of": trial.number}
-                self._study.enqueue_trial(_asked_params(trial), user_attrs=attrs)
-
-    def _enqueue(self) -> None:
-        """Queue the defaults, or every point of a small discrete space with the defaults first."""
-        first = self._space.first_trials()
-        if self._points is None:
-            for params in first:
-                self._study.enqueue_trial(params, skip_if_exists=True)
-            return
-        asked = [_asked_params(trial) for trial in self._study.get_trials(deepcopy=False)]
-        for point in sorted(self._points, key=lambda point: point not in first):
-            if point not in asked:
-                self._study.enqueue_trial(point)
-
-    def result(self) -> FamilyResult:
-        """Everything the study holds."""
-        complete = self.complete
-        failed = self._study.get_trials(deepcopy=False, states=[TrialState.FAIL])
-        return FamilyResult(
-            space=self._space,
-            study_name=self.name,
-            trials=tuple(self._trial_result(trial) for trial in complete),
-            failed=len(failed),
-            exhausted=self._points is not None and not self.missing,
-        )
-
-    def _trial_result(self, trial: FrozenTrial) -> TrialResult:
-        lr, schedule = self._space.ask(FixedTrial(trial.params))
-        searched = {k: v for k, v in trial.params.items() if k not in ("lr", "schedule")}
-        return TrialResult(
-            number=trial.number,
-            lr=lr,
-            schedule=schedule,
-            params=searched,
-            value=float(trial.values[0]),
-            diverged=bool(trial.user_attrs["diverged"]),
-            updates=int(trial.user_attrs["updates"]),
-        )
-
-
-def _name_metric(study: optuna.Study, name: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([name])
-
-
-def _sampler(space: Space, trials: int, seed: int) -> optuna.samplers.BaseSampler:
-    """Gaussian process for a fixed space; TPE where ranges or parameters depend on others.
-
-    The Gaussian process would draw such parameters at random.
-    """
-    startup = max(4, trials // 4)
-    if space.family.conditional:
-        return optuna.samplers.TPESampler(seed=seed % 2**32, n_startup_trials=startup)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.GPSampler(
-            seed=seed % 2**32, n_startup_trials=startup, warn_independent_sampling=False
-        )
-
-
-def _asked_params(trial: FrozenTrial) -> dict[str, Any]:
-    """What a trial was enqueued with, and what it had drawn."""
-    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-
-
-def _facts(history: History, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """User attributes of a trial: means over its seeds; None where a run diverged."""
-    facts: dict[str, Any] = {
-        "diverged": any(outcome.diverged for outcome in outcomes),
-        "start": _rounded(np.mean([outcome.start for outcome in outcomes])),
-        "updates": history.updates_trained,
-        "seeds": [plan.seed for plan in history.plans],
-    }
-    for name, values in history.measures.items():
-        final = values[:, -1].mean()
-        facts[f"final {measure_column(name)}"] = _rounded(final) if np.isfinite(final) else None
-    return facts
-
-
-def _rounded(value: float | np.floating[Any]) -> float:
-    return float(f"{value:.{_SIGNIFICANT}g}")
+def _fail(asked: Sequence[Asked]) -> None:
+    with deferred():
+        for one in asked:
+            one.study.fail(one)

@@ -7,10 +7,10 @@ from typing import Any
 
 from lrfinder.comparing import Candidate, Comparison
 from lrfinder.cost import Work
+from lrfinder.family_study import FamilyResult
 from lrfinder.problem import RunProblem
 from lrfinder.records import SCHEMA
 from lrfinder.script import variable_name
-from lrfinder.searching import FamilyResult
 from lrfinder.training.history import measure_column
 
 _PACKAGES = ("lrfinder", "torch", "optuna", "numpy", "pandas")

@@ -14,7 +14,7 @@ LAYERS = (
     {"errors", "interrupts"},
     {"rng", "schedules", "data", "task", "live_objects", "examples", "load"},
     {"training"},
-    {"suggest", "curve", "finding", "space", "searching", "comparing"},
+    {"suggest", "curve", "finding", "space", "storage", "family_study", "searching", "comparing"},
     {"records", "plots", "report", "script", "dashboard"},
     {"study_file", "cost", "problem", "summary", "run"},
     {"cli", "__main__"},

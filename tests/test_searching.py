@@ -15,8 +15,9 @@ from tasks import absolute_error, linear_task, no_global_draw, plain_sgd
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR
 
 from lrfinder.errors import InvalidArgument, TaskFailed
+from lrfinder.family_study import FamilyResult
 from lrfinder.schedules import FAMILIES, Family
-from lrfinder.searching import FamilyResult, search
+from lrfinder.searching import search
 from lrfinder.space import Space
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
@@ -486,6 +487,45 @@ def test_progress_adds_up_and_every_trial_is_handed_out_once(ask_size):
     )
     assert sum(made) == 2 * 5 * 2 * UPDATES
     assert sorted(handed) == [(name, number) for name in ("step", "wsd") for number in range(5)]
+
+
+@pytest.mark.parametrize("together", [2, 3, 100])
+def test_trials_drawn_before_any_result_is_used_do_not_depend_on_what_is_trained_with_them(
+    together,
+):
+    spaces = [space(name) for name in ("step", "wsd", "plateau")]
+    alone, beside = (
+        search(task(), spaces, trials=4, seeds=[0, 1], together=count) for count in (1, together)
+    )
+    for one, other in zip(alone, beside, strict=True):
+        assert [(t.params, t.lr, t.value) for t in one.trials] == [
+            (t.params, t.lr, t.value) for t in other.trials
+        ]
+
+
+def test_families_trained_together_at_one_lr_share_what_they_have_in_common():
+    fixed = {"lr_low": 0.05, "lr_high": 0.05}
+    spaces = [space(name, **fixed) for name in ("constant", "step", "wsd")]
+    found = search(task(), spaces, trials=4, seeds=[0], together=100)
+    constant, step, wsd = ([trial.updates for trial in family.trials] for family in found)
+    assert constant == [UPDATES]
+    assert sum(step) < 4 * (UPDATES - PER_EPOCH)
+    assert sum(wsd) < 4 * (UPDATES - PER_EPOCH)
+
+
+def test_families_stay_level_however_many_trials_are_trained_together():
+    order = []
+    search(
+        task(),
+        [space("step"), space("wsd"), space("exponential")],
+        trials=N,
+        seeds=[0],
+        together=2,
+        trial_done=lambda family, number, history: order.append(family),
+    )
+    for done in range(len(order)):
+        counts = [order[:done].count(name) for name in ("step", "wsd", "exponential")]
+        assert max(counts) - min(counts) <= 4  # what is drawn before any result is used
 
 
 BAD_SPACES = {
