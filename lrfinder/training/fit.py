@@ -74,7 +74,7 @@ def fit(
     record = Record(task, plans, trainer, updates, evaluate_every)
     batches = _validation(task, trainer) if on is None else on
     walk = _Walk(task, record, trainer, batches, watch, progress, finished)
-    for runs in _together(plans, trainer.capacity(task)):
+    for runs in together(plans, trainer.capacity(task)):
         walk.train(runs)
     return record.history(range(len(plans)))
 
@@ -274,7 +274,7 @@ def _unusable(measure: str, values: Floats, seeds: list[int]) -> str:
     )
 
 
-def _together(plans: Sequence[Plan], capacity: int) -> Iterator[list[list[int]]]:
+def together(plans: Sequence[Plan], capacity: int) -> Iterator[list[list[int]]]:
     """Runs to start together, each the rows of its plans.
 
     No more plans than the capacity, but at least one run; the runs of a seed are kept together

@@ -1,0 +1,132 @@
+"""Local worker processes that train the runs of a population side by side.
+
+The way to use several cores for models that gain nothing from batching. The parent asks and tells;
+a worker builds the task once, trains what it is given on one thread, and sends its History back.
+Runs that share a beginning go to one worker, so what is trained and what comes out are the same as
+in one process.
+"""
+
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, as_completed
+from dataclasses import dataclass, replace
+from functools import cache
+from types import TracebackType
+from typing import Literal, Self
+
+import torch
+from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
+
+from lrfinder.errors import InvalidArgument, TaskFailed
+from lrfinder.schedules import Schedule, Value, family
+from lrfinder.task import Task
+from lrfinder.training.fit import Finished, fit, together
+from lrfinder.training.history import History, Plan
+from lrfinder.training.trainer import Trainer
+
+Build = Callable[[], tuple[Task, Trainer]]
+"""Makes the task and the trainer; a function that can be sent to a process, such as a partial."""
+
+
+class Workers:
+    """Processes for training; a context manager that ends them.
+
+    `build` is called in each of the `count` processes. A worker is given as many plans at a time as
+    `capacity` says, or fewer where they would not keep all workers busy.
+    """
+
+    def __init__(self, count: int, build: Build, capacity: int = 1) -> None:
+        if count < 1:
+            raise InvalidArgument(f"workers must be at least 1, but got {count}")
+        self._count, self._capacity = count, capacity
+        self._pool = ProcessPoolExecutor(count, initializer=_begin, initargs=(build,))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=True, kill_workers=True)
+
+    def fit(
+        self,
+        plans: Sequence[Plan],
+        *,
+        watch: str = "loss",
+        progress: Callable[[int], None] | None = None,
+        finished: Finished | None = None,
+    ) -> None:
+        """Train every plan for the task's epochs, and hand each out as it is complete; see `fit`.
+
+        Raises what `fit` raises in a worker, and TaskFailed where a worker dies.
+        """
+        jobs: dict[Future[History], list[int]] = {}
+        for group in together(plans, min(self._capacity, -(-len(plans) // self._count))):
+            rows = [row for run in group for row in run]
+            sent = [_Sent.of(plans[row]) for row in rows]
+            jobs[self._pool.submit(_train, sent, watch)] = rows
+        try:
+            for job in as_completed(jobs):
+                rows = jobs[job]
+                history = replace(job.result(), plans=tuple(plans[row] for row in rows))
+                if progress is not None:
+                    progress(history.updates_asked)
+                if finished is not None:
+                    finished(rows, history)
+        except TerminatedWorkerError as error:
+            raise TaskFailed(
+                "a worker process died, perhaps for want of memory; use fewer --workers"
+            ) from error
+        finally:
+            for job in jobs:
+                job.cancel()
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A plan as it is sent to a process, its family by name."""
+
+    lr: float
+    seed: int
+    family: str
+    params: dict[str, Value]
+    per: Literal["epoch", "batch"]
+    warmup: int
+
+    @classmethod
+    def of(cls, plan: Plan) -> "_Sent":
+        schedule = plan.schedule
+        params = dict(schedule.params)
+        return cls(plan.lr, plan.seed, schedule.family.name, params, schedule.per, schedule.warmup)
+
+    def plan(self, task: Task) -> Plan:
+        member = family(self.family, task.schedules)
+        return Plan(self.lr, Schedule(member, self.params, self.per, self.warmup), self.seed)
+
+
+@cache
+def _builds() -> list[Build]:
+    """What this worker process builds its problem with."""
+    return []
+
+
+@cache
+def _problem() -> tuple[Task, Trainer]:
+    return _builds()[0]()
+
+
+def _begin(build: Build) -> None:
+    """Make this process a worker: one thread, and interrupts are the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    _builds().append(build)
+
+
+def _train(sent: Sequence[_Sent], watch: str) -> History:
+    task, trainer = _problem()
+    history = fit(task, [one.plan(task) for one in sent], watch=watch, trainer=trainer)
+    return replace(history, plans=())
