@@ -20,6 +20,7 @@ from .space import Space as Space
 from .suggest import Suggestion as Suggestion
 from .task import Baseline as Baseline
 from .task import Task as Task
+from .training.batched import BatchedTrainer as BatchedTrainer
 from .training.fit import fit as fit
 from .training.history import History as History
 from .training.history import Plan as Plan

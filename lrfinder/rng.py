@@ -49,6 +49,20 @@ class _States:
             _device_state(device),
         )
 
+    def equal(self, other: "_States") -> bool:
+        own, others = self.of_numpy, other.of_numpy
+        return (
+            self.of_python == other.of_python
+            and all(np.array_equal(a, b) for a, b in zip(own, others, strict=True))
+            and torch.equal(self.of_torch, other.of_torch)
+            and (self.of_device is None) == (other.of_device is None)
+            and (
+                self.of_device is None
+                or other.of_device is None
+                or torch.equal(self.of_device, other.of_device)
+            )
+        )
+
     def restore(self, device: torch.device | None) -> None:
         random.setstate(self.of_python)
         np.random.set_state(self.of_numpy)  # noqa: NPY002
@@ -110,6 +124,10 @@ class Stream:
                 yield
             finally:
                 self._states = _States.now(self._device)
+
+    def at(self, other: "Stream") -> bool:
+        """Whether both streams would give the same numbers."""
+        return self._states.equal(other._states)
 
     def copy(self) -> "Stream":
         """Return a stream that continues like this one, independently of it."""

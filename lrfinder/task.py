@@ -9,7 +9,7 @@ batch)`` for any other batch. Metrics take the same arguments as the one that is
 """
 
 import copy
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -192,13 +192,18 @@ class Task:
             return _scalar(self._functions(device)["loss"](*self._arguments(model, batch)))
 
     def measure(
-        self, model: nn.Module, batch: Batch, device: torch.device
+        self,
+        model: nn.Module,
+        batch: Batch,
+        device: torch.device,
+        only: Collection[str] | None = None,
     ) -> dict[str, float | Tensor]:
-        """Loss and metrics of a batch, as means over its rows."""
+        """Loss and metrics of a batch, as means over its rows; of `only` these, where given."""
         with self._precision(device):
             arguments = self._arguments(model, batch)
-            values = {name: f(*arguments) for name, f in self._functions(device).items()}
-        return values | {"loss": _scalar(values["loss"])}
+            functions = self._functions(device).items()
+            values = {name: f(*arguments) for name, f in functions if only is None or name in only}
+        return values | ({"loss": _scalar(values["loss"])} if "loss" in values else {})
 
     def _arguments(self, model: nn.Module, batch: Batch) -> tuple[Any, Any]:
         """What the criterion or the loss, and every metric, is called with."""

@@ -28,9 +28,9 @@ ONLY_IN = {
     "pydantic": {"study_file"},
 }
 PUBLIC = """
-Baseline Candidate Comparison Curve FAMILIES Family History InvalidArgument LRFinderError Plan Run
-RunFolderError Schedule SequentialTrainer Space StudyFileError Suggestion Task TaskFailed
-TaskLoadError compare fit load_task open_run range_test search
+Baseline BatchedTrainer Candidate Comparison Curve FAMILIES Family History InvalidArgument
+LRFinderError Plan Run RunFolderError Schedule SequentialTrainer Space StudyFileError Suggestion
+Task TaskFailed TaskLoadError compare fit load_task open_run range_test search
 """
 
 

@@ -1,12 +1,8 @@
 """The reference trainer: any model, any optimizer, one run after another."""
 
 import copy
-import inspect
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +14,8 @@ from lrfinder.data import Batch, Feed, in_pieces
 from lrfinder.errors import InvalidArgument
 from lrfinder.rng import Stream
 from lrfinder.task import Task, user_code
+from lrfinder.training.building import build_model, build_optimizer, device_of
+from lrfinder.training.measuring import as_number, evaluating, evaluation_stream, read_numbers
 
 Floats = NDArray[np.float64]
 
@@ -90,13 +88,13 @@ class SequentialTrainer:
         """Row-weighted means over the batches, in eval mode, by measure: float64[runs]."""
         task, weight = state.task, 0
         evaluations = [_Evaluation(task, run) for run in state.runs]
-        with _evaluating(state.runs), user_code("evaluating"):
+        with evaluating(run.model for run in state.runs), user_code("evaluating"):
             for piece in in_pieces(batches):
                 rows = [task.rows(batch) for batch in piece]
                 weight += sum(rows)
                 for evaluation in evaluations:
                     evaluation.add(piece, rows)
-            sums = _numbers([e.sums[name] for name in task.measures for e in evaluations])
+            sums = read_numbers([e.sums[name] for name in task.measures for e in evaluations])
         if weight == 0:
             raise InvalidArgument("the validation data must have a row, but got none")
         means = sums.reshape(len(task.measures), len(state)) / weight
@@ -123,18 +121,9 @@ class SequentialTrainer:
         return {k: v.detach().clone() for k, v in state.runs[run].model.state_dict().items()}
 
     def _build(self, task: Task, seed: int, lr: float) -> _Run:
-        random = Stream(seed, self.device or task.prototype.device)
-        with random.active(), user_code("building the model"):
-            model = task.model()
-            if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise InvalidArgument(
-                    f"model() must return a Module, but got {type(model).__name__}"
-                )
-            if self.device is not None:
-                model.to(self.device)
-            optimizer = task.optimizer(model, lr)
-            _check_optimizer(optimizer, model, lr, task)
-        return _Run(seed, model, optimizer, random, _device_of(model))
+        model, random = build_model(task, seed, self.device)
+        optimizer = build_optimizer(task, model, lr, random)
+        return _Run(seed, model, optimizer, random, device_of(model))
 
     def _advance(self, state: SequentialState, rows: list[int], lrs: Floats, out: Floats) -> None:
         """Train runs of one seed that stand at the same update."""
@@ -190,27 +179,12 @@ def _update(task: Task, run: _Run, micro_batches: list[Batch], lrs: NDArray[np.f
     return total
 
 
-@contextmanager
-def _evaluating(runs: Sequence[_Run]) -> Generator[None]:
-    """Eval mode and no gradients; every train flag left as found."""
-    flags = [(module, module.training) for run in runs for module in run.model.modules()]
-    for run in runs:
-        run.model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in flags:
-            module.training = training
-
-
 class _Evaluation:
     """The sums of one run's measures over rows, kept on its device: nothing waits for them."""
 
     def __init__(self, task: Task, run: _Run) -> None:
         self._task, self._run = task, run
-        self._random = _evaluation_stream(run.device).copy()
-        self._dtype = torch.float32 if run.device.type == "mps" else torch.float64
+        self._random = evaluation_stream(run.device)
         self.sums: dict[str, Tensor | float] = dict.fromkeys(task.measures, 0.0)
 
     def add(self, batches: Sequence[Batch], rows: Sequence[int]) -> None:
@@ -219,60 +193,4 @@ class _Evaluation:
         with self._random.active():
             for batch, weight in zip(batches, rows, strict=True):
                 for name, value in task.measure(run.model, batch, run.device).items():
-                    self.sums[name] += weight * self._number(name, value)
-
-    def _number(self, name: str, value: Any) -> Tensor | float:  # noqa: ANN401 (the user's metric)
-        if isinstance(value, Tensor) and value.numel() == 1:
-            return value.detach().reshape(()).to(self._run.device, self._dtype)
-        if isinstance(value, int | float | np.generic):
-            return float(value)
-        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        raise InvalidArgument(f"metric {name!r} must give one number, but got {got}")
-
-
-def _numbers(values: Sequence[Tensor | float]) -> Floats:
-    """The values as float64[values]; the tensors among them, on one device, are read together."""
-    tensors = [value for value in values if isinstance(value, Tensor)]
-    read = iter(torch.stack(tensors).tolist() if tensors else [])
-    return np.array([next(read) if isinstance(value, Tensor) else value for value in values])
-
-
-@cache
-def _evaluation_stream(device: torch.device) -> Stream:
-    return Stream(0, device)
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
-
-
-def _check_optimizer(optimizer: Any, model: nn.Module, lr: float, task: Task) -> None:  # noqa: ANN401
-    if not isinstance(optimizer, Optimizer):
-        raise InvalidArgument(
-            f"optimizer() must return an Optimizer, but got {type(optimizer).__name__}"
-        )
-    name = type(optimizer).__name__
-    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
-    if closure is not None and closure.default is inspect.Parameter.empty:
-        raise InvalidArgument(f"{name} needs a closure, which is not supported; use another one")
-    if hasattr(optimizer, "train") and hasattr(optimizer, "eval"):
-        raise InvalidArgument(
-            f"{name} switches between train() and eval(), which is not supported; use another one"
-        )
-    if not _follows(task.optimizer, model, lr, optimizer):
-        raise InvalidArgument(
-            f"optimizer(model, lr) must use its lr, but {name} was built with "
-            f"{[g['lr'] for g in optimizer.param_groups]} whatever lr is"
-        )
-
-
-def _follows(
-    build: Callable[[nn.Module, float], Optimizer], model: nn.Module, lr: float, built: Optimizer
-) -> bool:
-    """Whether some group's lr moves with the lr asked for."""
-    lrs = [float(group["lr"]) for group in built.param_groups]
-    if lr in lrs:
-        return True
-    other = build(model, lr / 2)
-    return any(float(g["lr"]) != was for g, was in zip(other.param_groups, lrs, strict=True))
+                    self.sums[name] += weight * as_number(name, value, run.device)

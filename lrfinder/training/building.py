@@ -1,0 +1,76 @@
+"""Models and optimizers of runs, built under the random states of their seeds."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.rng import Stream
+from lrfinder.task import Task, user_code
+
+
+def build_model(task: Task, seed: int, device: torch.device | None) -> tuple[nn.Module, Stream]:
+    """Return the model that the seed gives, on the device, and the seed's random states after it.
+
+    None leaves the model where its factory put it.
+    """
+    random = Stream(seed, device or task.prototype.device)
+    with random.active(), user_code("building the model"):
+        model = task.model()
+        if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgument(f"model() must return a Module, but got {type(model).__name__}")
+        if device is not None:
+            model.to(device)
+    return model, random
+
+
+def build_optimizer(task: Task, model: nn.Module, lr: float, random: Stream) -> Optimizer:
+    """Return the task's optimizer for a model that was built under these random states.
+
+    Raises InvalidArgument where it cannot be stepped by a table of learning rates.
+    """
+    with random.active(), user_code("building the model"):
+        optimizer = task.optimizer(model, lr)
+        _check_optimizer(optimizer, model, lr, task)
+    return optimizer
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's parameters are; the processor where it has none."""
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _check_optimizer(optimizer: Any, model: nn.Module, lr: float, task: Task) -> None:  # noqa: ANN401
+    if not isinstance(optimizer, Optimizer):
+        raise InvalidArgument(
+            f"optimizer() must return an Optimizer, but got {type(optimizer).__name__}"
+        )
+    name = type(optimizer).__name__
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise InvalidArgument(f"{name} needs a closure, which is not supported; use another one")
+    if hasattr(optimizer, "train") and hasattr(optimizer, "eval"):
+        raise InvalidArgument(
+            f"{name} switches between train() and eval(), which is not supported; use another one"
+        )
+    if not _follows(task.optimizer, model, lr, optimizer):
+        raise InvalidArgument(
+            f"optimizer(model, lr) must use its lr, but {name} was built with "
+            f"{[g['lr'] for g in optimizer.param_groups]} whatever lr is"
+        )
+
+
+def _follows(
+    build: Callable[[nn.Module, float], Optimizer], model: nn.Module, lr: float, built: Optimizer
+) -> bool:
+    """Whether some group's lr moves with the lr asked for."""
+    lrs = [float(group["lr"]) for group in built.param_groups]
+    if lr in lrs:
+        return True
+    other = build(model, lr / 2)
+    return any(float(g["lr"]) != was for g, was in zip(other.param_groups, lrs, strict=True))
