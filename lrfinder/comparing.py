@@ -26,9 +26,9 @@ from scipy import stats
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Schedule
 from lrfinder.task import Task
-from lrfinder.training.fit import fit
 from lrfinder.training.history import Direction, History, Plan
 from lrfinder.training.trainer import Trainer
+from lrfinder.training.workers import Workers, fit_in
 
 Floats = NDArray[np.float64]
 _Pair = tuple[str, str]
@@ -192,6 +192,7 @@ def compare(
     direction: Direction = "minimize",
     known: Sequence[ConfirmedRun] = (),
     trainer: Trainer | None = None,
+    workers: Workers | None = None,
     progress: Callable[[int], None] | None = None,
     run_done: Callable[[ConfirmedRun, History], None] | None = None,
 ) -> Comparison:
@@ -204,6 +205,7 @@ def compare(
         measure, direction: what is compared, and which way is better.
         known: runs that were made before; those of the same candidates are not repeated.
         trainer: what trains; by default the sequential trainer.
+        workers: processes that train instead.
         progress: called with the number of updates made since the last call.
         run_done: called with each run and its History as it finishes.
     """
@@ -235,14 +237,8 @@ def compare(
             if run_done is not None:
                 run_done(run, alone)
 
-    fit(
-        task,
-        [Plan(candidate.lr, candidate.schedule, seed) for candidate, seed in todo],
-        watch=measure,
-        trainer=trainer,
-        progress=progress,
-        finished=finished,
-    )
+    plans = [Plan(candidate.lr, candidate.schedule, seed) for candidate, seed in todo]
+    fit_in(workers, task, plans, measure, trainer, progress, finished)
     runs = tuple(made[name, seed] for name in names for seed in seeds)
     return Comparison(runs, measure, direction)
 

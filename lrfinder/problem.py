@@ -20,7 +20,6 @@ from lrfinder.study_file import RangeTestSettings, RunSettings
 from lrfinder.suggest import Suggestion
 from lrfinder.task import Baseline, Task
 from lrfinder.training.history import Direction, measure_name
-from lrfinder.training.sequential import SequentialTrainer
 
 _BELOW, _ABOVE = 4.0, 10.0
 """How far beyond the suggestion's interval an lr is searched; the rule errs low."""
@@ -42,18 +41,19 @@ def training_seeds(act: str, seed: int, count: int) -> list[int]:
 
 
 class RangeTestProblem:
-    """A task, its trainer and the seeds of a range test."""
+    """A task, where it is trained, and the seeds of a range test."""
 
     def __init__(self, settings: RangeTestSettings) -> None:
         self.task: Task = load_task(settings.task)
-        self.trainer = SequentialTrainer(_device(settings.device))
+        self.device = _device(settings.device)
+        """Where it is trained; None leaves the model where its factory puts it."""
         self.find_seeds = training_seeds("find", settings.seed, settings.find_seeds)
         self.find_settings = settings
 
     @property
     def updates_per_epoch(self) -> int:
         """Updates of one epoch."""
-        return self.task.data(self.trainer.device).updates_per_epoch
+        return self.task.data(self.device).updates_per_epoch
 
     def find_work(self) -> Work:
         """What the range test asks for."""
@@ -68,7 +68,7 @@ class RunProblem(RangeTestProblem):
 
     def __init__(self, settings: RunSettings) -> None:
         super().__init__(settings)
-        self.task = _prepared(self.task, settings)
+        self.task = prepared_task(settings)
         self.measure = measure_name(settings.objective, self.task.measures)
         direction = settings.direction or ("minimize" if self.measure == "loss" else "maximize")
         self.direction: Direction = direction
@@ -77,7 +77,7 @@ class RunProblem(RangeTestProblem):
         names = settings.families or self._default_families()
         compared = dict.fromkeys(["constant", *names])  # tells whether a decay helps at all
         self.families = [family(name, self.task.schedules) for name in compared]
-        device = self.task.prototype.device if self.trainer.device is None else self.trainer.device
+        device = self.device or self.task.prototype.device
         resolved = {
             "epochs": self.task.epochs,
             "families": names,
@@ -190,8 +190,9 @@ class RunProblem(RangeTestProblem):
         return self._same_range(lr / 10, lr * 10), why
 
 
-def _prepared(task: Task, settings: RunSettings) -> Task:
-    """Return the task with the run's epochs and baseline."""
+def prepared_task(settings: RunSettings) -> Task:
+    """Return the task of a run, with the run's epochs and baseline."""
+    task = load_task(settings.task)
     if task.valid is None:
         raise InvalidArgument(
             f"{settings.task}: studies compare runs on a validation set, but it has none; "

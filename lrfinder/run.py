@@ -10,20 +10,24 @@ on in their storage, and confirmed runs are not repeated.
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from lrfinder import cost, report, script
+from lrfinder import cost, engine, report, script
 from lrfinder.comparing import BASELINE, Candidate, Comparison, ConfirmedRun, compare
+from lrfinder.cost import Speed, Work
 from lrfinder.curve import Curve
+from lrfinder.engine import Engine
 from lrfinder.errors import Interrupted, RunFolderError, TaskFailed
 from lrfinder.family_study import FamilyResult
 from lrfinder.finding import range_test
 from lrfinder.load import TaskReference
-from lrfinder.problem import RangeTestProblem, RunProblem, describe_ranges
+from lrfinder.problem import RangeTestProblem, RunProblem, describe_ranges, prepared_task
 from lrfinder.records import Run, RunFolder, curve_facts, open_run, suggestion_facts
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.searching import search
@@ -31,10 +35,14 @@ from lrfinder.storage import open_storage
 from lrfinder.study_file import RunSettings, settings_from
 from lrfinder.suggest import Suggestion
 from lrfinder.summary import answers, cost_facts, first_summary
+from lrfinder.task import Task
 from lrfinder.training.history import History
+from lrfinder.training.trainer import Trainer
+from lrfinder.training.workers import Workers
 
-_LARGEST_ASK = 4
-"""Most trials that are asked together; more would be asked knowing less."""
+_LONG_ROUND = 60.0  # seconds of training that an interrupt may lose
+_ASK_SIZE, _ASK_SIZE_AT_ONE_LR = 2, 10
+"""Trials of a family asked at once. At one lr they share so much that more are worth it."""
 
 
 class Progress(Protocol):
@@ -69,12 +77,13 @@ class Silent:
 def find(problem: RangeTestProblem, progress: Progress | None = None) -> Curve:
     """Run the range test alone."""
     told = progress or Silent()
-    for note in problem.task.data(problem.trainer.device).notes():
+    for note in problem.task.data(problem.device).notes():
         told.say(f"note: {note}")
-    speed = cost.measure_speed(problem.task, problem.trainer)
-    told.say(cost.estimate({"range test": problem.find_work()}, speed))
-    with cost.threads(speed.threads):
-        return _find(problem, told)
+    settings, work = problem.find_settings, problem.find_work()
+    chosen = engine.choose(problem.task, problem.device, work, settings.engine)
+    told.say(cost.estimate({"range test": work}, chosen.speed))
+    with engine.threads(chosen.threads):
+        return _find(problem, chosen.trainer, told)
 
 
 def start(settings: RunSettings, out: Path | None = None, progress: Progress | None = None) -> Run:
@@ -182,12 +191,12 @@ class _Acts:
         return open_run(self._folder.path)
 
     def _train_and_report(self) -> None:
-        speed = self._prepare()
-        with cost.threads(speed.threads):
-            suggestion = self._range_test()
-            results = self._search(suggestion, speed)
+        chosen = self._prepare()
+        with engine.threads(chosen.threads), self._workers(chosen) as workers:
+            suggestion = self._range_test(chosen)
+            results = self._search(suggestion, chosen, workers)
             candidates = self._candidates(results)
-            comparison = self._compare(candidates)
+            comparison = self._compare(candidates, chosen, workers)
         self._drop_other_curves(results, candidates)
         range_test = self._summary["range_test"]
         self._summary |= answers(self._problem, results, candidates, comparison)
@@ -208,30 +217,42 @@ class _Acts:
             self._summary["cost"]["wall_seconds"] = round(spent, 3)
         self._folder.write_summary(self._summary)
 
-    def _prepare(self) -> cost.Speed:
-        """Time the task, and say what is to come."""
-        problem = self._problem
-        notes = [*problem.notes, *problem.task.data(problem.trainer.device).notes()]
+    def _prepare(self) -> Engine:
+        """Choose a trainer, and say what is to come."""
+        problem, settings = self._problem, self._problem.settings
+        notes = [*problem.notes, *problem.task.data(problem.device).notes()]
         notes = list(dict.fromkeys(notes))
         self._summary["notes"] = notes
         for note in notes:
             self._progress.say(f"note: {note}")
-        speed = cost.measure_speed(problem.task, problem.trainer)
         works = {"studies": problem.search_work(), "comparison": problem.compare_work()}
-        if problem.settings.finds_lr and self._summary["suggestion"] is None:
+        if settings.finds_lr and self._summary["suggestion"] is None:
             works = {"range test": problem.find_work(), **works}
+        chosen = engine.choose(problem.task, problem.device, works["studies"], settings.engine)
+        self._summary["engine"] = {**chosen.facts(), "workers": settings.workers}
+        self._progress.say(str(chosen))
         at_most = "" if self._earlier is None else "at most "
-        self._progress.say(at_most + cost.estimate(works, speed))
-        self._summary["threads"] = speed.threads
-        return speed
+        self._progress.say(at_most + cost.estimate(works, chosen.speed, settings.workers))
+        return chosen
 
-    def _range_test(self) -> Suggestion | None:
+    @contextmanager
+    def _workers(self, chosen: Engine) -> Generator[Workers | None]:
+        """The worker processes that are asked for, if any."""
+        settings, capacity = self._problem.settings, chosen.trainer.capacity(self._problem.task)
+        if settings.workers == 1:
+            yield None
+            return
+        build = partial(_worker_problem, settings, chosen.trainer)
+        with Workers(settings.workers, build, capacity) as workers:
+            yield workers
+
+    def _range_test(self, chosen: Engine) -> Suggestion | None:
         problem = self._problem
         if not problem.settings.finds_lr:
             return None
         if self._earlier is not None and self._earlier.suggestion is not None:
             return self._earlier.suggestion
-        curve = _find(problem, self._progress)
+        curve = _find(problem, chosen.trainer, self._progress)
         suggestion = curve.suggest()
         self._folder.write_curve(curve)
         self._summary["range_test"] = curve_facts(curve)
@@ -240,7 +261,9 @@ class _Acts:
         self._progress.say(report.suggestion_line(suggestion))
         return suggestion
 
-    def _search(self, suggestion: Suggestion | None, speed: cost.Speed) -> list[FamilyResult]:
+    def _search(
+        self, suggestion: Suggestion | None, chosen: Engine, workers: Workers | None
+    ) -> list[FamilyResult]:
         problem, settings = self._problem, self._problem.settings
         spaces, why = problem.spaces(suggestion)
         self._summary["lr_search"] = {"why": why, "ranges": describe_ranges(spaces)}
@@ -256,11 +279,13 @@ class _Acts:
             name=self._name,
             seed=settings.seed,
             measure=problem.measure,
-            trainer=problem.trainer,
+            trainer=chosen.trainer,
+            workers=workers,
             progress=self._progress.advance,
             trial_done=self._trial_done,
-            deadline=self._deadline(speed),
-            ask_size=min(_LARGEST_ASK, problem.trainer.capacity(problem.task)),
+            deadline=self._deadline(chosen.speed),
+            ask_size=_ASK_SIZE if settings.lr is None else _ASK_SIZE_AT_ONE_LR,
+            together=self._together(chosen),
         )
         self._folder.write_trials(results)
         return results
@@ -269,7 +294,20 @@ class _Acts:
         self._folder.append_curves("search", name, trial, history)
         self._save("running")
 
-    def _deadline(self, speed: cost.Speed) -> float:
+    def _together(self, chosen: Engine) -> int:
+        """Trials to train at once: as many as are fast together, and keep all workers busy.
+
+        Where that would take long, fewer, because an interrupt loses them.
+        """
+        problem, settings = self._problem, self._problem.settings
+        seeds, workers = len(problem.search_seeds), settings.workers
+        runs = max(chosen.population, 2 * workers if workers > 1 else 1)
+        seconds = Work(runs, problem.updates, problem.task.epochs + 1).seconds(chosen.speed)
+        trials = runs / seeds * min(1.0, _LONG_ROUND * workers / seconds)
+        least = 1 if settings.lr is None else _ASK_SIZE_AT_ONE_LR
+        return max(least, round(trials))
+
+    def _deadline(self, speed: Speed) -> float:
         """When the studies must stop, so that the comparison ends within the timeout."""
         timeout = self._problem.settings.timeout
         if timeout is None:
@@ -298,7 +336,9 @@ class _Acts:
             found.append(Candidate(BASELINE, baseline.lr, schedule))
         return found
 
-    def _compare(self, candidates: list[Candidate]) -> Comparison:
+    def _compare(
+        self, candidates: list[Candidate], chosen: Engine, workers: Workers | None
+    ) -> Comparison:
         problem = self._problem
         earlier = () if self._earlier is None else self._earlier.confirmed
         known = [run for run in earlier if any(c.made(run) for c in candidates)]
@@ -318,7 +358,8 @@ class _Acts:
             measure=problem.measure,
             direction=problem.direction,
             known=tuple(known),
-            trainer=problem.trainer,
+            trainer=chosen.trainer,
+            workers=workers,
             progress=self._progress.advance,
             run_done=run_done,
         )
@@ -342,7 +383,11 @@ class _Acts:
         self._folder.keep_curves(counts)
 
 
-def _find(problem: RangeTestProblem, progress: Progress) -> Curve:
+def _worker_problem(settings: RunSettings, trainer: Trainer) -> tuple[Task, Trainer]:
+    return prepared_task(settings), trainer
+
+
+def _find(problem: RangeTestProblem, trainer: Trainer, progress: Progress) -> Curve:
     settings, work = problem.find_settings, problem.find_work()
     progress.stage("range test", work.runs * work.updates)
     return range_test(
@@ -353,6 +398,6 @@ def _find(problem: RangeTestProblem, progress: Progress) -> Curve:
         seeds=problem.find_seeds,
         every=settings.every,
         growth=settings.growth,
-        trainer=problem.trainer,
+        trainer=trainer,
         progress=progress.advance,
     )

@@ -22,9 +22,9 @@ from lrfinder.interrupts import deferred
 from lrfinder.space import Space
 from lrfinder.storage import open_storage
 from lrfinder.task import Task
-from lrfinder.training.fit import fit
 from lrfinder.training.history import History, Plan
 from lrfinder.training.trainer import Trainer
+from lrfinder.training.workers import Workers, fit_in
 
 
 def search(
@@ -40,6 +40,7 @@ def search(
     ask_size: int = 1,
     together: int | None = None,
     trainer: Trainer | None = None,
+    workers: Workers | None = None,
     progress: Callable[[int], None] | None = None,
     trial_done: TrialDone | None = None,
     deadline: float = math.inf,
@@ -59,6 +60,7 @@ def search(
         together: trials, over all families, that are asked and trained together at most; by
             default `ask_size`.
         trainer: what trains; by default the sequential trainer.
+        workers: processes that train instead.
         progress: called with the number of updates made since the last call.
         trial_done: called with family, trial number and History just before a trial is told.
         deadline: time.monotonic() after which no further trial is asked; every family gets one.
@@ -89,7 +91,7 @@ def search(
             for place, row in enumerate(rows):
                 owners[row].finished(history.only(place))
 
-        fit(task, plans, watch=measure, trainer=trainer, progress=progress, finished=finished)
+        fit_in(workers, task, plans, measure, trainer, progress, finished)
 
     while waiting := [study for study in studies if study.goes_on(deadline)]:
         asked = _ask(waiting, ask_size, together or ask_size)

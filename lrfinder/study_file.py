@@ -35,6 +35,7 @@ class RangeTestSettings(BaseModel):
     find_seeds: int = Field(5, ge=1)
     seed: int = Field(0, ge=0)
     device: Device = "auto"
+    engine: Literal["auto", "sequential", "batched"] = "auto"
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
@@ -63,6 +64,7 @@ class RunSettings(RangeTestSettings):
     baseline: str | None = None
     timeout: float | None = Field(None, gt=0)
     storage: str | None = None
+    workers: int = Field(1, ge=1)
 
     @field_validator("storage")
     @classmethod

@@ -25,7 +25,7 @@ def first_summary(problem: RunProblem) -> dict[str, Any]:
         "optimizer": problem.task.prototype.optimizer,
         "epochs": problem.task.epochs,
         "device": problem.settings.device,
-        "threads": None,
+        "engine": None,
         "objective": {
             "name": problem.settings.objective,
             "measure": problem.measure,

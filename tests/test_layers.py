@@ -16,7 +16,7 @@ LAYERS = (
     {"training"},
     {"suggest", "curve", "finding", "space", "storage", "family_study", "searching", "comparing"},
     {"records", "plots", "report", "script", "dashboard"},
-    {"study_file", "cost", "problem", "summary", "run"},
+    {"study_file", "cost", "engine", "problem", "summary", "run"},
     {"cli", "__main__"},
 )
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}

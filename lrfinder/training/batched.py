@@ -35,8 +35,11 @@ class BatchedTrainer:
     Raises InvalidArgument for a task that cannot be batched; `why_not` tells before.
     """
 
-    def __init__(self, device: torch.device | str | None = None) -> None:
+    def __init__(
+        self, device: torch.device | str | None = None, most_runs: int = _MOST_RUNS
+    ) -> None:
         self.device = None if device is None else torch.device(device)
+        self._most_runs = most_runs
 
     def why_not(self, task: Task) -> str | None:
         """One line that says why the task cannot be batched, or None where it can."""
@@ -44,12 +47,12 @@ class BatchedTrainer:
         return way if isinstance(way, str) else None
 
     def capacity(self, task: Task) -> int:
-        """Runs that fit into 2 GiB, or half of an accelerator's free memory; at most 256."""
+        """Runs that fit into 2 GiB, or half an accelerator's free memory; not over `most_runs`."""
         way, device = self._way(task), self.device or task.prototype.device
         budget = _BUDGET
         if device.type == "cuda":
             budget = int(_SHARE * torch.cuda.mem_get_info(device)[0])
-        return max(1, min(_MOST_RUNS, budget // max(1, way.bytes_per_run)))
+        return max(1, min(self._most_runs, budget // max(1, way.bytes_per_run)))
 
     def start(self, task: Task, seeds: Sequence[int], lrs: Sequence[float]) -> BatchedState:
         """Build one model per seed and one optimizer per run, for its own lr."""

@@ -86,6 +86,22 @@ class Workers:
                 job.cancel()
 
 
+def fit_in(
+    workers: Workers | None,
+    task: Task,
+    plans: Sequence[Plan],
+    watch: str,
+    trainer: Trainer | None,
+    progress: Callable[[int], None] | None,
+    finished: Finished,
+) -> None:
+    """Train the plans in the workers, or with the trainer in this process where there are none."""
+    if workers is None:
+        fit(task, plans, watch=watch, trainer=trainer, progress=progress, finished=finished)
+    else:
+        workers.fit(plans, watch=watch, progress=progress, finished=finished)
+
+
 @dataclass(frozen=True)
 class _Sent:
     """A plan as it is sent to a process, its family by name."""

@@ -1,0 +1,211 @@
+"""Which trainer a run uses: a few real updates of each are timed, and the fastest is taken.
+
+Small models train many times faster together than one after another, large ones do not, and several
+intra-op threads help only large ones. No rule tells, so both trainers are tried, the batched one
+with populations of several sizes. The choice and its timings are part of the run's record.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from lrfinder.cost import Speed, Work
+from lrfinder.errors import InvalidArgument
+from lrfinder.task import Task
+from lrfinder.training.batched import BatchedTrainer
+from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainer import Trainer
+
+Name = Literal["sequential", "batched"]
+
+_TINY_LR = 1e-12  # timing must not train the model into nan
+_CLEARLY_FASTER = 1.5  # for several threads: on a busy machine they may turn out far slower
+_FASTER = 1.1
+_WORTH_TIMING = 10.0  # seconds; less work than that is trained before both are timed
+_REPEATS, _REPEAT_SECONDS = 7, 0.25
+_SIZES = (8, 32, 128)  # populations that are timed
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How fast one way to train was."""
+
+    trainer: Name
+    runs: int
+    """Runs trained together."""
+    threads: int
+    speed: Speed
+    """Of one run; its share where several are trained together."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A trainer, the number of threads it uses, and why it was chosen."""
+
+    trainer: Trainer
+    chosen: Timing
+    reason: str
+    timings: tuple[Timing, ...]
+
+    @property
+    def speed(self) -> Speed:
+        """Measured speed of the choice."""
+        return self.chosen.speed
+
+    @property
+    def threads(self) -> int:
+        """Intra-op threads to train with."""
+        return self.chosen.threads
+
+    @property
+    def population(self) -> int:
+        """Runs that are best trained together."""
+        return self.chosen.runs
+
+    def __str__(self) -> str:
+        plural = "s"[: self.chosen.threads != 1]
+        return f"{self.chosen.trainer} trainer, {self.chosen.threads} thread{plural}: {self.reason}"
+
+    def facts(self) -> dict[str, Any]:
+        """The choice as summary.json has it."""
+        return {
+            "trainer": self.chosen.trainer,
+            "threads": self.chosen.threads,
+            "runs": self.chosen.runs,
+            "reason": self.reason,
+            "timings": [asdict(timing) for timing in self.timings],
+        }
+
+
+def choose(
+    task: Task,
+    device: torch.device | None,
+    work: Work,
+    asked: Literal["auto", "sequential", "batched"] = "auto",
+) -> Engine:
+    """Trainer for the work on the device, as asked for or the fastest.
+
+    Raises InvalidArgument where the batched trainer is asked for and cannot train the task.
+    """
+    bench = _Bench(task, device)
+    if asked == "sequential":
+        return bench.sequential("as asked")
+    if asked == "auto":
+        alone = bench.sequential("the work is small")
+        if work.seconds(alone.speed) < _WORTH_TIMING:
+            return alone
+    why_not = bench.why_not()
+    if why_not is not None:
+        if asked == "batched":
+            raise InvalidArgument(
+                f"engine must be able to train the task, but batched cannot: {why_not}; "
+                "use --engine auto"
+            )
+        return bench.sequential(f"the task cannot be batched: {why_not}")
+    return bench.batched("as asked") if asked == "batched" else bench.fastest(work.runs)
+
+
+@contextmanager
+def threads(count: int) -> Generator[None]:
+    """Use so many intra-op threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Bench:
+    """Times trainers on a task; each way once."""
+
+    def __init__(self, task: Task, device: torch.device | None) -> None:
+        self._task, self._device = task, device
+        self._one = SequentialTrainer(device)
+        self._many = BatchedTrainer(device)
+        self._timings: dict[tuple[Name, int, int], Timing] = {}
+
+    def why_not(self) -> str | None:
+        return self._many.why_not(self._task)
+
+    def sequential(self, reason: str) -> Engine:
+        return self._engine(self._threaded(self._time("sequential", 1, 1)), reason)
+
+    def batched(self, reason: str, runs: int = max(_SIZES)) -> Engine:
+        sizes = list(self._sizes(runs))
+        best = min((self._time("batched", n, 1) for n in sizes), key=self._seconds_per_epoch)
+        return self._engine(self._threaded(best), reason)
+
+    def fastest(self, runs: int) -> Engine:
+        one, many = self.sequential("").chosen, self.batched("", runs).chosen
+        ratio = self._seconds_per_epoch(one) / self._seconds_per_epoch(many)
+        if ratio > _FASTER:
+            return self._engine(many, f"{ratio:.1f} times faster, {many.runs} runs at a time")
+        return self._engine(one, f"batched is {ratio:.2f} times as fast")
+
+    def _sizes(self, runs: int) -> Iterator[int]:
+        """Sizes of populations to try, for work of so many runs."""
+        most = min(runs, self._many.capacity(self._task))
+        yield from (size for size in _SIZES if size < most)
+        yield most
+
+    def _engine(self, chosen: Timing, reason: str) -> Engine:
+        device, runs = self._device, chosen.runs
+        trainer: Trainer = SequentialTrainer(device)
+        if chosen.trainer == "batched":
+            trainer = BatchedTrainer(device, most_runs=runs)
+        return Engine(trainer, chosen, reason, tuple(self._timings.values()))
+
+    def _threaded(self, timing: Timing) -> Timing:
+        """The same with several threads, where they are clearly faster."""
+        several = torch.get_num_threads()
+        device = self._device or self._task.prototype.device
+        if device.type != "cpu" or several == 1:
+            return timing
+        other = self._time(timing.trainer, timing.runs, several)
+        times = self._seconds_per_epoch(timing), self._seconds_per_epoch(other)
+        return other if times[0] > _CLEARLY_FASTER * times[1] else timing
+
+    def _seconds_per_epoch(self, timing: Timing) -> float:
+        return timing.speed.seconds(self._task.data(self._device).updates_per_epoch, 1)
+
+    def _time(self, name: Name, runs: int, count: int) -> Timing:
+        if (name, runs, count) not in self._timings:
+            trainer = self._one if name == "sequential" else self._many
+            speed = _speed(self._task, trainer, runs, count)
+            self._timings[name, runs, count] = Timing(name, runs, count, speed)
+        return self._timings[name, runs, count]
+
+
+def _speed(task: Task, trainer: Trainer, runs: int, count: int) -> Speed:
+    """Speed of a run among so many of two seeds, with so many threads."""
+    state = trainer.start(task, [run % 2 for run in range(runs)], [_TINY_LR] * runs)
+    data = task.data(trainer.device)
+    lrs = np.full((runs, data.updates_per_epoch, state.base_lrs.shape[1]), _TINY_LR)
+    batches = data.probe if data.valid is None else data.valid
+    with threads(count):
+        first = _seconds(lambda: trainer.advance(state, lrs[:, :1]))
+        some = int(min(data.updates_per_epoch, max(1, 0.05 / first)))
+        updates = _median_seconds(lambda: trainer.advance(state, lrs[:, :some]))
+        evaluation = _median_seconds(lambda: trainer.evaluate(state, batches))
+    return Speed(updates / some / runs, evaluation / runs)
+
+
+def _median_seconds(action: Callable[[], object]) -> float:
+    """Median time of an action after one warm-up, within about a quarter of a second."""
+    _seconds(action)
+    seconds = [_seconds(action)]
+    while len(seconds) < _REPEATS and sum(seconds) < _REPEAT_SECONDS:
+        seconds.append(_seconds(action))
+    return float(np.median(seconds))
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    before = time.perf_counter()
+    action()
+    return time.perf_counter() - before
