@@ -1,3 +1,4 @@
+from . import plots as plots
 from .comparing import Candidate as Candidate
 from .comparing import Comparison as Comparison
 from .comparing import compare as compare

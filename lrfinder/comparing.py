@@ -103,6 +103,16 @@ class Comparison:
     measure: str = "loss"
     direction: Direction = "minimize"
 
+    def __repr__(self) -> str:
+        candidates, seeds = self.values.shape[1], len(self.seeds)
+        best = f", best {self.best.candidate!r}" if seeds else ""
+        return f"Comparison({candidates} candidates on {seeds} seeds{best}, {self.measure!r})"
+
+    def _repr_html_(self) -> str:
+        from lrfinder import display
+
+        return display.comparison(self)
+
     @cached_property
     def values(self) -> pd.DataFrame:
         """Compared value by seed (rows) and candidate (columns)."""

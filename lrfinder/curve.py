@@ -42,6 +42,27 @@ class Curve:
     """Updates that were trained, over all seeds."""
     wall_seconds: float
 
+    def __repr__(self) -> str:
+        seeds = f"{len(self.seeds)} seed{'s'[: len(self.seeds) != 1]}"
+        lrs = f"lr {self.lr[0]:.3g} to {self.lr[-1]:.3g}" if self.lr.size else "no lr"
+        return f"Curve({seeds}, {len(self.lr)} steps, {lrs}, growing every {self.every})"
+
+    def _repr_html_(self) -> str:
+        from lrfinder import display
+
+        return display.curve(self)
+
+    @property
+    def mean(self) -> Floats:
+        """Mean loss over the seeds; nan from where the first of them diverged: float64[steps]."""
+        return self.loss.mean(axis=0)
+
+    @property
+    def diverged_at(self) -> Floats:
+        """Lr of each seed's first step without a loss; nan where it has all: float64[seeds]."""
+        lost = ~np.isfinite(self.loss)
+        return np.where(lost.any(axis=1), self.lr[np.argmax(lost, axis=1)], np.nan)
+
     def suggest(self) -> Suggestion:
         """Initial lr for a constant schedule, with interval, verdict and reason."""
         return suggest(

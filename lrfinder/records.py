@@ -180,6 +180,16 @@ class Run:
     config: Mapping[str, Any]
     summary: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        facts = {key: self.summary.get(key) for key in ("task", "status")}
+        facts["best"] = (self.summary.get("best") or {}).get("schedule")
+        return f"Run({str(self.path)!r}, {', '.join(f'{k}={v!r}' for k, v in facts.items())})"
+
+    def _repr_html_(self) -> str:
+        from lrfinder import display
+
+        return display.run(self)
+
     @cached_property
     def curve(self) -> Curve | None:
         """The range test; None for a run that had none, or has not finished it."""
@@ -235,17 +245,14 @@ class Run:
 
     @cached_property
     def mean_curves(self) -> dict[str, pd.DataFrame]:
-        """Curves of each candidate, best first: means over the fresh seeds, indexed by epoch."""
+        """Curves of each candidate, best first: means over the fresh seeds, indexed by epoch.
+
+        Beside each column stand its lowest and highest seed, as <column>_min and <column>_max.
+        """
         order = [] if self.comparison is None else [s.candidate for s in self.comparison.ranking]
         with self._undamaged("curves.csv"):
             confirmed = self.curves.set_index(["act", "name"]).sort_index()
-            return {
-                name: cast(
-                    pd.DataFrame,
-                    confirmed.loc[("confirm", name)].groupby("epoch").mean(numeric_only=True),
-                )
-                for name in order
-            }
+            return {name: _over_seeds(confirmed.loc[("confirm", name)]) for name in order}
 
     def _frame(self, name: str) -> pd.DataFrame:
         path = self.path / name
@@ -297,6 +304,15 @@ def curve_facts(curve: Curve) -> dict[str, Any]:
 def suggestion_facts(suggestion: Suggestion) -> dict[str, Any]:
     """Return a suggestion as it stands in JSON."""
     return asdict(suggestion)
+
+
+def _over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean of every column over the runs, with its lowest and highest, by epoch."""
+    epochs = runs.groupby("epoch")
+    mean = cast(pd.DataFrame, epochs.mean(numeric_only=True))
+    lowest = cast(pd.DataFrame, epochs.min(numeric_only=True))
+    highest = cast(pd.DataFrame, epochs.max(numeric_only=True))
+    return mean.join([lowest.add_suffix("_min"), highest.add_suffix("_max")])
 
 
 def _cut_at_last_line(file: BinaryIO) -> int:

@@ -18,6 +18,7 @@ PICTURES = {
     "range_test.png": "Range test: loss against learning rate",
     "comparison.png": "Comparison on fresh seeds",
     "schedules.png": "The best schedule of each family: learning rate and validation loss",
+    "parameters.png": "What the studies tried: searched parameters and the value of each trial",
 }
 """Files and titles of a run's pictures."""
 
@@ -70,12 +71,21 @@ def ranking(run: Run) -> Table:
             f"{families[s.candidate]['lr']:.3g}",
             _parameters(families[s.candidate]["searched"]),
             _value(s),
-            _verdict(s, comparison),
+            verdict(s, comparison),
             *(_other(families[s.candidate], metric) for metric in other),
         )
         for s in comparison.ranking
     )
     return Table(header, rows)
+
+
+def verdict(standing: Standing, comparison: Comparison) -> str:
+    """How a candidate stands to the best, in a few words."""
+    if standing.diverged:
+        return f"diverged on {standing.diverged} of {len(comparison.seeds)} seeds"
+    if standing is comparison.best:
+        return "best"
+    return f"{standing.difference.mean:+.3g}{' (tie)' if standing.ties else ''}"
 
 
 def conclusions(run: Run) -> list[str]:
@@ -121,6 +131,7 @@ def markdown(run: Run) -> str:
         *(f"![{PICTURES[name]}]({name})" for name in ("comparison.png", "schedules.png")),
         "## Studies",
         _studies(run).markdown(),
+        *_parameters_section(run),
         f"{summary['lr_search']['why'].capitalize()}. The searched value is the luckiest of its "
         "trials and is no forecast; the table above is.",
         "## How it was made",
@@ -145,6 +156,16 @@ def _range_test_section(suggestion: Suggestion) -> list[str]:
         f"{line[:1].upper()}{line[1:]}.{edge} Valid for {valid}.",
         f"Other common rules, read off the training loss of each batch: {others}.",
         f"![{PICTURES['range_test.png']}](range_test.png)",
+    ]
+
+
+def _parameters_section(run: Run) -> list[str]:
+    if not plots.parameter_panels(run.trials):
+        return []
+    return [
+        f"![{PICTURES['parameters.png']}](parameters.png)",
+        "Each point is a trial at two of its family's parameters, dark is good. Where a panel says "
+        '"also", trials beside each other may differ in what it names.',
     ]
 
 
@@ -220,14 +241,6 @@ def _parameters(params: Mapping[str, Any]) -> str:
 def _value(standing: Standing) -> str:
     mean, low, high = standing.value
     return f"{mean:.4g}" if low != low else f"{mean:.4g} ±{(high - low) / 2:.2g}"
-
-
-def _verdict(standing: Standing, comparison: Comparison) -> str:
-    if standing.diverged:
-        return f"diverged on {standing.diverged} of {len(comparison.seeds)} seeds"
-    if standing is comparison.best:
-        return "best"
-    return f"{standing.difference.mean:+.3g}{' (tie)' if standing.ties else ''}"
 
 
 def _other(facts: Mapping[str, Any], measure: str) -> str:

@@ -55,6 +55,16 @@ class Suggestion:
     batch_size: int | None = None
     """What the suggestion is valid for; batch_size counts the rows of one update."""
 
+    def __repr__(self) -> str:
+        lrs = {name: getattr(self, name) for name in ("lr", "low", "high")}
+        numbers = (f"{k}={v if v is None else format(v, '.3g')}" for k, v in lrs.items())
+        return f"Suggestion({', '.join(numbers)}, verdict={self.verdict!r}, reason={self.reason!r})"
+
+    def _repr_html_(self) -> str:
+        from lrfinder import display
+
+        return display.suggestion(self)
+
     def for_schedule(
         self, schedule: Schedule, updates: int, updates_per_epoch: int
     ) -> "Suggestion":

@@ -21,8 +21,8 @@ from lrfinder.cli import app
 SMALL = ["--families", "step,inverse_time", "--trials", "3", "--confirm-seeds", "2"]
 FILES = {
     *("config.toml", "summary.json", "range_test.csv", "trials.csv", "curves.csv"),
-    *("comparison.csv", "range_test.png", "comparison.png", "schedules.png", "report.md"),
-    *("best_schedule.py", "study.db", "artifacts"),
+    *("range_test.png", "comparison.png", "schedules.png", "parameters.png", "report.md"),
+    *("comparison.csv", "best_schedule.py", "study.db", "artifacts"),
 }
 LRFINDER = [sys.executable, "-m", "lrfinder"]
 TASK = """
@@ -212,7 +212,7 @@ def test_run_goes_on_without_a_suggestion_and_says_so(here):
 def test_report_rebuilds_what_was_deleted(here):
     printed = call("run", "my_task.py", *SMALL, "--out", "r").stdout
     text = Path("r/report.md").read_text()
-    for name in ("report.md", "range_test.png", "comparison.png", "schedules.png"):
+    for name in ("report.md", *(file for file in FILES if file.endswith(".png"))):
         Path("r", name).unlink()
     again = call("report", "r")
     assert again.stdout == printed

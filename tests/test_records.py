@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lrfinder.cost import threads
+from lrfinder.engine import threads
 from lrfinder.errors import InvalidArgument, RunFolderError
 from lrfinder.problem import RunProblem, training_seeds
 from lrfinder.records import RunFolder, jsonable, open_run
@@ -55,7 +55,9 @@ def test_curves_hold_every_run_and_epoch(run):
     confirmed = curves[curves["act"] == "confirm"]
     assert len(confirmed) == CANDIDATES * 3 * (epochs + 1)
     assert set(run.mean_curves) == set(run.summary["families"])
-    last = run.mean_curves["step"]["valid_loss"].iloc[-1]
+    final = run.mean_curves["step"].iloc[-1]
+    last = final["valid_loss"]
+    assert final["valid_loss_min"] < last < final["valid_loss_max"]
     stated = run.summary["families"]["step"]["valid_loss"]["mean"]
     assert last == pytest.approx(stated, rel=1e-9)
 

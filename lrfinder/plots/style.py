@@ -1,0 +1,117 @@
+"""What all pictures share: colours, markers that survive print in grey, axes and legends.
+
+Nothing here touches matplotlib's global settings. Text that comes from the user is never read as
+mathematics.
+"""
+
+from collections.abc import Sequence
+from itertools import cycle, islice
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import ListedColormap
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+BEST, TIE, OTHER = "#b5390b", "#d9902f", "#7b828c"
+"""The best candidate or the suggestion; what ties with it; everything else."""
+MAP = "viridis"
+"""Colours of values: even steps of brightness, also in grey and for colour-blind readers."""
+
+_COLOURS = ("#0072b2", "#009e73", "#7b4ea3", "#e69f00", "#555555", "#cc79a7", "#56b4e9")
+_DASHES = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1.2, 1.2)))
+_LONGEST = 26
+
+
+def pale_map(name: str) -> ListedColormap:
+    """A colour map half way to white, to paint under points."""
+    colours = colormaps[name](np.linspace(0, 1, 256))[:, :3]
+    return ListedColormap(0.5 + 0.5 * colours)
+
+
+def ink(axes: Axes) -> str:
+    """Colour of the text on these axes, so that lines are seen on a dark background too."""
+    return str(axes.xaxis.label.get_color())
+
+
+def line_styles(count: int) -> list[dict[str, Any]]:
+    """Styles of so many lines, all different: the first one is the best."""
+    others = zip(cycle(_COLOURS), cycle(_DASHES), strict=False)  # 7 x 4 pairs before one repeats
+    styles: list[dict[str, Any]] = [
+        {"color": colour, "linestyle": dash, "linewidth": 1.2, "zorder": 2}
+        for colour, dash in islice(others, count)
+    ]
+    best = {"color": BEST, "linestyle": "-", "linewidth": 2.4, "zorder": 3}
+    return [best, *styles][:count]
+
+
+def shortened(text: str) -> str:
+    """The text, cut where it would take the room of the picture."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def legend(axes: Axes, handles: Sequence[Artist], names: Sequence[str], **place: Any) -> None:  # noqa: ANN401 (matplotlib's)
+    """Add a legend whose names are shown as they are written."""
+    numbers = [str(number) for number in range(len(names))]  # a name may start with "_"
+    settings: dict[str, Any] = {"frameon": False, "fontsize": "small", "labelspacing": 0.35}
+    made = axes.legend(list(handles), numbers, **settings, borderaxespad=0, **place)
+    for text, name in zip(made.get_texts(), names, strict=True):
+        text.set_parse_math(False)
+        text.set_text(shortened(name))
+
+
+def legend_above(axes: Axes, handles: Sequence[Artist], names: Sequence[str]) -> None:
+    """Add a legend in one row between the axes and the title, where it covers nothing."""
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1.01), "ncols": max(1, len(names))}
+    legend(axes, handles, names, columnspacing=1.2, handlelength=1.6, **place)
+
+
+def limits(inner: Floats, outer: Floats, reach: float) -> tuple[float, float] | None:
+    """Limits that hold `inner`, and those of `outer` that are no more than `reach` spans away.
+
+    None where nothing is finite.
+
+    >>> low, high = limits(np.array([1.0, 2.0]), np.array([0.9, 50.0]), reach=0.5)
+    >>> round(low, 2), round(high, 2)
+    (0.86, 2.04)
+    """
+    inner, outer = inner[np.isfinite(inner)], outer[np.isfinite(outer)]
+    inner = inner if inner.size else outer
+    if not inner.size:
+        return None
+    low, high = float(inner.min()), float(inner.max())
+    span = max(high - low, 1e-3 * abs(low), 1e-12)
+    near = outer[(outer >= low - reach * span) & (outer <= high + reach * span)]
+    low, high = float(np.min(near, initial=low)), float(np.max(near, initial=high))
+    margin = 0.04 * max(high - low, span)
+    return low - margin, high + margin
+
+
+def spans_decades(values: Floats, ratio: float) -> bool:
+    """Whether positive values differ by more than this ratio, so that a log axis serves them."""
+    known = values[np.isfinite(values)]
+    return bool(known.size and known.min() > 0 and known.max() > ratio * known.min())
+
+
+def log_ticks(axis: Axis) -> None:
+    """Few ticks, written as plain numbers, on a log axis whose limits are set."""
+    low, high = sorted(axis.get_view_interval())
+    decades = np.log10(high / low) if low > 0 else np.inf
+    if decades < 0.8:
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_minor_locator(NullLocator())
+    else:
+        axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2.5 else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def note(axes: Axes, text: str) -> None:
+    """Say in the middle of the axes why there is nothing else."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=OTHER)
