@@ -199,11 +199,11 @@ def find(
 
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
-    """Print a finished run again, and rebuild its report and pictures."""
+    """Print a finished run again, and rebuild its report, pictures and dashboard notes."""
     with _reported():
         from lrfinder.run import rebuild
 
-        _print_run(rebuild(run))
+        _print_run(rebuild(run, _Lines()))
 
 
 @app.command()
@@ -245,7 +245,7 @@ def dashboard(
         from lrfinder.dashboard import serve
         from lrfinder.records import open_run
 
-        serve(open_run(run), port, _err.print)
+        serve(open_run(run), port, lambda line: _err.print(escape(line)))
 
 
 def main() -> NoReturn:

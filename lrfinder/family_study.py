@@ -19,7 +19,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from lrfinder.errors import InvalidArgument
 from lrfinder.interrupts import deferred
 from lrfinder.rng import derive
-from lrfinder.schedules import Family, Schedule
+from lrfinder.schedules import Schedule
 from lrfinder.space import Space
 from lrfinder.training.history import History, Outcome, measure_column
 
@@ -110,7 +110,7 @@ class FamilyStudy:
         prefix: str,
     ) -> None:
         self._conditions, self._space = conditions, space
-        self.name = study_name(prefix, space.family)
+        self.name = study_name(prefix, space.family.name)
         self._study = optuna.create_study(
             study_name=self.name,
             storage=storage,
@@ -173,7 +173,8 @@ class FamilyStudy:
             if np.isfinite(value):
                 trial.report(_rounded(value), epoch)
         outcomes = history.outcomes(shared.measure, self._space.direction)
-        for name, value in _facts(history, outcomes).items():
+        trial.set_user_attr("tried", f"{asked.schedule} at lr {asked.lr:.3g}")
+        for name, value in _facts(history, outcomes, measure_column(shared.measure)).items():
             trial.set_user_attr(name, value)
         if shared.trial_done is not None:
             shared.trial_done(self._space.family.name, trial.number, history)
@@ -260,9 +261,9 @@ class FamilyStudy:
         )
 
 
-def study_name(prefix: str, family: Family) -> str:
+def study_name(prefix: str, family: str) -> str:
     """Name of a family's study in the storage."""
-    return f"{prefix}-{family.name}"
+    return f"{prefix}-{family}"
 
 
 def _name_metric(study: optuna.Study, name: str) -> None:
@@ -290,11 +291,11 @@ def _asked_params(trial: FrozenTrial) -> dict[str, Any]:
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
-def _facts(history: History, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _facts(history: History, outcomes: Sequence[Outcome], objective: str) -> dict[str, Any]:
     """User attributes of a trial: means over its seeds; None where a run diverged."""
     facts: dict[str, Any] = {
         "diverged": any(outcome.diverged for outcome in outcomes),
-        "start": _rounded(np.mean([outcome.start for outcome in outcomes])),
+        f"{objective} before training": _rounded(np.mean([outcome.start for outcome in outcomes])),
         "updates": history.updates_trained,
         "seeds": [plan.seed for plan in history.plans],
     }

@@ -126,7 +126,7 @@ class RunProblem(RangeTestProblem):
         if self.storage is None:
             return
         existing = optuna.get_all_study_names(self.storage)
-        taken = {study_name(name, member) for member in self.families} & set(existing)
+        taken = {study_name(name, member.name) for member in self.families} & set(existing)
         if taken:
             raise InvalidArgument(
                 f"the storage has a study {min(taken)!r} already; give another --out"

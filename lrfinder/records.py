@@ -254,6 +254,13 @@ class Run:
             confirmed = self.curves.set_index(["act", "name"]).sort_index()
             return {name: _over_seeds(confirmed.loc[("confirm", name)]) for name in order}
 
+    def trial_curve(self, family: str, trial: int) -> pd.DataFrame:
+        """Curve of a trial: means over its seeds, indexed by epoch."""
+        with self._undamaged("curves.csv"):
+            runs = self.curves.set_index(["act", "name", "trial"]).sort_index()
+            own = runs.loc[("search", family, trial)]
+            return cast(pd.DataFrame, own.groupby("epoch").mean(numeric_only=True))
+
     def _frame(self, name: str) -> pd.DataFrame:
         path = self.path / name
         if not path.exists() or path.stat().st_size < 2:

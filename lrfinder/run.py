@@ -13,17 +13,19 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from lrfinder import cost, engine, report, script
+from optuna.storages import BaseStorage
+
+from lrfinder import cost, dashboard, engine, report, script
 from lrfinder.comparing import BASELINE, Candidate, Comparison, ConfirmedRun, compare
 from lrfinder.cost import Speed, Work
 from lrfinder.curve import Curve
 from lrfinder.engine import Engine
-from lrfinder.errors import Interrupted, RunFolderError, TaskFailed
+from lrfinder.errors import Interrupted, InvalidArgument, RunFolderError, TaskFailed
 from lrfinder.family_study import FamilyResult
 from lrfinder.finding import range_test
 from lrfinder.load import TaskReference
@@ -82,6 +84,7 @@ def find(problem: RangeTestProblem, progress: Progress | None = None) -> Curve:
     settings, work = problem.find_settings, problem.find_work()
     chosen = engine.choose(problem.task, problem.device, work, settings.engine)
     told.say(cost.estimate({"range test": work}, chosen.speed))
+    told.say(str(chosen))
     with engine.threads(chosen.threads):
         return _find(problem, chosen.trainer, told)
 
@@ -134,8 +137,11 @@ def resume(path: Path, given: Mapping[str, Any], progress: Progress | None = Non
     return _Acts(problem, RunFolder(path), facts["name"], told, earlier).all()
 
 
-def rebuild(path: Path) -> Run:
-    """Make the report and the pictures of a finished run again."""
+def rebuild(path: Path, progress: Progress | None = None) -> Run:
+    """Make the report, the pictures and the dashboard's notes of a finished run again.
+
+    Where the storage of its studies is gone, that is told, and the rest is made.
+    """
     run = open_run(path)
     if run.summary["status"] != "complete":
         raise RunFolderError(
@@ -149,6 +155,10 @@ def rebuild(path: Path) -> Run:
             f"`lrfinder run --resume {path}` mends it"
         )
     report.write(run, RunFolder(path))
+    try:
+        dashboard.enrich(run, dashboard.stored(run))
+    except InvalidArgument as error:
+        (progress or Silent()).say(f"note: the dashboard's notes are not made again: {error}")
     return run
 
 
@@ -167,10 +177,16 @@ class _Acts:
         self._progress, self._earlier = progress, earlier
         self._began = time.monotonic()
         self._spent_before = 0.0
+        self._noted = False
         self._summary = first_summary(problem)
         if earlier is not None:
             self._spent_before = float(earlier.summary["cost"]["wall_seconds"])
             self._summary |= {k: earlier.summary[k] for k in ("range_test", "suggestion")}
+
+    @cached_property
+    def _storage(self) -> BaseStorage:
+        """Storage of the studies; the folder's own is made when it is first asked for."""
+        return self._problem.storage or open_storage(self._folder.storage, write_ahead=True)
 
     def all(self) -> Run:
         """Range test, studies, comparison, report."""
@@ -206,6 +222,7 @@ class _Acts:
         report.write(run, self._folder)
         loop = script.training_loop(self._problem.task, self._problem.settings.task, run.summary)
         self._folder.write_text("best_schedule.py", loop)
+        dashboard.enrich(run, self._storage)
 
     def _way_on(self) -> str:
         return f"go on with `lrfinder run --resume {self._folder.path}`"
@@ -228,11 +245,13 @@ class _Acts:
         works = {"studies": problem.search_work(), "comparison": problem.compare_work()}
         if settings.finds_lr and self._summary["suggestion"] is None:
             works = {"range test": problem.find_work(), **works}
-        chosen = engine.choose(problem.task, problem.device, works["studies"], settings.engine)
-        self._summary["engine"] = {**chosen.facts(), "workers": settings.workers}
-        self._progress.say(str(chosen))
+        earlier = None if self._earlier is None else self._earlier.summary["engine"]
+        asked = settings.engine if earlier is None else earlier["trainer"]
+        chosen = engine.choose(problem.task, problem.device, works["studies"], asked)
+        self._summary["engine"] = earlier or {**chosen.facts(), "workers": settings.workers}
         at_most = "" if self._earlier is None else "at most "
         self._progress.say(at_most + cost.estimate(works, chosen.speed, settings.workers))
+        self._progress.say(str(chosen))
         return chosen
 
     @contextmanager
@@ -275,7 +294,7 @@ class _Acts:
             spaces,
             trials=settings.trials,
             seeds=problem.search_seeds,
-            storage=problem.storage or open_storage(self._folder.storage, write_ahead=True),
+            storage=self._storage,
             name=self._name,
             seed=settings.seed,
             measure=problem.measure,
@@ -293,6 +312,9 @@ class _Acts:
     def _trial_done(self, name: str, trial: int, history: History) -> None:
         self._folder.append_curves("search", name, trial, history)
         self._save("running")
+        if not self._noted:  # the studies are there now; what the range test said can be read
+            dashboard.enrich(open_run(self._folder.path), self._storage)
+            self._noted = True
 
     def _together(self, chosen: Engine) -> int:
         """Trials to train at once: as many as are fast together, and keep all workers busy.

@@ -121,6 +121,7 @@ def _family(
         "schedule": str(candidate.schedule),
         "params": dict(candidate.schedule.params),
         "searched": dict(candidate.schedule.params),
+        "code": candidate.schedule.code(variable_name(problem.settings.objective)),
         "valid_loss": means.pop("valid_loss"),
         "metrics": means,
         "seeds": len(comparison.seeds),

@@ -15,7 +15,7 @@ LAYERS = (
     {"rng", "schedules", "data", "task", "live_objects", "examples", "load"},
     {"training"},
     {"suggest", "curve", "finding", "space", "storage", "family_study", "searching", "comparing"},
-    {"records", "plots", "report", "display", "script", "dashboard"},
+    {"records", "plots", "report", "display", "script", "notes", "dashboard"},
     {"study_file", "cost", "engine", "problem", "summary", "run"},
     {"cli", "__main__"},
 )

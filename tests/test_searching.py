@@ -114,7 +114,9 @@ def test_stored_values_have_six_significant_digits():
         assert stored == [float(f"{value:.6g}") for value in stored]
         assert list(trial.intermediate_values) == list(range(EPOCHS + 1))
         assert trial.user_attrs["seeds"] == [0, 1]
-        assert {"start", "final valid_loss", "final e"} <= set(trial.user_attrs)
+        assert {"valid_loss before training", "final valid_loss", "final e"} <= set(
+            trial.user_attrs
+        )
 
 
 def test_a_trial_is_the_mean_over_its_seeds():
@@ -134,7 +136,9 @@ def test_diverging_trials_are_complete_and_store_what_was_there_before_training(
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * N
     for trial in trials:
         assert trial.user_attrs["diverged"] is True
-        assert trial.value == trial.user_attrs["start"] == float(f"{start:.6g}")
+        assert (
+            trial.value == trial.user_attrs["valid_loss before training"] == float(f"{start:.6g}")
+        )
         assert trial.user_attrs["final valid_loss"] is None
     assert found.best is None
 

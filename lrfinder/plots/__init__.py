@@ -21,6 +21,7 @@ from lrfinder.plots.paper import (
     png,
     range_test_figure,
     save_range_test,
+    save_trial,
     schedules_figure,
 )
 from lrfinder.plots.parameters import (
@@ -45,6 +46,7 @@ __all__ = [
     "range_test",
     "range_test_figure",
     "save_range_test",
+    "save_trial",
     "schedule_curves",
     "schedules_figure",
 ]

@@ -95,6 +95,11 @@ def parameters_figure(trials: pd.DataFrame, name: str, direction: Direction) -> 
     return figure
 
 
+def save_trial(path: Path, frame: pd.DataFrame, name: str) -> None:
+    """Save the lr and the measure of one trial, indexed by epoch: means over its seeds."""
+    _save(schedules_figure({"mean over the seeds": frame}, name), path)
+
+
 def png(figure: Figure) -> bytes:
     """A figure as the bytes of a PNG file."""
     file = BytesIO()
