@@ -37,13 +37,17 @@ class TaskReference:
     """The file given, absolute; None for a module or a built-in task."""
 
     @classmethod
-    def parse(cls, text: str) -> "TaskReference":
-        """Read what a person typed."""
+    def parse(cls, text: str, folder: Path | None = None) -> "TaskReference":
+        """Read what a person typed; a relative file lies in `folder`, by default the current one.
+
+        >>> TaskReference.parse("my_task.py:build", Path("/studies")).text
+        '/studies/my_task.py:build'
+        """
         place, colon, factory = text.rpartition(":")
         if not colon or (len(place) == 1 and text[1:3] in (":\\", ":/")):
             place, factory = text, DEFAULT_FACTORY
         if place.endswith(".py"):
-            path = Path(place).expanduser().resolve()
+            path = ((folder or Path()) / Path(place).expanduser()).resolve()
             return cls(path.stem, factory, path)
         if place in BUILT_IN:
             return cls(f"lrfinder.examples.{place}", factory, None)

@@ -172,7 +172,9 @@ class RunProblem(RangeTestProblem):
         space = self._space(member, 1.0, 1.0, 1.0)
         default, moved = space.default_schedule, suggestion
         if default is not None:
-            moved = suggestion.for_schedule(default, self.updates, self.updates_per_epoch)
+            moved = suggestion.for_schedule(
+                default, self.updates, self.updates_per_epoch, self.task.prototype.lr_ratios
+            )
         lr = moved.lr or math.nan
         low, high = (moved.low or lr) / _BELOW, (moved.high or lr) * _ABOVE
         return self._space(member, low, lr, max(lr, min(high, suggestion.diverged_at or math.inf)))

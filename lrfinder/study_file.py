@@ -7,6 +7,9 @@ A study file is TOML; every key is optional:
     epochs = 20
     families = ["step", "cosine"]
     trials = 32
+
+A task that is a file (``task = "my_task.py"``) lies beside the study file, wherever the command is
+called from.
 """
 
 import difflib
@@ -17,6 +20,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lrfinder.errors import InvalidArgument, StudyFileError
+from lrfinder.load import TaskReference
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -106,7 +110,8 @@ def settings_from(kind: type[S], values: dict[str, Any]) -> S:
 def read_study_file(path: Path) -> dict[str, Any]:
     """Read the keys of a study file; raises StudyFileError with one line.
 
-    The config.toml of a run folder is a study file too: its table [run] is left out.
+    A task that is a relative file is made absolute from the study file's own folder. The
+    config.toml of a run folder is a study file too: its table [run] is left out.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -117,7 +122,15 @@ def read_study_file(path: Path) -> dict[str, Any]:
         RunSettings(**values)
     except ValidationError as error:
         raise StudyFileError(f"study file {path}: {_first_problem(error, RunSettings)}") from error
+    if "task" in values:
+        values["task"] = _from_folder(values["task"], path.parent)
     return values
+
+
+def _from_folder(task: str, folder: Path) -> str:
+    """Name of the task that `task` names in `folder`; only a file has another one elsewhere."""
+    reference = TaskReference.parse(task, folder)
+    return task if reference.file is None else reference.text
 
 
 def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:

@@ -323,6 +323,27 @@ def test_a_study_file_is_taken_and_the_command_line_comes_first(here):
     assert facts["families"]["step"]["trials"] == 1
 
 
+def test_the_task_of_a_study_file_lies_beside_it_and_not_in_the_current_folder(here):
+    Path("studies").mkdir()
+    Path("studies/s.toml").write_text('task = "beside.py:without_validation"\n')
+    Path("studies/beside.py").write_text(TASK, encoding="utf-8")
+    assert call("find", "studies/s.toml", "--steps", "20", "-q").exit_code in (0, 4)
+    Path("studies/beside.py").rename("beside.py")
+    lost = call("find", "studies/s.toml", "-q")
+    assert (lost.exit_code, f"{here}/studies/beside.py" in lost.stderr) == (3, True)
+
+
+def test_a_run_of_a_study_file_is_resumed_from_anywhere(here, monkeypatch):
+    Path("s.toml").write_text('task = "my_task.py"\n')
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert call("run", "../s.toml", *SMALL, "--out", "../r", "-q").exit_code == 0
+    assert f'task = "{here}/my_task.py:make_task"' in Path("../r/config.toml").read_text()
+    monkeypatch.chdir("/")
+    again = call("run", str(here / "s.toml"), "--resume", str(here / "r"), "-q")
+    assert again.exit_code == 0
+
+
 def test_timeout_stops_the_studies_and_says_so(here):
     words = ["--trials", "500", "--timeout", "3", "--confirm-seeds", "2", "--out", "r"]
     result = call("run", "my_task.py", "--families", "step", *words)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from lrfinder import comparing, curve, finding
 from lrfinder.engine import threads
 from lrfinder.errors import InvalidArgument, RunFolderError
 from lrfinder.problem import RunProblem, training_seeds
-from lrfinder.records import RunFolder, jsonable, open_run
+from lrfinder.records import RunFolder, jsonable, open_run, suggestion_facts
 from lrfinder.run import Silent, find, start
 from lrfinder.study_file import RunSettings
 
@@ -32,11 +33,26 @@ def test_the_curve_comes_back_as_it_was_measured(run):
     assert (run.curve.seeds, run.curve.every) == (again.seeds, again.every)
 
 
-def test_the_suggestion_comes_back(run):
-    stored = run.summary["suggestion"]
-    assert run.suggestion.verdict == stored["verdict"]
-    assert run.suggestion.lr == pytest.approx(stored["lr"], rel=1e-12)
-    assert run.suggestion.reason == stored["reason"]
+def test_the_suggestion_comes_back_as_it_was_read_off_the_curve(run):
+    assert suggestion_facts(run.suggestion) == run.summary["suggestion"]
+    read_again = run.curve.suggest()
+    assert (run.suggestion.verdict, run.suggestion.reason) == (
+        read_again.verdict,
+        read_again.reason,
+    )
+    assert run.suggestion.lr == pytest.approx(read_again.lr, rel=1e-12)
+
+
+def test_nothing_that_a_folder_holds_is_made_again(run, monkeypatch):
+    for module, name in ((curve, "suggest"), (comparing, "fit_in"), (finding, "fit")):
+        monkeypatch.setattr(module, name, None)  # whoever calls it fails
+    again = open_run(run.path)
+    assert again.suggestion is not None
+    assert again.curve is not None
+    assert len(again.comparison.runs) == CANDIDATES * SETTINGS.confirm_seeds
+    assert again.comparison.frame().equals(run.comparison.frame())
+    for name in ("trials", "curves", "confirmed", "mean_curves"):
+        assert len(getattr(again, name)) > 0
 
 
 def test_the_comparison_comes_back(run):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.optim.lr_scheduler import LambdaLR
 
-from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
+from lrfinder.schedules import FAMILIES, GROWTHS, Family, Schedule
 from lrfinder.suggest import COMMON_RULES, Suggestion, peak_multiplier, smoothed, suggest
 
 LR = np.geomspace(1e-6, 10.0, 100)
@@ -293,6 +294,19 @@ def test_a_suggestion_moves_to_the_peak_of_a_schedule(name, per):
         assert value == pytest.approx(was * factor)
     assert moved.schedule == str(schedule)
     assert moved.verdict == suggestion.verdict
+
+
+def test_a_rule_for_each_group_moves_a_suggestion_by_the_largest_lr():
+    suggestion = read(valley(0.1))
+    assert suggestion.lr is not None
+    line = Schedule(FAMILIES["polynomial"], {"total_iters": 40, "power": 1.0})
+    rules = [lambda t: 1 - t / 40, lambda t: (1 - t / 40) * 10]
+    both = Schedule(Family("both", lambda o, _: LambdaLR(o, rules), lambda *_: {}))
+    expected = suggestion.for_schedule(line, 400, 10).lr
+    assert suggestion.for_schedule(line, 400, 10, (0.5, 0.05)).lr == pytest.approx(expected)
+    for ratios, factor in (((1.0, 0.1), 1), ((0.5, 0.05), 1), ((1.0, 0.3), 3)):
+        moved = suggestion.for_schedule(both, 400, 10, ratios)
+        assert moved.lr == pytest.approx(expected / factor)
 
 
 def test_an_inconclusive_suggestion_moves_nowhere():
