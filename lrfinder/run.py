@@ -11,7 +11,7 @@ on in their storage, and confirmed runs are not repeated.
 import math
 import time
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -33,7 +33,7 @@ from lrfinder.problem import RangeTestProblem, RunProblem, describe_ranges, prep
 from lrfinder.records import Run, RunFolder, curve_facts, open_run, suggestion_facts
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.searching import search
-from lrfinder.storage import open_storage
+from lrfinder.storage import own_file
 from lrfinder.study_file import RunSettings, settings_from
 from lrfinder.suggest import Suggestion
 from lrfinder.summary import answers, cost_facts, first_summary
@@ -178,6 +178,7 @@ class _Acts:
         self._began = time.monotonic()
         self._spent_before = 0.0
         self._noted = False
+        self._opened = ExitStack()
         self._summary = first_summary(problem)
         if earlier is not None:
             self._spent_before = float(earlier.summary["cost"]["wall_seconds"])
@@ -186,11 +187,12 @@ class _Acts:
     @cached_property
     def _storage(self) -> BaseStorage:
         """Storage of the studies; the folder's own is made when it is first asked for."""
-        return self._problem.storage or open_storage(self._folder.storage, write_ahead=True)
+        own = own_file(self._folder.storage)
+        return self._problem.storage or self._opened.enter_context(own)
 
     def all(self) -> Run:
         """Range test, studies, comparison, report."""
-        with self._folder.locked():
+        with self._folder.locked(), self._opened:
             self._save("running")
             try:
                 self._train_and_report()

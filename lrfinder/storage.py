@@ -1,7 +1,8 @@
-"""Optuna's storage, opened by URL."""
+"""Optuna's storage, opened by URL, or in a file of the run's own."""
 
 import sqlite3
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import optuna
@@ -10,21 +11,31 @@ from optuna.storages import BaseStorage, RDBStorage
 from lrfinder.errors import InvalidArgument
 
 
-def open_storage(storage: str | BaseStorage | None, *, write_ahead: bool = False) -> BaseStorage:
-    """Storage object of a URL, None for memory; InvalidArgument where it cannot be opened.
-
-    `write_ahead` is for a SQLite file of our own: it is put into write-ahead mode, in which a
-    commit does not wait for the disk and a reader, such as the dashboard, never blocks. A power cut
-    may lose the last trials, but never damages the file.
-    """
-    options: dict[str, Any] = {"connect_args": {"factory": _WrittenAhead}}
+def open_storage(storage: str | BaseStorage | None) -> BaseStorage:
+    """Storage object of a URL, None for memory; InvalidArgument where it cannot be opened."""
     try:
-        if write_ahead and isinstance(storage, str):
-            return optuna.storages.get_storage(RDBStorage(storage, engine_kwargs=options))
         return optuna.storages.get_storage(storage)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InvalidArgument(f"storage {storage!r} cannot be opened: {reason}") from error
+        raise InvalidArgument(_unusable(storage, error)) from error
+
+
+@contextmanager
+def own_file(url: str) -> Generator[BaseStorage]:
+    """Storage in a SQLite file of our own, closed on leaving; InvalidArgument as above.
+
+    It is in write-ahead mode: a commit does not wait for the disk, and a reader such as the
+    dashboard never blocks. A power cut may lose the last trials, but never damages the file.
+    """
+    try:
+        connections = {"connect_args": {"factory": _WrittenAhead}}
+        database = RDBStorage(url, engine_kwargs=connections)
+    except Exception as error:
+        raise InvalidArgument(_unusable(url, error)) from error
+    try:
+        yield optuna.storages.get_storage(database)
+    finally:
+        database.remove_session()
+        database.engine.dispose()
 
 
 class _WrittenAhead(sqlite3.Connection):
@@ -35,3 +46,8 @@ class _WrittenAhead(sqlite3.Connection):
         with suppress(sqlite3.OperationalError):
             self.execute("PRAGMA journal_mode=WAL")
             self.execute("PRAGMA synchronous=NORMAL")
+
+
+def _unusable(storage: object, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200]
+    return f"storage {storage!r} cannot be opened: {reason}"
