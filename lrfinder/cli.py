@@ -63,6 +63,21 @@ Growth = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random. Default: 0.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps. Default: auto.")]
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="auto times both trainers and takes the faster; sequential: one run after another, "
+        "repeatable bit for bit; batched: all runs in one program. Default: auto.",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        help="Processes that train, for models that batching does not help. Default: 1.",
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="Folder to write; it must not exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
@@ -132,6 +147,8 @@ def run_command(
     baseline: BaselineOption = None,
     timeout: Timeout = None,
     device: Device = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     storage: Storage = None,
     out: Out = None,
     resume: Resume = None,
@@ -164,6 +181,8 @@ def sweep(
     baseline: BaselineOption = None,
     timeout: Timeout = None,
     device: Device = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     storage: Storage = None,
     out: Out = None,
     resume: Resume = None,
@@ -187,6 +206,7 @@ def find(
     growth: Growth = None,
     seed: Seed = None,
     device: Device = None,
+    engine: EngineOption = None,
     out: Out = None,
     quiet: Quiet = False,
     as_json: Json = False,
