@@ -32,7 +32,7 @@ from lrfinder.load import TaskReference
 from lrfinder.problem import RangeTestProblem, RunProblem, describe_ranges, prepared_task
 from lrfinder.records import Run, RunFolder, curve_facts, open_run, suggestion_facts
 from lrfinder.schedules import FAMILIES, Schedule
-from lrfinder.searching import search
+from lrfinder.searching import ask_size, search
 from lrfinder.storage import own_file
 from lrfinder.study_file import RunSettings, settings_from
 from lrfinder.suggest import Suggestion
@@ -43,8 +43,6 @@ from lrfinder.training.trainer import Trainer
 from lrfinder.training.workers import Workers
 
 _LONG_ROUND = 60.0  # seconds of training that an interrupt may lose
-_ASK_SIZE, _ASK_SIZE_AT_ONE_LR = 2, 10
-"""Trials of a family asked at once. At one lr they share so much that more are worth it."""
 
 
 class Progress(Protocol):
@@ -305,7 +303,7 @@ class _Acts:
             progress=self._progress.advance,
             trial_done=self._trial_done,
             deadline=self._deadline(chosen.speed),
-            ask_size=_ASK_SIZE if settings.lr is None else _ASK_SIZE_AT_ONE_LR,
+            ask_size=self._ask_size,
             together=self._together(chosen),
         )
         self._folder.write_trials(results)
@@ -328,8 +326,12 @@ class _Acts:
         runs = max(chosen.population, 2 * workers if workers > 1 else 1)
         seconds = Work(runs, problem.updates, problem.task.epochs + 1).seconds(chosen.speed)
         trials = runs / seeds * min(1.0, _LONG_ROUND * workers / seconds)
-        least = 1 if settings.lr is None else _ASK_SIZE_AT_ONE_LR
-        return max(least, round(trials))
+        return max(1 if settings.lr is None else self._ask_size, round(trials))
+
+    @property
+    def _ask_size(self) -> int:
+        settings = self._problem.settings
+        return ask_size(settings.trials, one_lr=settings.lr is not None)
 
     def _deadline(self, speed: Speed) -> float:
         """When the studies must stop, so that the comparison ends within the timeout."""

@@ -104,6 +104,14 @@ def search(
         return [study.result() for study in studies]
 
 
+def ask_size(trials: int, *, one_lr: bool) -> int:
+    """Trials of a family to ask at once in a study of so many.
+
+    More are asked knowing less. At one lr they have so much in common that more are worth it.
+    """
+    return max(10, trials // 4) if one_lr else 2
+
+
 def _ask(studies: Sequence[FamilyStudy], ask_size: int, together: int) -> list[Asked]:
     """Ask for the trials of one round, of the families with the fewest complete trials first."""
     asked: list[Asked] = []

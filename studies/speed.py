@@ -19,12 +19,16 @@ The machine, the versions and what was found stand in studies/speed.md, which th
 """
 
 import argparse
+import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import optuna
@@ -37,8 +41,9 @@ from torch.utils.data import DataLoader, Sampler, TensorDataset
 from lrfinder import FAMILIES, Space, Task, search
 from lrfinder.cost import Work
 from lrfinder.engine import Engine, choose
-from lrfinder.schedules import Schedule
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.rng import Stream
+from lrfinder.searching import ask_size
+from lrfinder.storage import open_storage, own_file
 
 FOLDER = Path(__file__).parent
 SEED = 0
@@ -85,7 +90,7 @@ def cnn() -> nn.Module:
 def mlp(*sizes: int) -> nn.Module:
     """Linear layers with ReLU between them."""
     layers: list[nn.Module] = [nn.Flatten()]
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -177,7 +182,7 @@ def loop(case: Case, task: Task, params: Sequence[dict[str, object]], *, lean: b
         lr, schedule = one.ask(trial)
         model = _seeded(task)
         optimizer = task.optimizer(model, lr)
-        scheduler = scheduler_of(schedule, optimizer)
+        scheduler = schedule.family.build(optimizer, schedule.params)
         loader = DataLoader(task.train, task.batch_size, sampler=Order(orders))
         valid = DataLoader(task.valid, 256)
         value = float("nan")
@@ -200,11 +205,6 @@ def loop(case: Case, task: Task, params: Sequence[dict[str, object]], *, lean: b
     return [trial.value for trial in study.trials]
 
 
-def scheduler_of(schedule: Schedule, optimizer: torch.optim.Optimizer) -> object:
-    """Return torch's scheduler of a schedule."""
-    return schedule.family.build(optimizer, schedule.params)
-
-
 def with_lrfinder(
     case: Case, task: Task, params: Sequence[dict[str, object]], engine: Engine
 ) -> tuple[list[float], float]:
@@ -222,8 +222,8 @@ def with_lrfinder(
         seeds=[SEED],
         storage=storage,
         name="speed",
-        ask_size=ASK_SIZE,
-        together=max(ASK_SIZE, engine.population),
+        ask_size=ask_size(len(params), one_lr=True),
+        together=max(ask_size(len(params), one_lr=True), engine.population),
         trainer=engine.trainer,
         trial_done=lambda family, number, history: finals.update(
             {number: float(history.measures["loss"][0, -1])}
@@ -234,4 +234,163 @@ def with_lrfinder(
     return [finals[number] for number in sorted(finals)], asked / trained
 
 
-ASK_SIZE = 10
+def measure(name: str, family: str, rounds: int, timed: int) -> dict[str, object]:
+    """Return one row of the table; the loops train `timed` of the trials."""
+    case = CASES[name]
+    task = case.task()
+    params = trials_of(case, space(case, task, family))
+    work = Work(len(params), case.epochs * task.data().updates_per_epoch, case.epochs + 1)
+    engine = choose(task, None, work)
+    few = params[:timed]
+    ways = {
+        "usual": lambda: loop(case, task, few, lean=False),
+        "lean": lambda: loop(case, task, few, lean=True),
+        "lrfinder": lambda: with_lrfinder(case, task, params, engine),
+    }
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    results: dict[str, object] = {}
+    for _ in range(rounds):
+        for way, run in ways.items():
+            before = time.process_time()
+            results[way] = run()
+            seconds[way].append(time.process_time() - before)
+    usual, lean, ours = (np.array(seconds[way]) for way in ways)
+    usual, lean = usual * len(params) / len(few), lean * len(params) / len(few)
+    finals, shared = results["lrfinder"]
+    expected = np.array(results["lean"])
+    return {
+        "model": name,
+        "family": family,
+        "trials": len(params),
+        "epochs": case.epochs,
+        "trainer": f"{engine.chosen.trainer}, {engine.population}",
+        "usual s": np.median(usual),
+        "lean s": np.median(lean),
+        "lrfinder s": np.median(ours),
+        "usual / lrfinder": np.median(usual / ours),
+        "lean / lrfinder": np.median(lean / ours),
+        "shared": shared,
+        "difference": np.max(np.abs(np.array(finals[: len(few)]) / expected - 1)),
+    }
+
+
+def trial_costs() -> dict[str, float]:
+    """Milliseconds of CPU per trial that Optuna takes itself: storages and samplers."""
+    costs: dict[str, float] = {}
+    with TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/"
+        costs["in memory"] = _milliseconds(optuna.storages.InMemoryStorage(), _random())
+        costs["SQLite, as Optuna opens it"] = _milliseconds(open_storage(f"{url}a.db"), _random())
+        with own_file(f"{url}b.db") as storage:
+            costs["SQLite, written ahead"] = _milliseconds(storage, _random())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        gaussian = optuna.samplers.GPSampler(seed=0, n_startup_trials=4)
+    costs["Gaussian process, in memory"] = _milliseconds(None, gaussian)
+    costs["TPE, in memory"] = _milliseconds(None, optuna.samplers.TPESampler(n_startup_trials=4))
+    return costs
+
+
+def _milliseconds(
+    storage: optuna.storages.BaseStorage | None, sampler: optuna.samplers.BaseSampler
+) -> float:
+    """CPU time of a trial of 3 parameters and 21 reports, over a study of 20."""
+    study = optuna.create_study(storage=storage, sampler=sampler)
+    before = time.process_time()
+    for number in range(20):
+        trial = study.ask()
+        x, y, z = (trial.suggest_float(name, 0.0, 1.0) for name in "xyz")
+        for epoch in range(21):
+            trial.report(x, epoch)
+        study.tell(number, (x - 0.3) ** 2 + (y - 0.6) ** 2 + z)
+    return (time.process_time() - before) / 20 * 1000
+
+
+def _random() -> optuna.samplers.BaseSampler:
+    return optuna.samplers.RandomSampler(seed=0)
+
+
+def _digits() -> tuple[Tensor, Tensor]:
+    digits = load_digits()
+    images = torch.tensor(digits.images / 16, dtype=torch.float32).unsqueeze(1)
+    return images, torch.tensor(digits.target)
+
+
+def _two_classes() -> tuple[Tensor, Tensor]:
+    x, y = make_classification(n_samples=1000, n_features=20, n_classes=2, random_state=42)
+    return torch.tensor(x, dtype=torch.float32), torch.tensor(y)
+
+
+def _no_loss(model: nn.Module, batch: object) -> Tensor:
+    raise NotImplementedError  # only the order of the batches is asked for
+
+
+def _seeded(task: Task) -> nn.Module:
+    with Stream(SEED).active():
+        return task.model()
+
+
+def _cut(x: Tensor, y: Tensor, order: list[int], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    rows = torch.tensor(order)
+    for some in rows.split(size):
+        yield x[some], y[some]
+
+
+def _validate(task: Task, model: nn.Module, batches: Iterable[Sequence[Tensor]]) -> float:
+    model.eval()
+    total, rows = 0.0, 0
+    with torch.no_grad():
+        for x, y in batches:
+            total += float(task.criterion(model(x), y)) * len(x)
+            rows += len(x)
+    return total / rows
+
+
+def _written(table: pd.DataFrame, costs: dict[str, float], rounds: int, timed: int) -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "optuna", "lrfinder"))
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    rows = "\n".join(f"| {name} | {cost:.1f} |" for name, cost in costs.items())
+    return (
+        "# What a study costs\n\n"
+        f"Made by `python studies/speed.py`: medians of {rounds} rounds, CPU seconds, one thread; "
+        f"{timed} trials of each loop timed and multiplied. {machine}; {packages}.\n\n"
+        f"{_markdown(table)}\n\n"
+        "What Optuna itself takes for a trial of 3 parameters and 21 reports, in ms of CPU:\n\n"
+        f"| storage or sampler | ms |\n| --- | --- |\n{rows}\n"
+    )
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    def cell(value: object) -> str:
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines)
+
+
+def main() -> None:
+    """Measure, print and write the table."""
+    parser = argparse.ArgumentParser(description="What does a whole study cost?")
+    parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--families", nargs="+", choices=FAMILY_NAMES, default=list(FAMILY_NAMES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--timed", type=int, default=4, help="trials of each loop that are timed")
+    parser.add_argument("--quick", action="store_true", help="two models, one round, no file")
+    asked = parser.parse_args()
+    models = asked.models[:2] if asked.quick else asked.models
+    rounds = 1 if asked.quick else asked.rounds
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    rows = []
+    for model in models:
+        for family in asked.families:
+            rows.append(measure(model, family, rounds, asked.timed))
+            print(_markdown(pd.DataFrame(rows[-1:])).splitlines()[-1], flush=True)
+    text = _written(pd.DataFrame(rows), trial_costs(), rounds, asked.timed)
+    if not asked.quick:
+        (FOLDER / "speed.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

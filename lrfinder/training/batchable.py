@@ -16,18 +16,19 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from lrfinder.data import Batch, in_pieces
+from lrfinder.data import Batch
 from lrfinder.errors import LRFinderError
 from lrfinder.rng import Stream, derive
 from lrfinder.task import Task
 from lrfinder.training.building import build_model, build_optimizer, device_of
 from lrfinder.training.measuring import as_number, evaluating, evaluation_stream
 from lrfinder.training.population import Lineup, Population, Program, Roles
-from lrfinder.training.stacking import Attributes, Template
-from lrfinder.training.steppers import Member, one_is_exact
+from lrfinder.training.stacking import Attributes, Template, run_by_run_unsaid
+from lrfinder.training.steppers import Member, may_be_fused, one_is_exact
 
 _LRS = (0.001, 0.003, 0.01)
 _SEEDS = tuple(derive(0, "trial", k) for k in range(2))
+_CACHE = 2**21  # bytes
 _RUNS = (0, 0, 1)
 """Runs of the trial, by the place of their seed."""
 
@@ -43,8 +44,14 @@ class Way:
     with_gradient: tuple[int, ...]
     """Parameters that get a gradient, by their index in the template."""
     together: tuple[str, ...]
-    """Measures that vmap takes; the others are computed run by run."""
+    """Measures of all runs at once; the others are computed run by run.
+
+    All of them are, where vmap does not take them or the evaluation of one run fills the cache.
+    """
     one_optimizer: bool
+    """One optimizer serves all runs."""
+    fused: bool
+    """It does so with a fused kernel."""
     bytes_per_run: int
     """Estimated memory that a run needs in training."""
 
@@ -111,8 +118,7 @@ class _Trial:
         ]
         data = task.data(place)
         self._batches = [next(data.source.epoch(seed, 0)) for seed in _SEEDS]
-        piece = next(in_pieces(data.valid), None) if data.valid is not None else None
-        self._evaluated: Batch = piece[0] if piece else self._batches[0]
+        self._evaluated: Batch = next(iter(data.valid or self._batches))
 
     def way(self) -> Way:
         """How the task is batched; an exception says why it cannot be."""
@@ -128,12 +134,14 @@ class _Trial:
             raise _NotBatchableError("which parameters get a gradient differs between runs")
         batched = _Batched(self._task, self._templates[0], self._device, leaves, stacks)
         random = any(one.draws for one in seen)
+        one_optimizer, fused = self._one_optimizer(leaves)
         return Way(
             inside=batched.inside(self._batches, streams, seen, random=random),
             random=random,
             with_gradient=leaves,
-            together=batched.together(self._evaluated, seen),
-            one_optimizer=self._one_optimizer(leaves),
+            together=() if self._large(seen[0]) else batched.together(self._evaluated, seen),
+            one_optimizer=one_optimizer,
+            fused=fused,
             bytes_per_run=self._bytes(seen[0]),
         )
 
@@ -173,13 +181,17 @@ class _Trial:
             measures=measures,
             loss=loss.detach(),
             gradients={k: p.grad for k, p in enumerate(template.parameters) if p.grad is not None},
-            buffers=[buffer.clone() for buffer in template.buffers],
+            buffers=[
+                template.replaced(template.buffers).get(k, buffer).clone()
+                for k, buffer in enumerate(template.buffers)
+            ],
             activations=sum(saved.values()),
             draws=not self._streams[seed].at(start),
             evaluation_draws=not stream.at(before),
         )
 
-    def _one_optimizer(self, leaves: Sequence[int]) -> bool:
+    def _one_optimizer(self, leaves: Sequence[int]) -> tuple[bool, bool]:
+        """Whether one optimizer serves all runs, and whether it does so with a fused kernel."""
         held = {id(p) for o in self._optimizers for g in o.param_groups for p in g["params"]}
         parameters = dict(enumerate(self._templates[0].parameters))
         if not held <= {id(p) for p in parameters.values()}:
@@ -187,21 +199,33 @@ class _Trial:
         trained = [k for k in leaves if id(parameters[k]) in held]
         stream = self._streams[0]
         before = stream.copy()
+        runs = [Member(o, parameters) for o in self._optimizers]
         with stream.active():
-            exact = one_is_exact([Member(o, parameters) for o in self._optimizers], trained)
+            fused = may_be_fused(self._optimizers[0], self._device) and one_is_exact(
+                runs, trained, fused=True
+            )
+            exact = fused or one_is_exact(runs, trained)
         if not stream.at(before):
             raise _NotBatchableError("the optimizer draws random numbers")
-        return exact
+        return exact, fused
+
+    def _evaluation_bytes(self, seen: _Seen) -> float:
+        """Memory of an evaluated batch, if all activations were kept."""
+        rows = self._task.rows
+        return seen.activations * rows(self._evaluated) / max(1, rows(self._batches[0]))
+
+    def _large(self, seen: _Seen) -> bool:
+        return self._device.type == "cpu" and self._evaluation_bytes(seen) > _CACHE
 
     def _bytes(self, seen: _Seen) -> int:
         """Parameters eight times (gradients, optimizer, copies), and activations."""
-        template, rows = self._templates[0], self._task.rows
+        template = self._templates[0]
         parameters, buffers = (
             sum(t.numel() * t.element_size() for t in tensors)
             for tensors in (template.parameters, template.buffers)
         )
-        larger = rows(self._evaluated) / max(1, rows(self._batches[0]))
-        return int(8 * parameters + 3 * buffers + seen.activations * max(1.0, larger / 4))
+        activations = max(seen.activations, self._evaluation_bytes(seen) / 4)
+        return int(8 * parameters + 3 * buffers + activations)
 
 
 class _Batched:
@@ -270,9 +294,10 @@ class _Batched:
         population = self._population()
         copies = [stream.copy() for stream in streams]
         try:
-            losses, gradients = self._program(inside=inside, random=random).gradients(
-                population, batches, copies
-            )
+            with run_by_run_unsaid():
+                losses, gradients = self._program(inside=inside, random=random).gradients(
+                    population, batches, copies
+                )
         finally:
             self._template.reset()
         for row, seed in enumerate(_RUNS):
@@ -288,7 +313,7 @@ class _Batched:
     def _measures(self, batch: Batch, name: str, seen: Sequence[_Seen]) -> bool:
         program, stream = self._program(inside=False, random=False), evaluation_stream(self._device)
         try:
-            with evaluating([self._template.model]), stream.active():
+            with evaluating([self._template.model]), stream.active(), run_by_run_unsaid():
                 (found,) = program.measure(self._population(), batch, [name])
         except Exception:  # it is measured run by run
             return False

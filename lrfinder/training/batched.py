@@ -20,6 +20,7 @@ from lrfinder.task import Task, user_code
 from lrfinder.training.batchable import Way, way_of
 from lrfinder.training.batched_state import BatchedState, started, taken
 from lrfinder.training.measuring import evaluating, evaluation_stream, read_numbers
+from lrfinder.training.stacking import run_by_run_unsaid
 
 Floats = NDArray[np.float64]
 
@@ -64,10 +65,11 @@ class BatchedTrainer:
         before, done, updates = set(state.broken), 0, lrs.shape[1]
         state.stepper.plan(lrs)
         try:
-            while done < updates and len(state.broken) < len(state):
-                made = self._train(state, done, updates - done)
-                losses[:, done : done + len(made)] = _read(made)
-                done += len(made)
+            with run_by_run_unsaid():
+                while done < updates and len(state.broken) < len(state):
+                    made = self._train(state, done, updates - done)
+                    losses[:, done : done + len(made)] = _read(made)
+                    done += len(made)
         finally:
             state.program.template.reset()
             state.put_back_broken()
@@ -81,14 +83,16 @@ class BatchedTrainer:
         """Row-weighted means over the batches, in eval mode, by measure: float64[runs]."""
         task, weight = state.task, 0
         evaluation = _Evaluation(state)
-        with evaluating([state.program.template.model]), user_code("evaluating"):
-            for piece in in_pieces(batches):
-                rows = [task.rows(batch) for batch in piece]
-                weight += sum(rows)
-                if len(state):
-                    evaluation.add(piece, rows)
-            sums = evaluation.sums()
-        state.program.template.reset()
+        try:
+            with evaluating([state.program.template.model]), user_code("evaluating"):
+                for piece in in_pieces(batches):
+                    rows = [task.rows(batch) for batch in piece]
+                    weight += sum(rows)
+                    if len(state):
+                        evaluation.add(piece, rows)
+                sums = evaluation.sums()
+        finally:
+            state.program.template.reset()
         if weight == 0:
             raise InvalidArgument("the validation data must have a row, but got none")
         return {name: sums[name] / weight for name in task.measures}
@@ -153,7 +157,7 @@ class _Evaluation:
         """Measure the batches, whose means weigh so many rows."""
         program, population = self._state.program, self._state.population
         if self._together:
-            with self._random.active():
+            with self._random.active(), run_by_run_unsaid():
                 for batch, weight in zip(batches, rows, strict=True):
                     values = program.measure(population, batch, self._together)
                     pairs = zip(self._sums, values, strict=True)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
 
 import numpy as np
 import torch
@@ -27,6 +26,8 @@ from lrfinder.training.steppers import (
 )
 
 Floats = NDArray[np.float64]
+
+_CACHED = 2**17  # parameters; with more of them, runs are stepped faster one by one
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,19 @@ class BatchedState:
     def gradients(self, micro_batches: Sequence[Sequence[Batch]]) -> tuple[Tensor, list[Tensor]]:
         """Mean losses of the micro-batches, one per distinct seed each, and their gradients."""
         streams = [self.streams[seed] for seed in self.population.lineup.distinct]
-        parts = [
-            self.program.gradients(self.population, batches, streams, len(micro_batches))
-            for batches in micro_batches
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        losses = torch.stack([losses for losses, _ in parts])
-        sums = [
-            reduce(torch.add, column)
-            for column in zip(*(gradients for _, gradients in parts), strict=True)
-        ]
-        return _as_float64(losses).sum(0), sums
+        total: Tensor | None = None
+        sums: list[Tensor] = []
+        for batches in micro_batches:
+            parts = len(micro_batches)
+            losses, gradients = self.program.gradients(self.population, batches, streams, parts)
+            if total is None:
+                total, sums = losses if parts == 1 else _as_float64(losses), gradients
+            else:
+                total = total + _as_float64(losses)
+                sums = [a + b for a, b in zip(sums, gradients, strict=True)]
+        if total is None:
+            raise InvalidArgument("an update must have a batch, but got none")
+        return total, sums
 
     def notice_broken(self, losses: Tensor) -> None:
         """Keep what the runs are whose loss is not finite for the first time."""
@@ -168,7 +170,8 @@ def _stacked(
     held = {id(p) for group in members[0].optimizer.param_groups for p in group["params"]}
     trained = [k for k in way.with_gradient if id(template.parameters[k]) in held]
     leaves = tuple(trained) if task.clip_norm is None else way.with_gradient
-    shared = shared_parameters(templates, leaves)
+    distinct = list({id(t): t for t in templates}.values())
+    shared = shared_parameters(distinct, leaves)
     every = range(len(template.parameters))
     roles = Roles(leaves, tuple(k for k in every if k not in leaves and k not in shared))
     stepper = _stepper(way, members, trained)
@@ -190,9 +193,13 @@ def _stacked(
 
 
 def _stepper(way: Way, members: list[Member], trained: Sequence[int]) -> Stepper:
-    if way.one_optimizer:
+    """One optimizer, where that is exact and the parameters of many runs fit into the cache."""
+    parameters = [members[0].parameters[k] for k in trained]
+    numbers = sum(p.numel() for p in parameters)
+    cached = numbers <= _CACHED or parameters[0].device.type != "cpu"
+    if way.one_optimizer and cached:
         try:
-            return OneOptimizer.of(members, trained)
+            return OneOptimizer.of(members, trained, fused=way.fused)
         except NotOneError:  # options that follow the lr, as in weight_decay=lr / 10
             pass
     return ManyOptimizers.of(members, trained)

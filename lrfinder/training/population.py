@@ -22,7 +22,7 @@ from lrfinder.data import Batch
 from lrfinder.rng import Stream
 from lrfinder.task import Task
 from lrfinder.training.measuring import as_number
-from lrfinder.training.stacking import Template, dims_of, stack_batches
+from lrfinder.training.stacking import Template, dims_of, stack_batches, with_plain_dropout
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,8 @@ class Program:
         random: bool,
     ) -> None:
         self.template, self.roles, self.random = template, roles, random
+        if random:
+            with_plain_dropout(template.model)
         self._task, self._device = task, device
         self._shared = [parameter.detach() for parameter in template.parameters]
         self._gradients = self._backward_inside if inside else self._backward_outside

@@ -7,7 +7,10 @@ all of them (`difference`) and must not change (`Attributes`).
 """
 
 import random
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -42,13 +45,33 @@ class Template:
 
     def replaced(self, buffers: Sequence[Tensor]) -> dict[int, Tensor]:
         """Buffers that the model put in place of the ones it was given, by index."""
-        now = [holder[key] for ((holder, key), *_) in self._buffer_places]
-        pairs = enumerate(zip(now, buffers, strict=True))
-        return {k: new for k, (new, old) in pairs if new is not None and new is not old}
+        pairs = enumerate(zip(self._buffer_places, buffers, strict=True))
+        now = ((k, places[0][0][places[0][1]], old) for k, (places, old) in pairs)
+        return {k: new for k, new, old in now if new is not None and new is not old}
 
     def reset(self) -> None:
         """Put the model's own tensors back."""
         self.put(self.parameters, self.buffers)
+
+
+def with_plain_dropout(model: nn.Module) -> nn.Module:
+    """The model, whose dropout layers draw masks in the memory order that a single run draws in.
+
+    Outside vmap a mask lies in memory like its input, which may be transposed, and is drawn in that
+    order; under vmap it would be drawn row by row. The model itself is changed.
+    """
+    for module in model.modules():
+        if type(module) is nn.Dropout:
+            vars(module)["forward"] = partial(_dropped, module)
+    return model
+
+
+@contextmanager
+def run_by_run_unsaid() -> Generator[None]:
+    """Silence torch where it tells that vmap computes an operation run by run."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+        yield
 
 
 class Attributes:
@@ -59,7 +82,7 @@ class Attributes:
             f"{name}.{key}".lstrip("."): (value, _summary(value))
             for name, module in model.named_modules()
             for key, value in vars(module).items()
-            if key not in _TENSORS
+            if key not in _TENSORS and "_hooks" not in key
         }
 
     def changed(self, model: nn.Module) -> str | None:
@@ -129,6 +152,15 @@ def _stacked(parts: Sequence[Any], place: Tensor | None) -> Any:  # noqa: ANN401
 
 def _like(given: tuple[Any, ...], values: list[Any]) -> tuple[Any, ...]:
     return type(given)(*values) if hasattr(given, "_fields") else tuple(values)
+
+
+def _dropped(module: nn.Dropout, x: Tensor) -> Tensor:
+    if not module.training or module.p in (0.0, 1.0) or x.device.type != "cpu":
+        return nn.functional.dropout(x, module.p, module.training)
+    order = sorted(range(x.ndim), key=x.stride, reverse=True)
+    back = sorted(range(x.ndim), key=order.__getitem__)
+    noise = torch.empty([x.shape[k] for k in order], dtype=x.dtype, device=x.device)
+    return x * noise.bernoulli_(1 - module.p).div_(1 - module.p).permute(back)
 
 
 def _distinct(model: nn.Module, kind: str) -> tuple[list[Tensor], list[Places]]:

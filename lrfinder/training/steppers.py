@@ -4,8 +4,9 @@ An update of most optimizers is elementwise in the parameters and proportional t
 optimizer of the user's type serves all runs: with lr = 1 it makes a step ``old -> new``, and a run
 with the lr of its own goes to ``old + lr * (new - old)``. Whether that is exact is found out by an
 experiment (`one_is_exact`) and never decided by name. `OneOptimizer` works on one flat tensor
-[runs, numbers] per parameter group, whose slices are the stacked parameters. `ManyOptimizers` keeps
-the optimizer of every run, on views of the run's rows: exact for any optimizer, and slower.
+[runs, numbers] per parameter group, whose slices are the stacked parameters; a step is rounded to
+the precision of the parameters before the lr scales it. `ManyOptimizers` keeps the optimizer of
+every run, on views of the run's rows: exact for any optimizer, and slower for small models.
 """
 
 import copy
@@ -84,9 +85,12 @@ class OneOptimizer:
         self._lrs: list[tuple[Tensor, ...]] = []
 
     @classmethod
-    def of(cls, runs: Sequence[Member], trained: Sequence[int]) -> "OneOptimizer":
+    def of(
+        cls, runs: Sequence[Member], trained: Sequence[int], *, fused: bool = False
+    ) -> "OneOptimizer":
         """Join the optimizers of runs; `trained` are the parameters that get gradients.
 
+        With `fused`, optimizers that have a fused kernel and were not asked for another use it.
         Raises NotOneError where their options or states do not allow it.
         """
         _check_options([run.optimizer for run in runs])
@@ -98,7 +102,11 @@ class OneOptimizer:
             for group, members in _by_group_and_type(first, trained)
         ]
         states = [_joined_state(runs, flat) for flat in flats]
-        return cls(_rebuilt(first.optimizer, flats, states), flats)
+        optimizer = _rebuilt(first.optimizer, flats, states)
+        if fused:
+            for group in optimizer.param_groups:
+                group["fused"] = True
+        return cls(optimizer, flats)
 
     def plan(self, lrs: Floats) -> None:
         """Take the lrs float64[runs, updates, groups] of the updates to come."""
@@ -188,7 +196,15 @@ class ManyOptimizers:
         return self._on(tensors, chosen)
 
 
-def one_is_exact(runs: Sequence[Member], trained: Sequence[int]) -> bool:
+def may_be_fused(optimizer: Optimizer, device: torch.device) -> bool:
+    """Whether a fused kernel may be tried: on a processor torch takes it on request only."""
+    return device.type == "cpu" and all(
+        "fused" in group and group["fused"] is None and not group.get("foreach")
+        for group in optimizer.param_groups
+    )
+
+
+def one_is_exact(runs: Sequence[Member], trained: Sequence[int], *, fused: bool = False) -> bool:
     """Whether one optimizer for all runs steps them like optimizers of their own, by trying.
 
     Small tensors of the same number of dimensions take steps along random gradients, each run with
@@ -204,7 +220,7 @@ def one_is_exact(runs: Sequence[Member], trained: Sequence[int]) -> bool:
         for _ in range(_STEPS)
     ]
     try:
-        one = OneOptimizer.of(small, trained)
+        one = OneOptimizer.of(small, trained, fused=fused)
         _make(one, lrs, gradients)
     except Exception:  # whatever it was, the other way is open
         return False
