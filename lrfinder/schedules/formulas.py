@@ -109,15 +109,20 @@ EXPONENTIAL_STEPS = Family(
 
 
 def _wsd(cooldown: float, shape: str, steps: int) -> Factor:
-    length = cooldown * steps
+    length = _cooldown_steps(cooldown, steps)
     power = 1.0 if shape == "linear" else 0.5
-    return lambda t: 1 - min(1.0, max(0.0, (t - (steps - length)) / length)) ** power
+    return lambda t: 1 - min(1.0, max(0.0, (t - steps + length) / length)) ** power
 
 
 def _wsd_code(cooldown: float, shape: str, steps: int) -> str:
-    length = cooldown * steps
+    length = _cooldown_steps(cooldown, steps)
     power = "" if shape == "linear" else " ** 0.5"
-    return f"1 - min(1.0, max(0.0, (t - {steps - length!r}) / {length!r})){power}"
+    return f"1 - min(1.0, max(0.0, (t - {steps} + {length!r}) / {length!r})){power}"
+
+
+def _cooldown_steps(cooldown: float, steps: int) -> float:
+    """Length of the cooldown, to the digits that the code shows."""
+    return float(f"{cooldown * steps:.6g}")
 
 
 def _shortest_cooldown(budget: Budget) -> float:
@@ -126,8 +131,10 @@ def _shortest_cooldown(budget: Budget) -> float:
 
 
 def _wsd_space(trial: optuna.Trial, budget: Budget) -> Params:
+    """At least half of a run is stable, or it is no wsd: a polynomial decays all the way."""
+    low = _shortest_cooldown(budget)
     return {
-        "cooldown": trial.suggest_float("cooldown", _shortest_cooldown(budget), 1.0),
+        "cooldown": trial.suggest_float("cooldown", low, min(1.0, max(0.5, 2 * low))),
         "shape": trial.suggest_categorical("shape", ["linear", "1-sqrt"]),
         "steps": budget.steps,
     }
