@@ -67,13 +67,10 @@ class Engine:
         """Runs that are best trained together."""
         return self.chosen.runs
 
-    def __str__(self) -> str:
-        plural = "s"[: self.chosen.threads != 1]
-        return f"{self.chosen.trainer} trainer, {self.chosen.threads} thread{plural}: {self.reason}"
-
-    def facts(self) -> dict[str, Any]:
-        """The choice as summary.json has it."""
+    def facts(self, workers: int = 1) -> dict[str, Any]:
+        """The choice, for so many worker processes, as summary.json has it."""
         return {
+            "workers": workers,
             "trainer": self.chosen.trainer,
             "threads": self.chosen.threads,
             "runs": self.chosen.runs,

@@ -56,6 +56,18 @@ def suggestion_line(suggestion: Suggestion) -> str:
     return f"range test: lr {suggestion.lr:.3g}{bounds}, {suggestion.reason}"
 
 
+def engine_line(engine: Mapping[str, Any]) -> str:
+    """Return what trained in one line, from its record in summary.json.
+
+    >>> engine_line({"trainer": "batched", "threads": 1, "workers": 2, "reason": "as asked"})
+    'batched trainer, 1 thread, 2 workers: as asked'
+    """
+    threads, workers = engine["threads"], engine["workers"]
+    beside = f", {workers} workers" if workers > 1 else ""
+    plural = "s"[: threads != 1]
+    return f"{engine['trainer']} trainer, {threads} thread{plural}{beside}: {engine['reason']}"
+
+
 def ranking(run: Run) -> Table:
     """Candidates from best to worst on fresh seeds."""
     comparison = _comparison(run)
@@ -251,9 +263,10 @@ def _other(facts: Mapping[str, Any], measure: str) -> str:
 def _cost(run: Run) -> str:
     cost, versions = run.summary["cost"], run.summary["versions"]
     packages = ", ".join(f"{name} {number}" for name, number in versions.items())
+    engine = run.summary["engine"]
     return (
         f"{cost['updates_trained']:,} updates of {cost['updates_asked']:,} asked, "
-        f"{cost['wall_seconds']:.0f} s. {packages}. "
+        f"{cost['wall_seconds']:.0f} s, {engine_line(engine)}. {packages}. "
         "Options: config.toml; every number: summary.json."
     )
 

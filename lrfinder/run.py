@@ -82,7 +82,7 @@ def find(problem: RangeTestProblem, progress: Progress | None = None) -> Curve:
     settings, work = problem.find_settings, problem.find_work()
     chosen = engine.choose(problem.task, problem.device, work, settings.engine)
     told.say(cost.estimate({"range test": work}, chosen.speed))
-    told.say(str(chosen))
+    told.say(report.engine_line(chosen.facts()))
     with engine.threads(chosen.threads):
         return _find(problem, chosen.trainer, told)
 
@@ -248,10 +248,10 @@ class _Acts:
         earlier = None if self._earlier is None else self._earlier.summary["engine"]
         asked = settings.engine if earlier is None else earlier["trainer"]
         chosen = engine.choose(problem.task, problem.device, works["studies"], asked)
-        self._summary["engine"] = earlier or {**chosen.facts(), "workers": settings.workers}
+        self._summary["engine"] = earlier or chosen.facts(settings.workers)
         at_most = "" if self._earlier is None else "at most "
         self._progress.say(at_most + cost.estimate(works, chosen.speed, settings.workers))
-        self._progress.say(str(chosen))
+        self._progress.say(report.engine_line(chosen.facts(settings.workers)))
         return chosen
 
     @contextmanager

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import optuna
@@ -497,6 +497,7 @@ def spawn(*words: str) -> subprocess.Popen:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
@@ -555,3 +556,50 @@ def test_a_run_is_held_by_one_process_and_not_reported_when_interrupted(here):
     result = call("report", "r")
     assert result.exit_code == 2
     assert "it is interrupted" in result.stderr
+
+
+def alive_in_session(session: int) -> list[int]:
+    """Processes of a session that are not yet gone."""
+    found: list[int] = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, _, of = path.read_text().rpartition(")")[2].split()[:4]
+            if int(of) == session and state != "Z":
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_workers_find_what_one_process_finds(here):
+    shared = [*SMALL, "--lr", "0.05", "--json", "-q"]
+    one = call("sweep", "my_task.py", *shared, "--out", "a")
+    two = call("sweep", "my_task.py", *shared, "--out", "b", "--workers", "2")
+    assert one.exit_code == two.exit_code == 0
+    first, second = (json.loads(result.stdout) for result in (one, two))
+    assert first["families"] == {
+        name: {**facts, "study": facts["study"].replace("b-", "a-")}
+        for name, facts in second["families"].items()
+    }
+    assert (first["engine"]["workers"], second["engine"]["workers"]) == (1, 2)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
+def test_an_interrupt_ends_the_workers_too_and_loses_nothing_that_was_told(here):
+    words = ["my_task.py:slow", "--families", "step", "--trials", "40", "--workers", "2"]
+    process = spawn("run", *words, "--find-seeds", "1", "--steps", "30", "--out", "r", "-q")
+    wait_for(Path("r"), 2, process)
+    assert len(alive_in_session(process.pid)) > 2
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C on a terminal
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert alive_in_session(process.pid) == []
+    assert count_complete(Path("r")) >= 2
+
+
+def test_what_trains_is_said_recorded_and_can_be_asked_for(here):
+    result = call("run", "my_task.py", *SMALL, "--engine", "batched", "--out", "r")
+    assert result.exit_code == 0
+    assert "batched trainer, 1 thread: as asked" in result.stderr
+    summary = json.loads((Path("r") / "summary.json").read_text())
+    assert summary["engine"]["trainer"] == "batched"
+    assert "batched trainer" in (Path("r") / "report.md").read_text()
