@@ -62,11 +62,11 @@ class Gridded(Space):
 
 SETTINGS = (
     *(Setting("one lr, 10 trials", 10, ask) for ask in (1, 2, 5, 10)),
-    *(Setting("one lr, 64 trials", 64, ask) for ask in (4, 8, 16, 32, 64)),
     *(Setting("lr searched, 10 trials", 10, ask, width=2.0) for ask in (1, 2, 4, 10)),
-    *(Setting("lr searched, 10 trials", 10, 2, points, 2.0) for points in (5, 9, 17)),
-    *(Setting("lr searched, 32 trials", 32, ask, width=2.0) for ask in (1, 2, 8, 16)),
-    *(Setting("lr searched, 32 trials", 32, 8, points, 2.0) for points in (5, 9, 17)),
+    *(Setting("lr searched, 10 trials", 10, 2, points, 2.0) for points in (5, 9)),
+    *(Setting("one lr, 32 trials", 32, ask) for ask in (2, 8, 16, 32)),
+    *(Setting("lr searched, 32 trials", 32, ask, width=2.0) for ask in (2, 8, 16)),
+    *(Setting("lr searched, 32 trials", 32, 8, points, 2.0) for points in (5, 9)),
 )
 
 

@@ -10,7 +10,8 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 STRICT = "import warnings\nwarnings.simplefilter('error')"
 SHOWN = {"stream", "display_data", "execute_result"}
-FOREIGN = re.compile(r"(?:/home|/root|/tmp|/Users|/var|/work|[A-Z]:\\\\)[/\\]\S+|wall_seconds=\d")
+HERE = re.escape(str(Path(__file__).parents[1]))
+FOREIGN = re.compile(rf"{HERE}|(?:/home|/root|/tmp|/Users|/var|[A-Z]:\\)[/\\]\S+|wall_seconds=\d")
 
 
 def outputs(notebook):
