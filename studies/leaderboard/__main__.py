@@ -1,0 +1,82 @@
+"""Run the leaderboard: python -m studies.leaderboard [--quick] [--repeats N] [--tasks ...]."""
+
+import argparse
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from studies.leaderboard import picture, table
+from studies.leaderboard.oracle import stale
+from studies.leaderboard.packages import missing
+from studies.leaderboard.results import collect, finders
+from studies.leaderboard.tasks import TASKS
+
+HERE = Path(__file__).parent
+QUICK_TASKS = ("mlp_sgd", "cnn_batchnorm", "raw_inputs", "tiny_batches", "row_gru", "residual")
+"""Four to tune on and two held out."""
+QUICK_REPEATS = 2
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure every finder on every task, and write results.csv, table.md and regret.png."""
+    asked = _arguments(words)
+    names = asked.tasks or (list(QUICK_TASKS) if asked.quick else list(TASKS))
+    repeats = asked.repeats or (QUICK_REPEATS if asked.quick else 5)
+    part = asked.quick or asked.tasks or asked.finders or asked.repeats
+    folder = asked.out or (Path("runs/leaderboard") if part else HERE)
+    chosen = {name: f for name, f in finders().items() if name in (asked.finders or finders())}
+    _refuse_stale(names)
+    torch.set_num_threads(1)
+    print(_conditions(len(names), repeats))
+    for name in missing():
+        print(f"{name} is not installed and left out (studies/leaderboard/requirements.txt)")
+    rows = collect(chosen, names, repeats, lambda line: print(line, flush=True))
+    _write(rows, folder)
+    print(f"\n{table.ranking(table.summary(rows))}\n\n{folder}/results.csv, table.md, regret.png")
+
+
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m studies.leaderboard", description=main.__doc__)
+    parser.add_argument("--quick", action="store_true", help="6 tasks and 2 repeats: 2 minutes")
+    parser.add_argument("--repeats", type=int, help="of every finder on every task; 5")
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), help="only these")
+    parser.add_argument("--finders", nargs="+", choices=list(finders()), help="only these")
+    parser.add_argument("--out", type=Path, help="folder; this one, or runs/leaderboard for a part")
+    return parser.parse_args(words)
+
+
+def _refuse_stale(names: Sequence[str]) -> None:
+    old = stale(names)
+    if old:
+        raise SystemExit(
+            f"the cached oracle does not belong to {', '.join(old)}; "
+            "make it with: python -m studies.leaderboard.oracle"
+        )
+
+
+def _conditions(tasks: int, repeats: int) -> str:
+    """Tasks, repeats, machine and versions, in one line."""
+    packages = ("torch", "lrfinder", "torch-lr-finder", "pytorch-ignite", "lightning")
+    left_out = {"Ignite": "pytorch-ignite", "Lightning": "lightning"}
+    gone = {left_out.get(name, name) for name in missing()}
+    versions = ", ".join(f"{name} {version(name)}" for name in packages if name not in gone)
+    return (
+        f"{tasks} tasks, {repeats} repeats, one thread; {platform.machine()} {platform.system()}, "
+        f"Python {platform.python_version()}; {versions}"
+    )
+
+
+def _write(rows: pd.DataFrame, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows.to_csv(folder / "results.csv", index=False, float_format="%.4g")
+    conditions = _conditions(rows.task.nunique(), rows.repeat.nunique())
+    (folder / "table.md").write_text(f"{conditions}\n\n{table.written(rows)}", encoding="utf-8")
+    picture.save(rows, folder / "regret.png")
+
+
+if __name__ == "__main__":
+    main()

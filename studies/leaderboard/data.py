@@ -1,0 +1,74 @@
+"""The data of the leaderboard's tasks: scikit-learn's, and text that every Python carries.
+
+Everything is the same in every process: no download, fixed seeds, fixed splits. The text is the
+names of the characters of Unicode 3.2, which Python keeps for good.
+"""
+
+import unicodedata
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+Split = tuple[TensorDataset, TensorDataset]
+"""Training and validation rows."""
+
+
+def classes(x: NDArray[Any], y: NDArray[Any]) -> Split:
+    """Four fifths and one fifth of labelled rows, with all classes in both."""
+    parts = train_test_split(x, y, test_size=0.2, stratify=y, random_state=0)
+    return _split([_floats(p) for p in parts[:2]], [torch.tensor(p).long() for p in parts[2:]])
+
+
+def numbers(x: NDArray[Any], y: NDArray[Any]) -> Split:
+    """Four fifths and one fifth of rows with a numeric target: y float32[rows, outputs]."""
+    parts = train_test_split(x, y.reshape(len(y), -1), test_size=0.2, random_state=0)
+    return _split([_floats(p) for p in parts[:2]], [_floats(p) for p in parts[2:]])
+
+
+def standardised(values: NDArray[Any]) -> NDArray[Any]:
+    """Columns with mean 0 and deviation 1."""
+    return (values - values.mean(axis=0)) / values.std(axis=0)
+
+
+def mislabelled(y: NDArray[Any], share: float) -> NDArray[Any]:
+    """Labels of which a share was drawn anew from all labels."""
+    random = np.random.default_rng(0)
+    drawn = random.permutation(y)
+    return np.where(random.random(len(y)) < share, drawn, y)
+
+
+@cache
+def names(length: int, rows: int) -> Split:
+    """Pieces of Unicode character names, and the same pieces one character on: int64[rows, length].
+
+    The training pieces come from other names than the validation pieces.
+    """
+    old = unicodedata.ucd_3_2_0
+    all_names = [old.name(chr(code), "") for code in range(0x20, 0x3000)]
+    known = [name for name in all_names if name]
+    order = np.random.default_rng(0).permutation(len(known))
+    text = "\n".join(known[i] for i in order)
+    index = {symbol: i for i, symbol in enumerate(SYMBOLS)}
+    codes = torch.tensor([index[symbol] for symbol in text])
+    pieces = codes.unfold(0, length + 1, length)[: rows + rows // 4]
+    train, valid = pieces[:rows], pieces[rows:]
+    return _split([train[:, :-1], valid[:, :-1]], [train[:, 1:], valid[:, 1:]])
+
+
+SYMBOLS = "\n -0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""The characters that names are made of."""
+
+
+def _floats(values: NDArray[Any]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def _split(x: list[Tensor], y: list[Tensor]) -> Split:
+    train, valid = (TensorDataset(*pair) for pair in zip(x, y, strict=True))
+    return train, valid

@@ -1,0 +1,112 @@
+"""The models of the leaderboard's tasks: small, and different in what makes an lr right."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+def mlp(*sizes: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    """Return linear layers of these widths with the activation between them."""
+    layers: list[nn.Module] = []
+    for into, out in pairwise(sizes):
+        layers += [nn.Linear(into, out), activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+def deep(*sizes: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    """Return an MLP without normalisation whose weights start at He's scale."""
+    net = mlp(*sizes, activation=activation)
+    for layer in net:
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return net
+
+
+def cnn(channels: int, *, batch_norm: bool) -> nn.Sequential:
+    """Return two convolutions and a linear layer: float[rows, 64] -> float[rows, 10]."""
+    layers: list[nn.Module] = [nn.Unflatten(1, (1, 8, 8))]
+    for into, out in ((1, channels), (channels, 2 * channels)):
+        layers.append(nn.Conv2d(into, out, 3, stride=2, padding=1))
+        layers += [nn.BatchNorm2d(out)] if batch_norm else []
+        layers.append(nn.ReLU())
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(8 * channels, 10))
+
+
+class Residual(nn.Module):
+    """Pre-normalised residual blocks over rows of features; one output."""
+
+    def __init__(self, features: int, width: int, blocks: int) -> None:
+        super().__init__()
+        self.into = nn.Linear(features, width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU())
+            for _ in range(blocks)
+        )
+        self.out = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the predictions: float[rows, 1]."""
+        x = self.into(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.out(x)
+
+
+class RowGRU(nn.Module):
+    """A GRU that reads an 8x8 image row by row."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(8, width, batch_first=True)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits: float[rows, 10]."""
+        states, _ = self.gru(x.unflatten(1, (8, 8)))
+        return self.head(states[:, -1])
+
+
+class CharTransformer(nn.Module):
+    """One causal transformer block that predicts the next of `symbols` characters."""
+
+    def __init__(self, symbols: int, length: int, width: int = 32, heads: int = 2) -> None:
+        super().__init__()
+        self.heads = heads
+        self.symbol = nn.Embedding(symbols, width)
+        self.position = nn.Parameter(0.02 * torch.randn(length, width))
+        self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.mix = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = mlp(width, 2 * width, width, activation=nn.GELU)
+        self.out = nn.Linear(width, symbols)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits: float[rows, length, symbols]."""
+        x = self.symbol(x) + self.position
+        x = x + self._attend(self.before_attention(x))
+        x = x + self.mlp(self.before_mlp(x))
+        return self.out(x)
+
+    def _attend(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        length = scores.shape[-1]
+        later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
+        mixed = scores.masked_fill(later, float("-inf")).softmax(-1) @ v
+        return self.mix(mixed.transpose(1, 2).flatten(2))
+
+
+class CharGRU(nn.Module):
+    """A GRU that predicts the next of `symbols` characters."""
+
+    def __init__(self, symbols: int, width: int = 32) -> None:
+        super().__init__()
+        self.symbol = nn.Embedding(symbols, width)
+        self.gru = nn.GRU(width, width, batch_first=True)
+        self.out = nn.Linear(width, symbols)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits: float[rows, length, symbols]."""
+        states, _ = self.gru(self.symbol(x))
+        return self.out(states)

@@ -1,0 +1,166 @@
+"""Finders x tasks x repeats -> one row each, and the summary per finder.
+
+Repeat r gives every finder the same five seeds 5r..5r+4. A refusal is scored as the default lr of
+the optimizer, and counted.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lrfinder import Suggestion, Task
+from studies.leaderboard.finders import OWN, RULES, Answer, Finder, default_lr
+from studies.leaderboard.oracle import budget, cosine
+from studies.leaderboard.packages import installed
+from studies.leaderboard.score import regret, truths
+from studies.leaderboard.tasks import TASKS, task
+
+SEEDS = 5
+REFERENCE = "lrfinder"
+"""The finder that the others are compared with."""
+_COLUMN = {"constant": "regret", "cosine": "cosine_regret"}
+GOOD = 0.05
+"""A run is good where it loses no more of the achievable drop than this."""
+
+
+def finders() -> dict[str, Finder]:
+    """Every finder that can run here, by name."""
+    return {**OWN, **installed(), **RULES}
+
+
+def collect(
+    which: Mapping[str, Finder],
+    names: Sequence[str],
+    repeats: int,
+    progress: Callable[[str], None] = lambda _: None,
+) -> pd.DataFrame:
+    """One row per finder, task and repeat."""
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        before = time.perf_counter()
+        for number in range(repeats):
+            seeds = range(SEEDS * number, SEEDS * (number + 1))
+            for label, finder in which.items():
+                answer = finder(task(name), tuple(seeds))
+                rows.append(_row(label, name, number, answer, task(name)))
+        progress(f"{name}: {time.perf_counter() - before:.0f} s")
+    return pd.DataFrame(rows)
+
+
+def _row(finder: str, name: str, number: int, answer: Answer, made: Task) -> dict[str, Any]:
+    answer = _checked(answer)
+    used = answer.lr if answer.lr is not None else default_lr(made)
+    peak = answer.cosine_lr if answer.cosine_lr is not None else used
+    return {
+        "finder": finder,
+        "task": name,
+        "held_out": int(TASKS[name].held_out),
+        "repeat": number,
+        "lr": answer.lr,
+        "regret": regret(name, used),
+        "cosine_lr": peak,
+        "cosine_regret": regret(name, peak, "cosine"),
+        "updates": answer.updates,
+        "seconds": answer.seconds,
+        "refused": int(answer.lr is None),
+        "reason": answer.reason,
+    }
+
+
+def _checked(answer: Answer) -> Answer:
+    """An lr that is no positive number is a refusal."""
+    if answer.lr is None or 0 < answer.lr < np.inf:
+        return answer
+    return replace(answer, lr=None, cosine_lr=None, reason=f"suggested {answer.lr}")
+
+
+def summary(rows: pd.DataFrame, schedule: str = "constant") -> pd.DataFrame:
+    """One row per finder over the tasks that count, the lowest mean regret first."""
+    known = truths(schedule)
+    rows = rows[[known[name].counts for name in rows.task]]
+    lines = {str(finder): _line(own, schedule) for finder, own in rows.groupby("finder")}
+    found = pd.DataFrame.from_dict(lines, orient="index")
+    return found.join(_against(rows, schedule)).sort_values("mean")
+
+
+def moved(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean regret under a cosine per finder: at the lr it says, and at the lr moved by lrfinder.
+
+    The same for every finder, so that a rule can be told from what is made of its lr.
+    """
+    known = truths("cosine")
+    rows = rows[[known[name].counts for name in rows.task]]
+    lrs = [
+        default_lr(task(n)) if pd.isna(lr) else lr for n, lr in zip(rows.task, rows.lr, strict=True)
+    ]
+    pairs = list(zip(rows.task, lrs, strict=True))
+    scored = rows[["finder", "task"]].assign(
+        same=[known[name].regret(lr) for name, lr in pairs],
+        moved=[known[name].regret(lr * factor(name)) for name, lr in pairs],
+    )
+    return scored.groupby(["finder", "task"]).mean().groupby("finder").mean()
+
+
+@cache
+def factor(name: str) -> float:
+    """Peak lr of a task's cosine over its constant lr, as lrfinder has it."""
+    updates = budget(task(name))
+    one = Suggestion(1.0, None, None, "suggested", "")
+    made = one.for_schedule(cosine(updates), updates, task(name).data().updates_per_epoch)
+    assert made.lr is not None
+    return made.lr
+
+
+def _against(rows: pd.DataFrame, schedule: str) -> pd.DataFrame:
+    """Mean regret beyond the reference's, paired by task: bounds of Student's 90% interval."""
+    means = rows.groupby(["task", "finder"])[_COLUMN[schedule]].mean().unstack()
+    reference = means.get(REFERENCE, np.nan)
+    more = means.drop(columns=REFERENCE, errors="ignore").sub(reference, axis=0)
+    half = stats.t.ppf(0.95, max(len(more) - 1, 1)) * more.sem()
+    return pd.DataFrame({"least": more.mean() - half, "most": more.mean() + half})
+
+
+def _line(rows: pd.DataFrame, schedule: str) -> dict[str, float]:
+    """The numbers of one finder; means over tasks of means over repeats."""
+    column = _COLUMN[schedule]
+    by_task = rows.groupby("task")[column].mean()
+    held_out = rows[rows.held_out == 1].groupby("task")[column].mean()
+    tuning = rows[rows.held_out == 0].groupby("task")[column].mean()
+    return {
+        "mean": by_task.mean(),
+        "error": by_task.sem(),
+        "tuning": tuning.mean(),
+        "tuning_worst": tuning.max(),
+        "held_out": held_out.mean(),
+        "held_out_worst": held_out.max(),
+        "median": by_task.median(),
+        "worst": by_task.max(),
+        "good": (rows[column] <= GOOD).mean(),
+        "spread": _spread(rows),
+        "decades": _decades(rows, schedule),
+        "updates": rows.updates.mean(),
+        "seconds": rows.seconds.mean(),
+        "refused": rows.refused.sum(),
+        "runs": len(rows),
+    }
+
+
+def _spread(rows: pd.DataFrame) -> float:
+    """Largest over smallest lr of the repeats: the median over tasks; nan for a single repeat."""
+    lrs = rows.dropna(subset="lr").groupby("task").lr
+    return float((lrs.max() / lrs.min())[lrs.size() > 1].median())
+
+
+def _decades(rows: pd.DataFrame, schedule: str) -> float:
+    """Median of log10(lr / best lr): negative is too low."""
+    column = "lr" if schedule == "constant" else "cosine_lr"
+    answered = rows[rows.refused == 0]
+    best = np.array([truths(schedule)[name].best_lr for name in answered.task])
+    logs = np.log10(answered[column].to_numpy(np.float64) / best)
+    return float(np.median(logs)) if len(logs) else float("nan")

@@ -1,0 +1,297 @@
+"""The leaderboard's tasks: small trainings whose best lrs lie from 1e-5 to 1.
+
+They are chosen to differ in what moves the best lr or blurs the curve: architecture, optimizer,
+batch size, noise, scale of loss, inputs and targets, given weights. A task marked `held_out` is
+never used to choose a rule or a constant; results on those tasks are reported apart.
+"""
+
+import copy
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
+
+import torch
+from sklearn import datasets
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import TensorDataset
+
+from lrfinder import Task
+from studies.leaderboard.data import (
+    SYMBOLS,
+    Split,
+    classes,
+    mislabelled,
+    names,
+    numbers,
+    standardised,
+)
+from studies.leaderboard.models import (
+    CharGRU,
+    CharTransformer,
+    Residual,
+    RowGRU,
+    cnn,
+    deep,
+    mlp,
+)
+
+MakeOptimizer = Callable[[nn.Module, float], Optimizer]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One task of the leaderboard."""
+
+    make: Callable[[], Task]
+    about: str
+    """What is special about it."""
+    held_out: bool = False
+
+
+def _sgd(model: nn.Module, lr: float) -> Optimizer:
+    return torch.optim.SGD(model.parameters(), lr)
+
+
+def _momentum(model: nn.Module, lr: float) -> Optimizer:
+    return torch.optim.SGD(model.parameters(), lr, momentum=0.9)
+
+
+def _adam(model: nn.Module, lr: float) -> Optimizer:
+    return torch.optim.Adam(model.parameters(), lr)
+
+
+def _adamw(model: nn.Module, lr: float) -> Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr)
+
+
+def _rmsprop(model: nn.Module, lr: float) -> Optimizer:
+    return torch.optim.RMSprop(model.parameters(), lr)
+
+
+def _task(
+    split: Split,
+    model: Callable[[], nn.Module],
+    optimizer: MakeOptimizer,
+    batch_size: int,
+    epochs: int,
+    criterion: Callable[[Any, Any], Tensor] | None = None,
+) -> Task:
+    return Task(
+        model=model,
+        train=split[0],
+        valid=split[1],
+        criterion=criterion or nn.CrossEntropyLoss(),
+        optimizer=optimizer,
+        batch_size=batch_size,
+        epochs=epochs,
+    )
+
+
+def _digits() -> Split:
+    x, y = datasets.load_digits(return_X_y=True)
+    return classes(x / 16, y)
+
+
+def _next_symbol(output: Tensor, target: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(output.flatten(0, 1), target.flatten())
+
+
+def _thousandfold(output: Tensor, target: Tensor) -> Tensor:
+    return 1000 * nn.functional.cross_entropy(output, target)
+
+
+def _mlp_sgd() -> Task:
+    return _task(_digits(), lambda: mlp(64, 64, 10), _sgd, 64, 12)
+
+
+def _mlp_adam() -> Task:
+    x, y = datasets.make_classification(
+        2000, 20, n_informative=8, n_classes=3, flip_y=0.02, random_state=0
+    )
+    return _task(classes(x, y), lambda: mlp(20, 64, 3), _adam, 64, 12)
+
+
+def _cnn_batch_norm() -> Task:
+    return _task(_digits(), lambda: cnn(8, batch_norm=True), _momentum, 64, 10)
+
+
+def _cnn_plain() -> Task:
+    return _task(_digits(), lambda: cnn(8, batch_norm=False), _adam, 64, 10)
+
+
+def _deep() -> Task:
+    return _task(_digits(), lambda: deep(64, *[32] * 8, 10), _momentum, 64, 12)
+
+
+def _transformer() -> Task:
+    split = names(length=16, rows=1600)
+    return _task(split, lambda: CharTransformer(len(SYMBOLS), 16), _adamw, 16, 3, _next_symbol)
+
+
+def _char_gru() -> Task:
+    split = names(length=16, rows=1600)
+    return _task(split, lambda: CharGRU(len(SYMBOLS)), _adam, 16, 3, _next_symbol)
+
+
+def _autoencoder() -> Task:
+    x, _ = datasets.load_digits(return_X_y=True)
+    return _task(
+        numbers(x / 16, x / 16), lambda: mlp(64, 32, 8, 32, 64), _adam, 64, 12, nn.MSELoss()
+    )
+
+
+def _regression() -> Task:
+    x, y = datasets.load_diabetes(return_X_y=True)
+    split = numbers(standardised(x), standardised(y))
+    return _task(split, lambda: mlp(10, 32, 1), _momentum, 32, 25, nn.MSELoss())
+
+
+def _raw_targets() -> Task:
+    x, y = datasets.load_diabetes(return_X_y=True)
+    return _task(numbers(standardised(x), y), lambda: mlp(10, 32, 1), _adam, 32, 30, nn.MSELoss())
+
+
+def _raw_inputs() -> Task:
+    split = classes(*datasets.load_wine(return_X_y=True))
+    return _task(split, lambda: mlp(13, 32, 3), _rmsprop, 16, 30)
+
+
+def _label_noise() -> Task:
+    x, y = datasets.load_digits(return_X_y=True)
+    split = classes(x / 16, mislabelled(y, 0.3))
+    return _task(split, lambda: mlp(64, 64, 10), _adamw, 64, 10)
+
+
+def _tiny_batches() -> Task:
+    x, y = datasets.load_breast_cancer(return_X_y=True)
+    return _task(classes(standardised(x), y), lambda: mlp(30, 16, 2), _sgd, 2, 2)
+
+
+def _large_loss() -> Task:
+    return _task(_digits(), lambda: mlp(64, 64, 10), _sgd, 64, 12, _thousandfold)
+
+
+def _summed_loss() -> Task:
+    x, y = datasets.load_wine(return_X_y=True)
+    total = nn.CrossEntropyLoss(reduction="sum")
+    return _task(classes(standardised(x), y), lambda: mlp(13, 32, 3), _momentum, 16, 25, total)
+
+
+def _fine_tuning() -> Task:
+    body, split = _trained_body(), _late_digits()
+    return _task(split, lambda: _with_head(body), _adam, 16, 20)
+
+
+@cache
+def _trained_body() -> nn.Sequential:
+    """Features learnt from 1000 clean images; the same in every process."""
+    x, y = datasets.load_digits(return_X_y=True)
+    images, labels = torch.tensor(x[:1000] / 16).float(), torch.tensor(y[:1000])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = mlp(64, 64, 64, 10)
+        optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+        for _ in range(60):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(images), labels).backward()
+            optimizer.step()
+    return net[:-1]
+
+
+def _with_head(body: nn.Sequential) -> nn.Sequential:
+    return nn.Sequential(*copy.deepcopy(body), nn.Linear(64, 10))
+
+
+def _late_digits() -> Split:
+    """240 noisy training images by writers that the body has not seen, and the rest."""
+    x, y = datasets.load_digits(return_X_y=True)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.tensor(x[1000:] / 16).float()
+    images += 0.3 * torch.randn(images.shape, generator=generator)
+    labels = torch.tensor(y[1000:])
+    return TensorDataset(images[:240], labels[:240]), TensorDataset(images[240:], labels[240:])
+
+
+def _moons() -> Task:
+    x, y = datasets.make_moons(600, noise=0.15, random_state=0)
+    return _task(classes(x, y), lambda: mlp(2, 32, 32, 2), _momentum, 4, 4)
+
+
+def _row_gru() -> Task:
+    return _task(_digits(), lambda: RowGRU(32), _rmsprop, 64, 12)
+
+
+def _residual() -> Task:
+    x, y = datasets.make_friedman1(1200, 10, noise=1.0, random_state=0)
+    split = numbers(x, y)
+    return _task(split, lambda: Residual(10, 32, 3), _adamw, 32, 12, nn.HuberLoss())
+
+
+def _noisy_cnn() -> Task:
+    x, y = datasets.load_digits(return_X_y=True)
+    split = classes(x / 16, mislabelled(y, 0.2))
+    return _task(split, lambda: cnn(8, batch_norm=True), _adam, 32, 6)
+
+
+def _deep_tanh() -> Task:
+    split = classes(*datasets.make_classification(1500, 20, n_informative=10, random_state=1))
+    return _task(split, lambda: deep(20, *[32] * 6, 2, activation=nn.Tanh), _sgd, 32, 10)
+
+
+TASKS: Mapping[str, Entry] = {
+    "mlp_sgd": Entry(_mlp_sgd, "MLP on digits, SGD"),
+    "mlp_adam": Entry(_mlp_adam, "MLP on 3 synthetic classes, Adam"),
+    "cnn_batchnorm": Entry(_cnn_batch_norm, "CNN with BatchNorm on digits, SGD with momentum"),
+    "cnn_plain": Entry(_cnn_plain, "CNN without normalisation on digits, Adam"),
+    "deep": Entry(_deep, "9 layers without normalisation on digits, SGD with momentum"),
+    "transformer": Entry(_transformer, "transformer on characters of text, AdamW"),
+    "char_gru": Entry(_char_gru, "GRU on characters of text, Adam"),
+    "autoencoder": Entry(_autoencoder, "autoencoder of digits, Adam"),
+    "regression": Entry(_regression, "MLP on diabetes, standardised, SGD with momentum"),
+    "raw_targets": Entry(_raw_targets, "MLP on diabetes, targets up to 346, Adam"),
+    "raw_inputs": Entry(_raw_inputs, "MLP on wine, inputs up to 1680, RMSprop"),
+    "label_noise": Entry(_label_noise, "MLP on digits, 30% of labels redrawn, AdamW"),
+    "tiny_batches": Entry(_tiny_batches, "MLP on breast cancer, batches of 2, SGD"),
+    "loss_x1000": Entry(_large_loss, "MLP on digits, loss times 1000, SGD"),
+    "summed_loss": Entry(_summed_loss, "MLP on wine, loss summed over rows, SGD with momentum"),
+    "fine_tuning": Entry(_fine_tuning, "trained features, new head, noisy digits, Adam"),
+    "batches_of_4": Entry(_moons, "MLP on two moons, batches of 4, SGD with momentum", True),
+    "row_gru": Entry(_row_gru, "GRU over the rows of digits, RMSprop", True),
+    "residual": Entry(_residual, "residual net on Friedman's regression, Huber, AdamW", True),
+    "noisy_cnn": Entry(_noisy_cnn, "CNN with BatchNorm, 20% of labels redrawn, Adam", True),
+    "deep_tanh": Entry(_deep_tanh, "7 tanh layers without normalisation, SGD", True),
+}
+
+
+_KNOBS = ("momentum", "betas", "alpha", "weight_decay")
+
+
+@cache
+def task(name: str) -> Task:
+    """The task of that name, built once."""
+    return TASKS[name].make()
+
+
+def fingerprint(name: str) -> str:
+    """Short hash of what a cached result depends on: model, data, optimizer, loss and budget."""
+    made = task(name)
+    model = made.model()
+    optimizer = made.optimizer(model, 1.0)
+    settings = [
+        str(model),
+        type(optimizer).__name__,
+        *(f"{key}={optimizer.defaults[key]}" for key in _KNOBS if key in optimizer.defaults),
+        getattr(made.criterion, "__name__", str(made.criterion)),
+        f"{made.batch_size} {made.epochs}",
+        *(_summary(cast(TensorDataset, data)) for data in (made.train, made.valid)),
+    ]
+    return hashlib.sha256("\n".join(settings).encode()).hexdigest()[:12]
+
+
+def _summary(data: TensorDataset) -> str:
+    """Shapes and rounded moments: the same on every machine."""
+    parts = [(tuple(t.shape), t.double()) for t in data.tensors]
+    return " ".join(f"{shape} {v.mean():.4g} {v.std():.4g} {v[0].sum():.4g}" for shape, v in parts)
