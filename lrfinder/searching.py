@@ -107,9 +107,10 @@ def search(
 def ask_size(trials: int, *, one_lr: bool) -> int:
     """Trials of a family to ask at once in a study of so many.
 
-    More are asked knowing less. At one lr they have so much in common that more are worth it.
+    More are asked knowing less. At one lr they have so much in common that more are worth it; what
+    either costs and saves is measured in studies/ask_size.py.
     """
-    return max(10, trials // 4) if one_lr else 2
+    return max(2, trials // 2) if one_lr else 2
 
 
 def _ask(studies: Sequence[FamilyStudy], ask_size: int, together: int) -> list[Asked]:
