@@ -282,6 +282,7 @@ def test_a_file_that_exits_is_a_task_that_cannot_be_loaded(here):
     assert (result.exit_code, "SystemExit" in result.stderr) == (3, True)
 
 
+@pytest.mark.slow
 def test_a_relative_storage_is_found_again_from_anywhere(here, monkeypatch):
     words = [*SMALL, "--storage", "sqlite:///mine.db", "--out", "r", "-q"]
     assert call("run", "my_task.py", *words).exit_code == 0
@@ -333,6 +334,7 @@ def test_the_task_of_a_study_file_lies_beside_it_and_not_in_the_current_folder(h
     assert (lost.exit_code, f"{here}/studies/beside.py" in lost.stderr) == (3, True)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_study_file_is_resumed_from_anywhere(here, monkeypatch):
     Path("s.toml").write_text('task = "my_task.py"\n')
     Path("elsewhere").mkdir()
@@ -344,6 +346,7 @@ def test_a_run_of_a_study_file_is_resumed_from_anywhere(here, monkeypatch):
     assert again.exit_code == 0
 
 
+@pytest.mark.slow
 def test_timeout_stops_the_studies_and_says_so(here):
     words = ["--trials", "500", "--timeout", "3", "--confirm-seeds", "2", "--out", "r"]
     result = call("run", "my_task.py", "--families", "step", *words)
@@ -449,6 +452,7 @@ def test_a_wrong_option_or_a_lost_task_on_resume_gets_one_line(here):
     assert call("run", "--resume", "r", "-q").exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_changed_task_file_is_told_on_resume(here):
     call("run", "my_task.py", *SMALL, "--out", "r", "-q")
     Path("my_task.py").write_text(TASK + "\n# changed\n", encoding="utf-8")
@@ -466,6 +470,7 @@ def test_a_run_is_resumed_from_any_folder_and_a_task_named_again_is_the_same(her
     assert call("run", "--resume", "../r", "-q").exit_code == 0
 
 
+@pytest.mark.slow
 def test_two_runs_share_a_storage_but_never_a_study(here):
     words = ["my_task.py", *SMALL, "--storage", f"sqlite:///{here / 'all.db'}", "-q"]
     assert call("run", *words, "--out", "a/r").exit_code == 0
@@ -524,7 +529,11 @@ def wait_for(folder: Path, trials: int, process: subprocess.Popen):
 
 @pytest.mark.parametrize(
     ("sent", "status"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)],
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_that_was_ended_is_resumed_to_the_asked_number(here, sent, status):
     words = ["my_task.py:slow", "--families", "step", "--trials", "6", "--confirm-seeds", "2"]
@@ -569,6 +578,7 @@ def alive_in_session(session: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_workers_find_what_one_process_finds(here):
     shared = [*SMALL, "--lr", "0.05", "--json", "-q"]
     one = call("sweep", "my_task.py", *shared, "--out", "a")
@@ -583,6 +593,7 @@ def test_workers_find_what_one_process_finds(here):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
+@pytest.mark.slow
 def test_an_interrupt_ends_the_workers_too_and_loses_nothing_that_was_told(here):
     words = ["my_task.py:slow", "--families", "step", "--trials", "40", "--workers", "2"]
     process = spawn("run", *words, "--find-seeds", "1", "--steps", "30", "--out", "r", "-q")

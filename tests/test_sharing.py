@@ -96,7 +96,7 @@ def distinct_updates(history: History) -> int:
     return len(seen)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(plans=PLANS, capacity=st.sampled_from([1, 2, 3, 100]), noisy=st.booleans())
 def test_a_run_that_shares_its_beginning_is_bitwise_the_run_alone(plans, capacity, noisy):
     task = noisy_task(epochs=EPOCHS) if noisy else linear_task(epochs=EPOCHS)
@@ -105,7 +105,7 @@ def test_a_run_that_shares_its_beginning_is_bitwise_the_run_alone(plans, capacit
         assert same_run(together, row, fit(task, [one], evaluate_every=3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(plans=PLANS, capacity=st.sampled_from([1, 2, 3, 100]))
 def test_every_distinct_update_is_made_exactly_once(plans, capacity):
     history = fit(linear_task(epochs=EPOCHS), plans, trainer=Holding(capacity))
@@ -113,7 +113,7 @@ def test_every_distinct_update_is_made_exactly_once(plans, capacity):
     assert history.updates_asked == len(plans) * EPOCHS * PER_EPOCH
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(plans=PLANS, capacity=st.integers(1, 5))
 def test_no_population_exceeds_the_capacity_and_few_wait(plans, capacity):
     trainer = Holding(capacity)
@@ -123,7 +123,7 @@ def test_no_population_exceeds_the_capacity_and_few_wait(plans, capacity):
     assert trainer.most <= capacity * (1 + waiting)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(plans=PLANS, capacity=st.sampled_from([1, 3, 100]))
 def test_every_plan_is_handed_out_once_and_progress_adds_up(plans, capacity):
     handed: list[int] = []

@@ -11,13 +11,20 @@ from lrfinder.records import open_run
 
 ROOT = Path(__file__).parent.parent
 STUDIES = sorted((ROOT / "studies").glob("*.toml"))
+QUICK = {"cosine_against_step_and_exponential"}
 LEAST = [
     *("--epochs", "4", "--trials", "1", "--trial-seeds", "1"),
     *("--confirm-seeds", "1", "--find-seeds", "1", "-q"),
 ]
 
 
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=() if path.stem in QUICK else pytest.mark.slow)
+        for path in STUDIES
+    ],
+)
 def test_a_study_runs_end_to_end_from_any_folder(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["run", str(path), *LEAST, "--out", "r"])
