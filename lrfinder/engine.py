@@ -25,7 +25,7 @@ Name = Literal["sequential", "batched"]
 
 _TINY_LR = 1e-12  # timing must not train the model into nan
 _CLEARLY_FASTER = 1.5  # for several threads: on a busy machine they may turn out far slower
-_FASTER = 1.1
+_FASTER, _AS_FAST = 1.1, 1.2
 _WORTH_TIMING = 10.0  # seconds; less work than that is trained before both are timed
 _REPEATS, _REPEAT_SECONDS = 7, 0.25
 _SIZES = (8, 32, 128)  # populations that are timed
@@ -134,9 +134,11 @@ class _Bench:
         return self._engine(self._threaded(self._time("sequential", 1, 1)), reason)
 
     def batched(self, reason: str, runs: int = max(_SIZES)) -> Engine:
-        sizes = list(self._sizes(runs))
-        best = min((self._time("batched", n, 1) for n in sizes), key=self._seconds_per_epoch)
-        return self._engine(self._threaded(best), reason)
+        """Populations of the largest size that is about as fast as any: they share the most."""
+        timings = [self._time("batched", size, 1) for size in self._sizes(runs)]
+        limit = _AS_FAST * min(map(self._seconds_per_epoch, timings))
+        largest = max((t for t in timings if self._seconds_per_epoch(t) <= limit), key=_runs)
+        return self._engine(self._threaded(largest), reason)
 
     def fastest(self, runs: int) -> Engine:
         one, many = self.sequential("").chosen, self.batched("", runs).chosen
@@ -191,6 +193,10 @@ def _speed(task: Task, trainer: Trainer, runs: int, count: int) -> Speed:
         updates = _median_seconds(lambda: trainer.advance(state, lrs[:, :some]))
         evaluation = _median_seconds(lambda: trainer.evaluate(state, batches))
     return Speed(updates / some / runs, evaluation / runs)
+
+
+def _runs(timing: Timing) -> int:
+    return timing.runs
 
 
 def _median_seconds(action: Callable[[], object]) -> float:

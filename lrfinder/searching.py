@@ -26,6 +26,8 @@ from lrfinder.training.history import History, Plan
 from lrfinder.training.trainer import Trainer
 from lrfinder.training.workers import Workers, fit_in
 
+_MANY = 32  # trials at one lr that need no guidance by each other
+
 
 def search(
     task: Task,
@@ -107,10 +109,12 @@ def search(
 def ask_size(trials: int, *, one_lr: bool) -> int:
     """Trials of a family to ask at once in a study of so many.
 
-    More are asked knowing less. At one lr they have so much in common that more are worth it; what
-    either costs and saves is measured in studies/ask_size.py.
+    Those know nothing of each other, but at one lr they have much in common. studies/ask_size.py
+    measures what that costs and saves: half of few trials, or all of many, end as well as pairs.
     """
-    return max(2, trials // 2) if one_lr else 2
+    if not one_lr:
+        return 2
+    return trials if trials >= _MANY else max(2, trials // 2)
 
 
 def _ask(studies: Sequence[FamilyStudy], ask_size: int, together: int) -> list[Asked]:

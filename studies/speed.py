@@ -122,10 +122,10 @@ class Case:
 CASES = {
     "tiny MLP": Case(lambda: mlp(20, 64, 2), 0.05, 64, 30, images=False),
     "digits MLP": Case(lambda: mlp(64, 128, 10), 0.05, 64, 30),
-    "GRU": Case(GRU, 0.05, 32, 10),
-    "CNN": Case(cnn, 0.02, 32, 10),
-    "transformer": Case(Transformer, 0.02, 32, 10),
-    "wide MLP": Case(lambda: mlp(64, 1024, 1024, 10), 0.02, 32, 10),
+    "GRU": Case(GRU, 0.05, 32, 6),
+    "CNN": Case(cnn, 0.02, 32, 6),
+    "transformer": Case(Transformer, 0.02, 32, 6),
+    "wide MLP": Case(lambda: mlp(64, 1024, 1024, 10), 0.02, 32, 6),
 }
 
 
