@@ -25,8 +25,8 @@ Name = Literal["sequential", "batched"]
 
 _TINY_LR = 1e-12  # timing must not train the model into nan
 _CLEARLY_FASTER = 1.5  # for several threads: on a busy machine they may turn out far slower
-_FASTER, _AS_FAST = 1.1, 1.2
-_WORTH_TIMING = 10.0  # seconds; less work than that is trained before both are timed
+_FASTER, _AS_FAST = 1.1, 1.3
+_WORTH_TIMING = 3.0  # seconds; less work than that is trained before both are timed
 _REPEATS, _REPEAT_SECONDS = 7, 0.25
 _SIZES = (8, 32, 128)  # populations that are timed
 
