@@ -21,6 +21,7 @@ from lrfinder.interrupts import deferred
 from lrfinder.rng import derive
 from lrfinder.schedules import Schedule
 from lrfinder.space import Space
+from lrfinder.task import user_code
 from lrfinder.training.history import History, Outcome, measure_column
 
 _SIGNIFICANT = 6  # digits of a stored value; more do not fit the dashboard's cards
@@ -110,6 +111,7 @@ class FamilyStudy:
         prefix: str,
     ) -> None:
         self._conditions, self._space = conditions, space
+        self._complete: list[FrozenTrial] | None = None
         self.name = study_name(prefix, space.family.name)
         self._study = optuna.create_study(
             study_name=self.name,
@@ -158,8 +160,15 @@ class FamilyStudy:
         """Ask for trials; each is to be told or failed."""
         for _ in range(count):
             with deferred():
-                trial = self._study.ask()
-                yield Asked(self, trial, *self._space.ask(trial))
+                yield self._asked(self._study.ask())
+
+    def _asked(self, trial: optuna.Trial) -> Asked:
+        try:
+            with user_code("asking for a schedule's parameters"):
+                return Asked(self, trial, *self._space.ask(trial))
+        except BaseException:
+            self._study.tell(trial, state=TrialState.FAIL)
+            raise
 
     def fail(self, asked: Asked) -> None:
         """End a trial that was not trained to its end, if it has not been told."""
@@ -179,11 +188,15 @@ class FamilyStudy:
         if shared.trial_done is not None:
             shared.trial_done(self._space.family.name, trial.number, history)
         self._study.tell(trial, _rounded(np.mean([outcome.value for outcome in outcomes])))
+        self._complete = None
 
     @property
     def complete(self) -> list[FrozenTrial]:
-        """Trials that ended with a value."""
-        return self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        """Trials that ended with a value; no other process adds any."""
+        if self._complete is None:
+            states = [TrialState.COMPLETE]
+            self._complete = self._study.get_trials(deepcopy=False, states=states)
+        return self._complete
 
     def _refuse_other_conditions(self) -> None:
         """Raise InvalidArgument where the study in the storage was made for something else."""

@@ -42,6 +42,7 @@ from lrfinder.training.history import History
 from lrfinder.training.trainer import Trainer
 from lrfinder.training.workers import Workers
 
+_NOT_COMPARED = "is not compared"
 _LONG_ROUND = 60.0  # seconds of training that an interrupt may lose
 
 
@@ -129,7 +130,7 @@ def resume(path: Path, given: Mapping[str, Any], progress: Progress | None = Non
                 "start a new run instead"
             )
     problem = RunProblem(settings)
-    problem.notes += earlier.summary["notes"]
+    problem.notes += [n for n in earlier.summary["notes"] if _NOT_COMPARED not in n]
     if TaskReference.parse(settings.task).source_hash() != facts["task_hash"]:
         problem.notes.append("the task's file has changed since this run was started")
     return _Acts(problem, RunFolder(path), facts["name"], told, earlier).all()
@@ -338,7 +339,7 @@ class _Acts:
         timeout = self._problem.settings.timeout
         if timeout is None:
             return math.inf
-        comparing = self._problem.compare_work().seconds(speed)
+        comparing = self._problem.compare_work().seconds(speed) / self._problem.settings.workers
         return self._began + max(timeout - comparing, timeout / 2)
 
     def _candidates(self, results: list[FamilyResult]) -> list[Candidate]:
@@ -350,7 +351,7 @@ class _Acts:
                 found.append(Candidate(name, best.lr, best.schedule))
             else:
                 ended = f"all {len(result.trials)} trials diverged" if result.trials else "no trial"
-                self._summary["notes"].append(f"{name} is not compared: {ended}")
+                self._summary["notes"].append(f"{name} {_NOT_COMPARED}: {ended}")
         if not found:
             raise TaskFailed(
                 "every trial of every family diverged; "

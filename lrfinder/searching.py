@@ -123,7 +123,9 @@ def _ask(studies: Sequence[FamilyStudy], ask_size: int, together: int) -> list[A
     asked: list[Asked] = []
     try:
         for study in sorted(studies, key=lambda study: len(study.complete)):
-            room = max(0, together - len(asked))
+            room = together - len(asked)
+            if room == 0:
+                break
             asked.extend(study.ask(min(room, study.wanted(ask_size))))
     except BaseException:
         _fail(asked)

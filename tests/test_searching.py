@@ -532,6 +532,23 @@ def test_families_stay_level_however_many_trials_are_trained_together():
         assert max(counts) - min(counts) <= 4  # what is drawn before any result is used
 
 
+def test_a_family_whose_space_raises_leaves_no_trial_running():
+    def raises(trial, budget):
+        trial.suggest_float("x", 0.0, 1.0)
+        if isinstance(trial, optuna.Trial) and trial.number > 1:
+            raise RuntimeError("no such space")
+        return {}
+
+    family = replace(FAMILIES["constant"], name="odd", space=raises, defaults=lambda budget: [])
+    storage = optuna.storages.InMemoryStorage()
+    one = space(family=family)
+    with pytest.raises(TaskFailed, match="RuntimeError: no such space"):
+        search(task(), [one], trials=N, seeds=[0], storage=storage, together=4)
+    states = {trial.state for trial in trials_of(storage, "odd")}
+    assert TrialState.RUNNING not in states
+    assert TrialState.FAIL in states
+
+
 BAD_SPACES = {
     "crossed": ({"lr_low": 1.0}, r"low <= default <= high.*low=1, default=0.05, high=0.5"),
     "default outside": ({"lr_default": 0.9}, "default=0.9"),

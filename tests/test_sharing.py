@@ -211,3 +211,17 @@ def test_momentum_is_forked_with_the_weights():
     together = fit(task, plans)
     assert together.trained[1] == PER_EPOCH * (EPOCHS - 2)
     assert all(same_run(together, row, fit(task, [one])) for row, one in enumerate(plans))
+
+
+def test_plateau_goes_by_the_start_where_a_watched_metric_is_not_finite_at_first():
+    calls = []
+
+    def metric(output, target):
+        calls.append(1)
+        return torch.tensor(1.0 if len(calls) == 1 else float("nan"))
+
+    task = linear_task(metrics={"f1": metric}, epochs=3)
+    plateau = plan(0.02, family="plateau", mode="max", factor=0.5, patience=0)
+    history = fit(task, [plateau], watch="f1")
+    assert history.diverged_at.tolist() == [-1]
+    assert np.isfinite(history.lr).all()

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -60,6 +62,13 @@ def test_workers_train_bitwise_what_one_process_trains(workers):
     assert sum(one.updates_trained for one in found.values()) == alone.updates_trained
 
 
+def test_plans_of_one_run_are_shared_out_where_workers_would_idle(workers):
+    plans = [plan(0.02, 0, "step", step_size=k, gamma=g) for k in (1, 2) for g in (0.1, 0.5)]
+    handed = []
+    workers.fit(plans, finished=lambda rows, history: handed.append(rows))
+    assert sorted(handed) == [[0, 1], [2, 3]]
+
+
 def test_workers_can_be_used_again(workers):
     handed = []
     for _ in range(2):
@@ -87,3 +96,40 @@ def test_a_worker_that_dies_is_one_line():
 def test_workers_are_at_least_one(count):
     with pytest.raises(InvalidArgument, match=f"at least 1, but got {count}"):
         Workers(count, dying)
+
+
+def test_a_worker_that_died_between_two_uses_is_one_line():
+    with Workers(1, partial(problem, linear_task)) as pool:
+        pool.fit(PLANS[:1])
+        for process in list(pool._pool._processes):
+            os.kill(process, signal.SIGKILL)
+        time.sleep(1.0)
+        with pytest.raises(TaskFailed, match="a worker process died"):
+            pool.fit(PLANS[:1])
+
+
+ORPHANS = """
+import os, signal, sys, time
+from functools import partial
+sys.path.insert(0, sys.argv[1])
+from test_workers import PLANS, problem
+from tasks import linear_task
+from lrfinder.training.workers import Workers
+with Workers(2, partial(problem, linear_task)) as pool:
+    pool.fit(PLANS)
+    print(*pool._pool._processes, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
+def test_workers_end_with_a_parent_that_is_killed():
+    command = [sys.executable, "-c", ORPHANS, str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    workers = [Path("/proc") / number for number in done.stdout.split()]
+    end = time.monotonic() + 20
+    while any(path.exists() for path in workers) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert [path for path in workers if path.exists()] == []

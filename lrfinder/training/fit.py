@@ -60,7 +60,8 @@ def fit(
         evaluate_every: evaluate after each epoch, or every so many updates; also before the first
             update and after the last.
         on: batches to evaluate on, by default the task's validation set.
-        watch: the measure that adaptive schedules (plateau) are given after each epoch.
+        watch: the measure that adaptive schedules (plateau) are given after each epoch; the most
+            recent finite one, where it is not evaluated then.
         trainer: what trains; by default the sequential trainer on the model's own device.
         progress: called with the number of updates, of all plans, made since the last call.
         finished: called with the rows of plans that are complete, and their own History.
@@ -91,7 +92,7 @@ class _Branch:
     """Place of the run it was forked from, in the population before."""
     divergence: Divergence = field(default_factory=Divergence)
     last: float | None = None
-    """The most recent finite measure that is watched, after an update."""
+    """The most recent finite measure that is watched."""
 
 
 @dataclass
@@ -222,7 +223,7 @@ class _Walk:
         for place, branch in enumerate(population.branches):
             for name, values in measured.items():
                 record.measures[name][branch.rows, record.column[at]] = values[place]
-            if at > 0 and np.isfinite(measured[self._watch][place]):
+            if np.isfinite(measured[self._watch][place]):
                 branch.last = float(measured[self._watch][place])
             if at > 0 and not np.isfinite(measured["loss"][place]):
                 broken[place] = at - 1

@@ -2,15 +2,18 @@
 
 The way to use several cores for models that gain nothing from batching. The parent asks and tells;
 a worker builds the task once, trains what it is given on one thread, and sends its History back.
-Runs that share a beginning go to one worker, so what is trained and what comes out are the same as
-in one process.
+What comes out is the same as in one process. Runs that share a beginning go to one worker, as long
+as all workers are busy.
 """
 
+import os
 import signal
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from dataclasses import dataclass, replace
 from functools import cache
+from threading import Thread
 from types import TracebackType
 from typing import Literal, Self
 
@@ -65,11 +68,10 @@ class Workers:
         Raises what `fit` raises in a worker, and TaskFailed where a worker dies.
         """
         jobs: dict[Future[History], list[int]] = {}
-        for group in together(plans, min(self._capacity, -(-len(plans) // self._count))):
-            rows = [row for run in group for row in run]
-            sent = [_Sent.of(plans[row]) for row in rows]
-            jobs[self._pool.submit(_train, sent, watch)] = rows
         try:
+            for rows in self._parts(plans):
+                sent = [_Sent.of(plans[row]) for row in rows]
+                jobs[self._pool.submit(_train, sent, watch)] = rows
             for job in as_completed(jobs):
                 rows = jobs[job]
                 history = replace(job.result(), plans=tuple(plans[row] for row in rows))
@@ -84,6 +86,18 @@ class Workers:
         finally:
             for job in jobs:
                 job.cancel()
+
+    def _parts(self, plans: Sequence[Plan]) -> Iterator[list[int]]:
+        """Rows of plans to train in one process: those that share a beginning, so far as all work.
+
+        Where there are fewer runs than workers, the plans of a run are shared out, and train their
+        common beginning more than once.
+        """
+        most = -(-len(plans) // self._count)
+        for group in together(plans, min(self._capacity, most)):
+            rows = [row for run in group for row in run]
+            for first in range(0, len(rows), most):
+                yield rows[first : first + most]
 
 
 def fit_in(
@@ -140,6 +154,14 @@ def _begin(build: Build) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     _builds().append(build)
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone, however that ended."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)  # pyright: ignore[reportPrivateUsage]
 
 
 def _train(sent: Sequence[_Sent], watch: str) -> History:
