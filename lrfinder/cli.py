@@ -84,7 +84,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stder
 Epochs = Annotated[int | None, typer.Option(help="Epochs of a run. Default: the task's.")]
 Families = Annotated[str | None, typer.Option(help=FAMILIES_HELP)]
 Trials = Annotated[int | None, typer.Option(help="Complete trials per family. Default: 10.")]
-FindSeeds = Annotated[int | None, typer.Option(help="Seeds of the range test. Default: 5.")]
+FindSeeds = Annotated[int | None, typer.Option(help="Seeds of the range test. Default: 1.")]
+Probes = Annotated[
+    int | None, typer.Option(help="Most runs at a constant lr after a range test. Default: 4.")
+]
 TrialSeeds = Annotated[int | None, typer.Option(help="Seeds of each trial. Default: 2.")]
 ConfirmSeeds = Annotated[
     int | None, typer.Option(help="Fresh seeds of the comparison. Default: 8.")
@@ -138,6 +141,7 @@ def run_command(
     min_lr: MinLR = None,
     max_lr: MaxLR = None,
     steps: Steps = None,
+    probes: Probes = None,
     every: Every = None,
     growth: Growth = None,
     per: Per = None,
@@ -201,7 +205,8 @@ def find(
     min_lr: MinLR = None,
     max_lr: MaxLR = None,
     steps: Steps = None,
-    seeds: Annotated[int | None, typer.Option(help="Runs. Default: 5.")] = None,
+    probes: Probes = None,
+    seeds: Annotated[int | None, typer.Option(help="Whole tests. Default: 1.")] = None,
     every: Every = None,
     growth: Growth = None,
     seed: Seed = None,
@@ -327,7 +332,7 @@ def _find(
     from lrfinder import plots
     from lrfinder import run as acts
     from lrfinder.records import RunFolder, curve_facts, jsonable, suggestion_facts
-    from lrfinder.report import suggestion_line
+    from lrfinder.report import suggestion_line, validity
     from lrfinder.study_file import RangeTestSettings, settings_from
 
     given = _with_task(task, options)
@@ -352,6 +357,7 @@ def _find(
         _print_json(facts)
     else:
         _out.print(escape(suggestion_line(suggestion)))
+        _out.print(escape(validity(suggestion)))
         others = [f"{k} {v:.3g}" for k, v in suggestion.alternatives.items() if v is not None]
         _out.print(escape(f"other rules: {', '.join(others) or 'none'}"))
     if suggestion.lr is None:

@@ -1,13 +1,14 @@
 """The record of a range test, raw and per seed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lrfinder.probes import Probe
 from lrfinder.suggest import Suggestion, suggest
 
 Floats = NDArray[np.float64]
@@ -41,6 +42,11 @@ class Curve:
     updates: int
     """Updates that were trained, over all seeds."""
     wall_seconds: float
+    probes: tuple[Probe, ...] = ()
+    """Runs at a constant lr that followed the sweep."""
+    updates_per_step: int = 1
+    asked: tuple[float, float] | None = None
+    """The range of lrs that was asked for, where it was too narrow and was widened."""
 
     def __repr__(self) -> str:
         seeds = f"{len(self.seeds)} seed{'s'[: len(self.seeds) != 1]}"
@@ -65,14 +71,22 @@ class Curve:
 
     def suggest(self) -> Suggestion:
         """Initial lr for a constant schedule, with interval, verdict and reason."""
-        return suggest(
+        probes = [[probe for probe in self.probes if probe.seed == seed] for seed in self.seeds]
+        found = suggest(
             self.lr,
             self.loss,
             self.train_loss,
             self.start,
+            probes=probes if self.probes else (),
+            updates_per_step=self.updates_per_step,
             optimizer=self.optimizer,
             batch_size=self.batch_size,
         )
+        if self.asked is None:
+            return found
+        low, high = self.asked
+        widened = f"{found.reason} (lrs of {low:.3g} to {high:.3g} were too narrow a range)"
+        return replace(found, reason=widened)
 
     def frame(self) -> pd.DataFrame:
         """One row per seed and step: seed, step, lr, loss, train_loss and the metrics.

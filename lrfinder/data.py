@@ -20,7 +20,15 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    TensorDataset,
+)
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.rng import Stream, derive
@@ -28,6 +36,7 @@ from lrfinder.rng import Stream, derive
 Batch = tuple[Any, ...] | dict[str, Any]
 Data = Dataset[Any] | DataLoader[Any]
 
+_PROBE_ROWS = 256  # at most
 _AT_ONCE = 16  # batches that are indexed, or put on the device, at once
 _ELEMENTS_AT_ONCE = 2**22  # numbers in them, if one batch has no more
 _READ_AT_ONCE = 64  # batches that are read before they are evaluated; workers share open files
@@ -145,11 +154,11 @@ def probe_batches(data: Data, batch_size: int, device: torch.device | None) -> l
     if tensors is not None:
         order = torch.randperm(
             len(tensors[0]), generator=torch.Generator().manual_seed(derive(0, "probe"))
-        )[:256]
+        )[:_PROBE_ROWS]
         return [to_device(tuple(t[order.to(t.device)] for t in tensors), device)]
     source = LoaderSource(_as_loader(data, batch_size, shuffle=False), device, whole=True)
     probe: list[Batch] = []
-    missing = 256
+    missing = _PROBE_ROWS
     for batch in source.epoch(derive(0, "probe"), 0):
         tensor = first_tensor(batch)
         rows = batch_size if tensor is None or tensor.ndim == 0 else len(tensor)
@@ -158,6 +167,56 @@ def probe_batches(data: Data, batch_size: int, device: torch.device | None) -> l
         if missing <= 0:
             break
     return probe
+
+
+def held_out(data: Data, batch_size: int) -> tuple[Data, Data] | None:
+    """Training data without a fixed set of rows, and those rows: 256 of them, at most a fifth.
+
+    None where rows cannot be taken out (a stream, a sampler or loader of the caller's own), or
+    there are fewer than 40.
+    """
+    loader = data if isinstance(data, DataLoader) else None
+    dataset: Any = data if loader is None else loader.dataset
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+        return None
+    rows = len(dataset)
+    count = min(_PROBE_ROWS, rows // 5)
+    if count < 8 or not (loader is None or _is_plain(loader, rows - count)):
+        return None
+    generator = torch.Generator().manual_seed(derive(0, "held out"))
+    order = cast(list[int], torch.randperm(rows, generator=generator).tolist())
+    rest, held = Subset(dataset, sorted(order[count:])), Subset(dataset, sorted(order[:count]))
+    if loader is None:
+        return rest, held
+    return _like(loader, rest), DataLoader(held, batch_size, collate_fn=loader.collate_fn)
+
+
+def _is_plain(loader: DataLoader[Any], rows: int) -> bool:
+    """Whether a loader could be made again for so many rows."""
+    size, sampler = loader.batch_size, loader.sampler
+    if type(loader) is not DataLoader or size is None or (loader.drop_last and rows < size):
+        return False
+    if type(sampler) is RandomSampler:
+        return not sampler.replacement and sampler.num_samples == len(cast(Any, loader.dataset))
+    return type(sampler) is SequentialSampler
+
+
+def _like(loader: DataLoader[Any], dataset: Dataset[Any]) -> DataLoader[Any]:
+    """The same loader of other rows."""
+    return DataLoader(
+        dataset,
+        loader.batch_size,
+        shuffle=type(loader.sampler) is RandomSampler,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        drop_last=loader.drop_last,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        generator=loader.generator,
+        prefetch_factor=loader.prefetch_factor,
+    )
 
 
 class TensorSource:

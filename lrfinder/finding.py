@@ -1,29 +1,43 @@
-"""The learning-rate range test: grow the lr, record the loss, repeat over seeds.
+"""The learning-rate range test: grow the lr, record the loss, then train shortly at a few lrs.
 
-The idea is old practice: start from a very small lr, raise it after every epoch, record the loss or
-the accuracy of each epoch, and compare (Smith 2015, arXiv 1506.01186, made it per batch). Here it
-is a population of runs, one per seed, whose schedule grows.
+The idea of the first half is old practice: start from a very small lr, raise it after every epoch,
+record the loss or the accuracy of each epoch, and compare (Smith 2015, arXiv 1506.01186, made it
+per batch). Here it is a population of runs, one per seed, whose schedule grows; the *probes* that
+follow are another, whose schedule is constant.
 
-Per batch, the loss of one *fixed* probe (at most 256 rows) is recorded after every update: it has
-far less noise than the loss of each batch. Per epoch, the whole validation set is.
+Per batch, the loss of one *fixed* probe set (at most 256 rows) is recorded after every update: it
+has far less noise than the loss of each batch. Per epoch, the whole validation set is. Where the
+task has no validation set, up to 256 of its training rows, a fifth at most, are held out for it: on
+rows that are trained on, short runs prefer an lr that overfits.
+
+A sweep per epoch spends many updates on every lr, so it has learnt most there is to learn before
+the best lr comes, and falls at a lower one; its probes are as long as the sweep, and mend that.
 """
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from lrfinder.curve import Curve, Every, Growth
+from lrfinder.data import held_out
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules import GROWTHS, Schedule
+from lrfinder.probes import MOST, Probe, first_lrs, further_lr
+from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
+from lrfinder.suggest import centres, too_narrow
 from lrfinder.task import Task
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
+from lrfinder.training.history import History, Plan
 from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.trainer import Trainer
 
 STEPS = {"batch": 100, "epoch": 20}
 """Default number of learning rates, by how often the lr grows."""
+_BELOW, _ABOVE = 1000.0, 100.0
+"""By how much a range that is too narrow is widened."""
+_PARTS = 24
+"""Evaluations of a probe, of which the last quarter counts."""
 
 
 def range_test(
@@ -32,21 +46,29 @@ def range_test(
     min_lr: float = 1e-6,
     max_lr: float = 10.0,
     steps: int | None = None,
-    seeds: int | Sequence[int] = 5,
+    seeds: int | Sequence[int] = 1,
     every: Every = "batch",
     growth: Growth = "exponential",
+    probes: int = MOST,
+    widen: bool = True,
     trainer: Trainer | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Curve:
-    """Train with a growing lr and record the loss.
+    """Train with a growing lr, then at a few constant ones, and record the loss.
+
+    A seed costs at most ``(1 + probes) * steps`` updates, or epochs where the lr grows per epoch.
 
     Args:
         task: the problem; nothing of it is changed.
         min_lr, max_lr: lr of the first and of the last step.
         steps: how many learning rates; by default 100 per batch, 20 per epoch.
-        seeds: how many runs, or their seeds.
+        seeds: how many whole tests, or their seeds.
         every: grow after every batch (update) or every epoch.
         growth: equal ratios ("exponential") or equal differences ("linear") between steps.
+        probes: most runs at a constant lr per seed, each as long as the sweep; 0 for none, where
+            training is dear. There are none where the sweep is inconclusive.
+        widen: repeat the sweep once, in place of a probe, where the range of lrs is too narrow:
+            the loss still falls at max_lr (raised by 100), or already at min_lr (lowered by 1000).
         trainer: what trains; by default the sequential trainer.
         progress: called with the number of updates made since the last call.
 
@@ -54,38 +76,130 @@ def range_test(
     the task's code raises or its loss is not finite before the first update.
     """
     _check(min_lr, max_lr, steps, seeds, every, growth)
-    steps = STEPS[every] if steps is None else steps
+    if probes < 0:
+        raise InvalidArgument(f"probes must be 0 or more, but got {probes}")
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    trainer = trainer or SequentialTrainer()
-    params = {"factor": max_lr / min_lr, "steps": steps}
-    schedule = Schedule(GROWTHS[growth], params, per=every)
-    data = task.data(trainer.device)
-    per_step = 1 if every == "batch" else data.updates_per_epoch
+    test = _Test(task, numbers, steps or STEPS[every], every, growth, trainer, progress)
     before = time.perf_counter()
-    history = fit(
-        task,
-        [Plan(min_lr, schedule, seed) for seed in numbers],
-        updates=steps * per_step,
-        evaluate_every=per_step,
-        on=data.valid if every == "epoch" and data.valid is not None else data.probe,
-        trainer=trainer,
-        progress=progress,
+    curve = test.sweep(min_lr, max_lr)
+    narrow = too_narrow(curve.lr, curve.loss, curve.start) if widen and probes else None
+    if narrow is not None:
+        wider = (min_lr / _BELOW, max_lr) if narrow == "below" else (min_lr, max_lr * _ABOVE)
+        curve, probes = replace(test.sweep(*wider), asked=(min_lr, max_lr)), probes - 1
+    found = test.probe(curve, probes) if probes else ()
+    test.count_to(len(numbers) * (1 + probes + (narrow is not None)) * test.updates)
+    return replace(
+        curve, probes=found, updates=test.trained, wall_seconds=time.perf_counter() - before
     )
-    by_step = history.train_loss.reshape(len(numbers), steps, per_step)
-    return Curve(
-        lr=schedule.rows([min_lr], steps)[:, 0],
-        loss=history.measures["loss"][:, 1:],
-        train_loss=by_step.mean(axis=2),
-        start=history.measures["loss"][:, 0],
-        metrics={k: history.measures[k][:, 1:] for k in task.metrics},
-        seeds=numbers,
-        every=every,
-        growth=growth,
-        optimizer=task.prototype.optimizer,
-        batch_size=task.update_rows,
-        updates=history.updates_trained,
-        wall_seconds=time.perf_counter() - before,
-    )
+
+
+class _Test:
+    """The trainings of one range test."""
+
+    def __init__(
+        self,
+        task: Task,
+        seeds: tuple[int, ...],
+        steps: int,
+        every: Every,
+        growth: Growth,
+        trainer: Trainer | None,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self._task, self._seeds, self._steps = _with_probe_rows(task), seeds, steps
+        self._every: Every = every
+        self._growth: Growth = growth
+        self._trainer = trainer or SequentialTrainer()
+        self._progress = progress
+        self._data = self._task.data(self._trainer.device)
+        self._per_step = 1 if every == "batch" else self._data.updates_per_epoch
+        self._counted = 0
+        self.updates = steps * self._per_step
+        """Updates of one run."""
+        self.trained = 0
+        """Updates made so far."""
+
+    def sweep(self, min_lr: float, max_lr: float) -> Curve:
+        """Grow the lr, once per seed."""
+        params = {"factor": max_lr / min_lr, "steps": self._steps}
+        schedule = Schedule(GROWTHS[self._growth], params, per=self._every)
+        plans = [Plan(min_lr, schedule, seed) for seed in self._seeds]
+        history = self._fit(plans, self._per_step)
+        by_step = history.train_loss.reshape(len(self._seeds), self._steps, self._per_step)
+        return Curve(
+            lr=schedule.rows([min_lr], self._steps)[:, 0],
+            loss=history.measures["loss"][:, 1:],
+            train_loss=by_step.mean(axis=2),
+            start=history.measures["loss"][:, 0],
+            metrics={k: history.measures[k][:, 1:] for k in self._task.metrics},
+            seeds=self._seeds,
+            every=self._every,
+            growth=self._growth,
+            optimizer=self._task.prototype.optimizer,
+            batch_size=self._task.update_rows,
+            updates=self.trained,
+            wall_seconds=0.0,
+            updates_per_step=self._per_step,
+        )
+
+    def probe(self, curve: Curve, most: int) -> tuple[Probe, ...]:
+        """Train at constant lrs: around the centre of the fall, then where that was too narrow."""
+        found = centres(curve.lr, curve.loss, curve.start)
+        if found is None:
+            return ()
+        wanted = zip(self._seeds, found, strict=True)
+        made = self._constant([(lr, s) for s, centre in wanted for lr in first_lrs(centre, most)])
+        for _ in range(most - len(made) // len(self._seeds)):
+            further: list[tuple[float, int]] = []
+            for seed, start in zip(self._seeds, curve.start, strict=True):
+                lr = further_lr(float(start), [p for p in made if p.seed == seed])
+                further += [] if lr is None else [(lr, seed)]
+            made += self._constant(further)
+        return tuple(made)
+
+    def count_to(self, total: int) -> None:
+        """Tell that the test has ended, where it was shorter than it might have been."""
+        if self._progress is not None and total > self._counted:
+            self._progress(total - self._counted)
+
+    def _constant(self, wanted: Sequence[tuple[float, int]]) -> list[Probe]:
+        if not wanted:
+            return []
+        constant = Schedule(FAMILIES["constant"])
+        plans = [Plan(lr, constant, seed) for lr, seed in wanted]
+        history = self._fit(plans, max(1, self.updates // _PARTS))
+        last = max(1, (len(history.evaluated_at) - 1) // 4)
+        losses = history.measures["loss"][:, -last:].mean(axis=1)
+        ended = np.where(history.diverged_at >= 0, np.nan, losses)
+        return [
+            Probe(plan.seed, plan.lr, self.updates, float(loss))
+            for plan, loss in zip(plans, ended, strict=True)
+        ]
+
+    def _fit(self, plans: Sequence[Plan], evaluate_every: int) -> History:
+        by_epoch = self._every == "epoch" and self._data.valid is not None
+        history = fit(
+            self._task,
+            plans,
+            updates=self.updates,
+            evaluate_every=evaluate_every,
+            on=self._data.valid if by_epoch else self._data.probe,
+            trainer=self._trainer,
+            progress=self._count,
+        )
+        self.trained += history.updates_trained
+        return history
+
+    def _count(self, updates: int) -> None:
+        self._counted += updates
+        if self._progress is not None:
+            self._progress(updates)
+
+
+def _with_probe_rows(task: Task) -> Task:
+    """The task, with rows held out for the probe set where it has no validation set."""
+    parts = None if task.valid is not None else held_out(task.train, task.batch_size)
+    return task if parts is None else replace(task, train=parts[0], valid=parts[1])
 
 
 def _check(

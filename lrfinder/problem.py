@@ -22,7 +22,7 @@ from lrfinder.task import Baseline, Task
 from lrfinder.training.history import Direction, measure_name
 
 _BELOW, _ABOVE = 4.0, 10.0
-"""How far beyond the suggestion's interval an lr is searched; the rule errs low."""
+"""How far beyond the suggestion's interval an lr is searched."""
 _SEEDS_PER_SEED = 3000
 """A run's seed owns this many training seeds, a third of them for each act."""
 
@@ -56,11 +56,12 @@ class RangeTestProblem:
         return self.task.data(self.device).updates_per_epoch
 
     def find_work(self) -> Work:
-        """What the range test asks for."""
+        """What the range test asks for, at most: a sweep and its probes per seed."""
         settings = self.find_settings
         steps = settings.steps or STEPS[settings.every]
         per_step = self.updates_per_epoch if settings.every == "epoch" else 1
-        return Work(len(self.find_seeds), steps * per_step, steps + 1)
+        runs = len(self.find_seeds) * (1 + settings.probes)
+        return Work(runs, steps * per_step, steps + 1)
 
 
 class RunProblem(RangeTestProblem):

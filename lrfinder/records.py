@@ -2,13 +2,17 @@
 
     config.toml          what was asked, resolved, with the hash of the task's file
     summary.json         the answers (schema below); written after each act
-    range_test.csv       one row per seed and step
+    range_test.csv       one row per seed and step of the sweep; step -1 is before the first
     trials.csv           one row per COMPLETE trial
     curves.csv           one row per run and epoch: lr, training loss, validation measures
     comparison.csv       one row per candidate and fresh seed
     report.md, *.png     for people, made from the above
     best_schedule.py     a plain PyTorch loop with the winner
     study.db, artifacts/ Optuna's storage and the dashboard's pictures
+
+summary.json's "range_test" holds what range_test.csv does not: "probes", the runs at a constant lr
+(seed, lr, updates, and loss, null where it diverged), "updates_per_step", and "asked", the range of
+lrs that was asked for where it was widened, else null.
 
 Only this module knows the names of files and columns. A file is replaced whole or not at all,
 except curves.csv, to which each finished run is appended; `RunFolder.keep_curves` drops what was
@@ -34,13 +38,17 @@ from lrfinder.comparing import Comparison, ConfirmedRun
 from lrfinder.curve import Curve
 from lrfinder.errors import RunFolderError
 from lrfinder.family_study import FamilyResult
+from lrfinder.probes import Probe
 from lrfinder.suggest import Suggestion
 from lrfinder.training.history import History, measure_column
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of summary.json; raised when a key changes its meaning."""
 
-_CURVE_FACTS = ("seeds", "every", "growth", "optimizer", "batch_size", "updates", "wall_seconds")
+_CURVE_FACTS = (
+    *("seeds", "every", "growth", "optimizer", "batch_size", "updates", "wall_seconds"),
+    *("probes", "updates_per_step", "asked"),
+)
 _RUN_KEYS = ("act", "name", "trial", "seed")
 _RUN_COLUMNS = ("candidate", "lr", "schedule", "seed", "value", "diverged", "updates")
 
@@ -309,7 +317,8 @@ def open_run(path: str | Path) -> Run:
 
 def curve_facts(curve: Curve) -> dict[str, Any]:
     """What range_test.csv does not hold, for summary.json."""
-    return {name: getattr(curve, name) for name in _CURVE_FACTS}
+    facts = {name: getattr(curve, name) for name in _CURVE_FACTS}
+    return facts | {"probes": [asdict(probe) for probe in curve.probes]}
 
 
 def suggestion_facts(suggestion: Suggestion) -> dict[str, Any]:
@@ -360,8 +369,15 @@ def _read_curve(path: Path, facts: Mapping[str, Any]) -> Curve:
         start=tables["loss"][:, 0],
         metrics={name: tables[name][:, 1:] for name in frame.columns if name in metrics},
         seeds=seeds,
-        **{name: facts[name] for name in _CURVE_FACTS if name != "seeds"},
+        probes=tuple(_read_probe(probe) for probe in facts["probes"]),
+        asked=None if facts["asked"] is None else tuple(facts["asked"]),
+        **{name: facts[name] for name in _CURVE_FACTS if name not in ("seeds", "probes", "asked")},
     )
+
+
+def _read_probe(facts: Mapping[str, Any]) -> Probe:
+    loss = float("nan") if facts["loss"] is None else float(facts["loss"])
+    return Probe(int(facts["seed"]), float(facts["lr"]), int(facts["updates"]), loss)
 
 
 def jsonable(value: Any) -> Any:  # noqa: ANN401 (any JSON value)

@@ -46,8 +46,8 @@ def write(run: Run, folder: RunFolder) -> None:
 def suggestion_line(suggestion: Suggestion) -> str:
     """Return one line for a terminal.
 
-    >>> suggestion_line(Suggestion(0.1, 0.05, 0.2, "suggested", "a tenth of the lowest"))
-    'range test: lr 0.1 (90% interval 0.05 to 0.2), a tenth of the lowest'
+    >>> suggestion_line(Suggestion(0.1, 0.05, 0.2, "suggested", "favoured by 4 runs"))
+    'range test: lr 0.1 (90% interval 0.05 to 0.2), favoured by 4 runs'
     """
     if suggestion.lr is None:
         return f"range test: inconclusive, {suggestion.reason}"
@@ -66,6 +66,17 @@ def engine_line(engine: Mapping[str, Any]) -> str:
     beside = f", {workers} workers" if workers > 1 else ""
     plural = "s"[: threads != 1]
     return f"{engine['trainer']} trainer, {threads} thread{plural}{beside}: {engine['reason']}"
+
+
+def validity(suggestion: Suggestion) -> str:
+    """What a suggestion is valid for, in one line.
+
+    >>> validity(Suggestion(0.1, None, None, "suggested", "", optimizer="SGD", batch_size=64))
+    'valid for SGD, batches of 64, a constant lr'
+    """
+    rows = "unknown size" if suggestion.batch_size is None else suggestion.batch_size
+    schedule = "a constant lr" if suggestion.schedule == "constant" else suggestion.schedule
+    return f"valid for {suggestion.optimizer}, batches of {rows}, {schedule}"
 
 
 def ranking(run: Run) -> Table:
@@ -162,10 +173,9 @@ def _range_test_section(suggestion: Suggestion) -> list[str]:
         if suggestion.diverged_at is None
         else (f" Training diverged at about {suggestion.diverged_at:.2g}.")
     )
-    valid = f"{suggestion.optimizer}, batches of {suggestion.batch_size}, a constant lr"
     line = suggestion_line(suggestion).removeprefix("range test: ")
     return [
-        f"{line[:1].upper()}{line[1:]}.{edge} Valid for {valid}.",
+        f"{line[:1].upper()}{line[1:]}.{edge} V{validity(suggestion)[1:]}.",
         f"Other common rules, read off the training loss of each batch: {others}.",
         f"![{PICTURES['range_test.png']}](range_test.png)",
     ]

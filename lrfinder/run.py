@@ -425,6 +425,7 @@ def _find(problem: RangeTestProblem, trainer: Trainer, progress: Progress) -> Cu
         seeds=problem.find_seeds,
         every=settings.every,
         growth=settings.growth,
+        probes=settings.probes,
         trainer=trainer,
         progress=progress.advance,
     )

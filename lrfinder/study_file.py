@@ -36,7 +36,8 @@ class RangeTestSettings(BaseModel):
     steps: int | None = Field(None, ge=8)
     every: Literal["batch", "epoch"] = "batch"
     growth: Literal["exponential", "linear"] = "exponential"
-    find_seeds: int = Field(5, ge=1)
+    find_seeds: int = Field(1, ge=1)
+    probes: int = Field(4, ge=0)
     seed: int = Field(0, ge=0)
     device: Device = "auto"
     engine: Literal["auto", "sequential", "batched"] = "auto"

@@ -1,17 +1,27 @@
-"""Rules that read an initial learning rate off the curves of a range test.
+"""The rule that reads an initial learning rate off a range test.
 
-Every rule reads the *loss against log lr* of one seed, smoothed symmetrically (a one-sided average
-would shift it to the right), up to where the run diverged. Adding a constant to the loss or scaling
-it changes nothing. The suggestion is the geometric mean of the seeds' own answers; its interval is
-Student's t on log lr over the seeds.
+Two sources are joined, seed by seed. The *sweep*, in which the lr grows, tells where the loss
+falls (`reading.py`). *Probes*, short runs at a constant lr around the centre of that fall, tell
+which lr does best (`probes.py`):
 
-The rule that is used: a tenth of the lr at which the loss of the fixed probe is lowest. A back-off
-from the minimum is steadier than the steepest slope, and erring low costs less than erring high.
-Where the curves carry no such minimum the verdict is "inconclusive", with the reason and what to
-do. Beside it stand the common rules, read off the training loss of each batch as other finders do.
+    lr = back-off(updates of a probe) * mean of the probes' lrs, weighted by how low their loss was
+
+Without probes it is the centre of the fall itself, ``c * (n / 14)^(3/4)`` with n the updates spent
+per decade of lr around the centre c: a slower sweep makes the same fall at a lower lr. That is
+less reliable: a sweep that first learns something trivial points at the lr of that.
+
+The suggestion is the geometric mean over seeds. Its interval is Student's t on log lr over the
+seeds; with probes, whose answers scatter about alike in all tasks, it is the moderated t (Smyth
+2004): a deviation known from other tasks counts like so many further seeds, and one seed has an
+interval too. Where the curves do not carry an answer the verdict is "inconclusive", with the reason
+and what to do. Beside it stand the common rules, read off the training loss of each batch as other
+finders do.
+
+Everything is free of the loss's level and scale. It is valid for the optimizer, batch size and data
+tested and a constant lr, and was measured on small trainings (studies/leaderboard/RULES.md).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -19,19 +29,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from lrfinder.probes import Probe, favoured
+from lrfinder.reading import COMMON_RULES, FEWEST_POINTS, Reading, read
 from lrfinder.schedules import Schedule
 
 Floats = NDArray[np.float64]
 Verdict = Literal["suggested", "inconclusive"]
 
-RULE = "probe minimum/10"
+RULE = "constant-lr probes"
+SWEEP_RULE = "centre of the fall"
+"""The rule where there are no probes."""
 LEVEL = 0.9
 """Confidence level of a suggestion's interval."""
 
-_FEWEST_POINTS = 8
-_ROUNDING = 1e-12  # share of the loss's size that is taken for rounding errors
 _LEAST_SIGNAL = 4.0  # drop of the loss over its scatter around the smooth curve
+_LEAST_STEADINESS = 0.6  # net fall over the way travelled; a random walk has less
+_LEAST_OVER_A_WALK = 10.0  # drop over what a random walk of the size of the first steps would make
+_WIDEST_FALL = 2.5  # decades of lr over which most of the fall is made; a random walk takes more
 _WIDEST_INTERVAL = 100.0  # high / low beyond which the seeds are said to disagree
+_DENSITY, _POWER = 14.0, 0.75  # updates per decade of lr that need no correction, and its exponent
+_MOST_CORRECTION = 5.0
+_USUAL_SPREAD, _LIKE_SEEDS = 0.2, 3  # deviation of a seed's log lr elsewhere; counts like so many
 
 
 @dataclass(frozen=True)
@@ -42,7 +60,7 @@ class Suggestion:
     """None exactly when the verdict is "inconclusive"."""
     low: float | None
     high: float | None
-    """Bounds of the interval over seeds (90%); None where there is no lr or a single seed."""
+    """Bounds of the 90% interval; None where there is no lr, or a single seed without probes."""
     verdict: Verdict
     reason: str
     rule: str = RULE
@@ -100,46 +118,60 @@ def suggest(
     train_loss: Floats,
     start: Floats,
     *,
+    probes: Sequence[Sequence[Probe]] = (),
+    updates_per_step: int = 1,
     optimizer: str = "",
     batch_size: int | None = None,
 ) -> Suggestion:
-    """Read an initial lr off the curves of a range test.
+    """Read an initial lr off a range test.
 
     Args:
         lr: learning rate of each step, growing: float64[steps].
         loss: loss after each step, nan from where a seed's run diverged: float64[seeds, steps].
         train_loss: loss of each step's batch before its update: float64[seeds, steps].
         start: loss before the first step: float64[seeds].
+        probes: each seed's runs at a constant lr; none where there were none.
+        updates_per_step: updates that each step made.
         optimizer, batch_size: what the answer is valid for.
     """
-    curves = [_usable(lr, row, first) for row, first in zip(loss, start, strict=True)]
-    batch_curves = [_usable(lr, row, row[0]) for row in train_loss]
+    curves = [read(lr, row, first) for row, first in zip(loss, start, strict=True)]
+    batch_curves = [read(lr, row, row[0]) for row in train_loss]
     unknown = Suggestion(
         None,
         None,
         None,
         "inconclusive",
         reason="",
+        rule=RULE if any(probes) else SWEEP_RULE,
         alternatives={name: _mean(rule, batch_curves) for name, rule in COMMON_RULES.items()},
         diverged_at=_edge(lr, loss),
         optimizer=optimizer,
         batch_size=batch_size,
     )
-    lrs = np.array([_minimum(curve) / 10 for curve in curves if _is_long_enough(curve)])
-    problem = _problem(lr, curves, lrs)
+    problem = _unreadable(lr, curves)
     if problem is not None:
         return replace(unknown, reason=problem)
-    low, centre, high = _interval(lrs)
-    seeds = "1 seed" if len(lrs) == 1 else f"{len(lrs)} seeds"
-    drop = np.median([curve.drop for curve in curves])
-    return replace(
-        unknown,
-        lr=centre,
-        low=low if len(lrs) > 1 else None,
-        high=high if len(lrs) > 1 else None,
-        verdict="suggested",
-        reason=f"a tenth of the lr of the lowest loss over {seeds} (it fell by {drop:.3g} there)",
-    )
+    if any(probes):
+        return _from_probes(unknown, curves, probes)
+    return _from_sweeps(unknown, curves, updates_per_step)
+
+
+def centres(lr: Floats, loss: Floats, start: Floats) -> list[float] | None:
+    """Each seed's centre of the fall; None where the curves cannot be read."""
+    curves = [read(lr, row, first) for row, first in zip(loss, start, strict=True)]
+    return None if _unreadable(lr, curves) else [curve.centre for curve in curves]
+
+
+def too_narrow(lr: Floats, loss: Floats, start: Floats) -> Literal["below", "above"] | None:
+    """Where the range of lrs ends inside what it should show."""
+    curves = [read(lr, row, first) for row, first in zip(loss, start, strict=True)]
+    if _most(not c.long_enough or (c.starts_inside and c.diverged) for c in curves):
+        return "below"
+    if not _most(c.signal >= _LEAST_SIGNAL for c in curves):
+        return None
+    if _most(c.starts_inside for c in curves):
+        return "below"
+    return "above" if _most(c.still_falling for c in curves) else None
 
 
 def peak_multiplier(shape: Floats) -> float:
@@ -173,115 +205,99 @@ def _best_peak(e: Floats) -> float:
     return float(np.sqrt(t1 / (t2 + t3)))
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """The usable part of one seed's curve."""
-
-    lr: Floats
-    loss: Floats
-    """Smoothed."""
-    drop: float
-    """How far the smoothed loss falls below the start."""
-    scatter: float
-    """Standard deviation of the raw loss around the smoothed one, up to the minimum.
-
-    Never less than what rounding makes of a loss of that size.
-    """
-    diverged: bool
-
-    @property
-    def lowest(self) -> int:
-        return int(np.argmin(self.loss))
+def _from_sweeps(unknown: Suggestion, curves: Sequence[Reading], updates: int) -> Suggestion:
+    lrs = np.array([curve.centre * _slowness(curve, updates) for curve in curves])
+    edges = [float(c.lr[-1]) for c in curves if c.diverged]
+    seeds = "1 seed" if len(lrs) == 1 else f"{len(lrs)} seeds"
+    drop = np.median([curve.drop for curve in curves])
+    reason = f"the lr at the centre of the loss's fall over {seeds} (it fell by {drop:.3g})"
+    return _answer(unknown, lrs, edges, student_t(lrs), reason)
 
 
-def _usable(lr: Floats, loss: Floats, start: float) -> _Curve:
-    finite = np.isfinite(loss)
-    end = len(loss) if finite.all() else int(np.argmin(finite))
-    if end == 0 or not np.isfinite(start):
-        return _Curve(lr[:0], loss[:0], 0.0, 0.0, diverged=True)
-    raw = loss[:end]
-    capped = np.minimum(raw, start + (start - raw.min()).clip(min=np.ptp(raw[:_FEWEST_POINTS])))
-    smooth = smoothed(capped, len(loss) / 50)
-    before = slice(0, int(np.argmin(smooth)) + 1)
-    residuals = np.abs(capped - smooth)[before]
-    scatter = 1.4826 * float(np.median(residuals))
-    return _Curve(
-        lr[:end],
-        smooth,
-        start - smooth.min(),
-        max(scatter, _ROUNDING * float(np.abs(capped).max())),
-        end < len(loss),
+def _slowness(curve: Reading, updates_per_step: int) -> float:
+    """Factor for a sweep that spends more or fewer updates on a decade of lr than 14."""
+    logs = np.log10(curve.lr)
+    decades = float(np.interp(np.log10(curve.centre), logs, np.gradient(logs)))
+    factor = (updates_per_step / decades / _DENSITY) ** _POWER
+    return min(max(factor, 1 / _MOST_CORRECTION), _MOST_CORRECTION)
+
+
+def _from_probes(
+    unknown: Suggestion, curves: Sequence[Reading], probes: Sequence[Sequence[Probe]]
+) -> Suggestion:
+    pairs = [(curve, own) for curve, own in zip(curves, probes, strict=True) if own]
+    found = [favoured(curve.start, own) for curve, own in pairs]
+    noise = float(np.median([curve.scatter for curve, _ in pairs]))
+    drops = [c.start - np.nanmin([c.start, *(p.loss for p in own)]) for c, own in pairs]
+    drop = float(np.median(drops))
+    lrs = np.array([lr for lr in found if lr is not None])
+    tried = f"{min(p.lr for _, own in pairs for p in own):.2g} to " + (
+        f"{max(p.lr for _, own in pairs for p in own):.2g}"
     )
+    if len(lrs) < len(pairs) or not drop >= _LEAST_SIGNAL * noise:
+        return replace(
+            unknown,
+            reason=f"the loss fell while the lr grew, but in no run at a constant lr ({tried}); "
+            "take more --steps or --seeds",
+        )
+    edges = [float(c.lr[-1]) for c in curves if c.diverged]
+    edges += [p.lr for _, own in pairs for p in own if not np.isfinite(p.loss)]
+    runs = f"{len(pairs[0][1])} lrs" if len(pairs) == 1 else f"lrs with {len(pairs)} seeds"
+    reason = (
+        f"the lr that runs of {pairs[0][1][0].updates} updates favour, at {runs} in {tried} "
+        f"(the loss fell by {drop:.3g})"
+    )
+    return _answer(unknown, lrs, edges, moderated_t(lrs), reason)
 
 
-def smoothed(values: Floats, width: float) -> Floats:
-    """Symmetric Gaussian average over neighbouring points; `width` is its deviation in points."""
-    index = np.arange(len(values))
-    weights = np.exp(-0.5 * ((index[:, None] - index) / max(width, 1e-9)) ** 2)
-    return weights @ values / weights.sum(axis=1)
+def _answer(
+    unknown: Suggestion,
+    lrs: Floats,
+    edges: Sequence[float],
+    interval: tuple[float, float] | None,
+    reason: str,
+) -> Suggestion:
+    """The seeds' lrs as one suggestion, unless they contradict each other or a divergence."""
+    centre = float(np.exp(np.log(lrs).mean()))
+    low, high = interval or (None, None)
+    if low is not None and high is not None and not high / low <= _WIDEST_INTERVAL:
+        problem = (
+            f"the seeds disagree (their 90% interval is {low:.2g} to {high:.2g}); "
+            "take more --seeds or --steps, or grow the lr per epoch (--every epoch)"
+        )
+        return replace(unknown, reason=problem)
+    if edges and not centre < min(edges):
+        problem = (
+            f"one seed diverged at {min(edges):.2g}, below what the others suggest "
+            f"({centre:.2g}); take more --seeds"
+        )
+        return replace(unknown, reason=problem)
+    return replace(unknown, lr=centre, low=low, high=high, verdict="suggested", reason=reason)
 
 
-def _minimum(curve: _Curve) -> float:
-    """Lr of the lowest loss, between the points by a parabola through the lowest three."""
-    i = curve.lowest
-    if not 0 < i < len(curve.lr) - 1:
-        return float(curve.lr[i])
-    left, lowest, right = curve.loss[i - 1 : i + 2]
-    bend = left - 2 * lowest + right
-    shift = 0.5 * (left - right) / bend if bend > 0 else 0.0
-    neighbour = curve.lr[i + 1] if shift > 0 else curve.lr[i - 1]
-    return float(curve.lr[i] * (neighbour / curve.lr[i]) ** abs(shift))
+def student_t(lrs: Floats) -> tuple[float, float] | None:
+    """Student's t on log lr; None for a single seed."""
+    return None if len(lrs) < 2 else _interval(lrs, np.log(lrs).std(ddof=1), len(lrs) - 1)
 
 
-def _steepest(curve: _Curve) -> float:
-    """Lr of the steepest descent of the loss against log lr."""
-    slope = np.gradient(curve.loss, np.log(curve.lr))
-    return float(curve.lr[np.argmin(slope[: curve.lowest + 1])])
+def moderated_t(lrs: Floats) -> tuple[float, float]:
+    """Student's t on log lr, whose deviation is pooled with the one known from other tasks."""
+    free = _LIKE_SEEDS + len(lrs) - 1
+    squares = _LIKE_SEEDS * _USUAL_SPREAD**2 + len(lrs) * np.log(lrs).var()
+    return _interval(lrs, np.sqrt(squares / free), free)
 
 
-def _valley(curve: _Curve) -> float:
-    """Lr in the middle of the longest descent, as in fastai's default rule.
-
-    The longest descent is the longest strictly decreasing subsequence of the losses.
-    """
-    length = np.ones(len(curve.loss), dtype=int)
-    first = np.arange(len(curve.loss))
-    for i in range(1, len(curve.loss)):
-        candidates = np.where(curve.loss[:i] > curve.loss[i], length[:i], 0)
-        best = int(np.argmax(candidates))
-        if candidates[best] > 0:
-            length[i], first[i] = candidates[best] + 1, first[best]
-    last = int(np.argmax(length))
-    return float(curve.lr[first[last] + (last - first[last]) // 2])
-
-
-COMMON_RULES: Mapping[str, Callable[[_Curve], float]] = {
-    "minimum/10": lambda curve: _minimum(curve) / 10,
-    "steepest": _steepest,
-    "valley": _valley,
-}
-"""Other rules by name: each reads one seed's smoothed curve and gives an lr."""
-
-
-def _is_long_enough(curve: _Curve) -> bool:
-    return len(curve.lr) >= _FEWEST_POINTS
-
-
-def _mean(rule: Callable[[_Curve], float], curves: Sequence[_Curve]) -> float | None:
-    """Geometric mean of a rule's answers over seeds; None where the curves are too short."""
-    logs = [np.log(rule(curve)) for curve in curves if _is_long_enough(curve)]
-    return float(np.exp(np.mean(logs))) if logs else None
-
-
-def _interval(lrs: Floats) -> tuple[float, float, float]:
-    """Lower bound, geometric mean and upper bound: Student's t on log lr."""
+def _interval(lrs: Floats, deviation: float, free: int) -> tuple[float, float]:
     logs = np.log(lrs)
-    half = 0.0
-    if len(logs) > 1:
-        error = logs.std(ddof=1) / np.sqrt(len(logs))
-        half = float(stats.t.ppf((1 + LEVEL) / 2, len(logs) - 1) * error)
-    low, centre, high = np.exp([logs.mean() - half, logs.mean(), logs.mean() + half])
-    return float(low), float(centre), float(high)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, free)) * deviation / np.sqrt(len(lrs))
+    low, high = np.exp([logs.mean() - half, logs.mean() + half])
+    return float(low), float(high)
+
+
+def _mean(rule: Callable[[Reading], float], curves: Sequence[Reading]) -> float | None:
+    """Geometric mean of a rule's answers over seeds; None where the curves are too short."""
+    logs = [np.log(rule(curve)) for curve in curves if curve.long_enough]
+    return float(np.exp(np.mean(logs))) if logs else None
 
 
 def _edge(lr: Floats, loss: Floats) -> float | None:
@@ -291,12 +307,26 @@ def _edge(lr: Floats, loss: Floats) -> float | None:
     return edge if np.isfinite(edge) else None
 
 
-def _problem(lr: Floats, curves: Sequence[_Curve], lrs: Floats) -> str | None:
-    """Why the curves do not say an lr, and what to do; None where they do."""
-    short = sum(not _is_long_enough(c) for c in curves)
+def _most(facts: Iterable[bool]) -> bool:
+    known = list(facts)
+    return sum(known) > len(known) / 2
+
+
+def _falls(curve: Reading) -> bool:
+    """Whether the loss falls at some lr, rather than wanders at all of them."""
+    return (
+        curve.steadiness >= _LEAST_STEADINESS
+        and curve.over_a_walk >= _LEAST_OVER_A_WALK
+        and curve.width <= _WIDEST_FALL
+    )
+
+
+def _unreadable(lr: Floats, curves: Sequence[Reading]) -> str | None:
+    """Why the sweep does not show where the loss falls, and what to do; None where it does."""
+    short = sum(not c.long_enough for c in curves)
     if short:
         return (
-            f"{short} of {len(curves)} runs ended within {_FEWEST_POINTS} steps; "
+            f"{short} of {len(curves)} runs ended within {FEWEST_POINTS} steps; "
             "check the data for nan, lower --min-lr or take more --steps"
         )
     if not np.median([curve.drop for curve in curves]) > 0:
@@ -304,27 +334,19 @@ def _problem(lr: Floats, curves: Sequence[_Curve], lrs: Floats) -> str | None:
             f"the loss never fell below where it started, from lr {lr[0]:.3g} on; "
             "lower --min-lr, or check that the model learns at all"
         )
-    signal = float(np.median([c.drop / max(c.scatter, 1e-300) for c in curves]))
+    signal = float(np.median([curve.signal for curve in curves]))
     if not signal >= _LEAST_SIGNAL:
         return (
             f"the loss fell by no more than {max(signal, 0):.1f} times its noise; "
             "take more --steps or --seeds, or grow the lr per epoch (--every epoch)"
         )
-    at_end = sum(not c.diverged and c.lowest >= len(c.lr) - 2 for c in curves)
-    if at_end > len(curves) / 2:
+    if _most(c.still_falling for c in curves):
         return f"the loss still falls at the largest lr tested ({lr[-1]:.3g}); raise --max-lr"
-    low, centre, high = _interval(lrs)
-    if centre < lr[0]:
-        return f"the loss is lowest near the smallest lr tested ({lr[0]:.3g}); lower --min-lr"
-    if not high / low <= _WIDEST_INTERVAL:
+    if _most(c.starts_inside for c in curves):
+        return f"the loss falls from the smallest lr tested on ({lr[0]:.3g}); lower --min-lr"
+    if not _most(_falls(curve) for curve in curves):
         return (
-            f"the seeds disagree (their 90% interval is {low:.2g} to {high:.2g}); "
-            "take more --seeds or --steps, or grow the lr per epoch (--every epoch)"
-        )
-    edges = [float(c.lr[-1]) for c in curves if c.diverged]
-    if edges and not centre < min(edges):
-        return (
-            f"one seed diverged at {min(edges):.2g}, below what the others suggest "
-            f"({centre:.2g}); take more --seeds"
+            "the loss wanders at every lr instead of falling at one; "
+            "take more --steps or --seeds, or grow the lr per epoch (--every epoch)"
         )
     return None

@@ -35,7 +35,14 @@ GROWTH = ["exponential", "linear"]
 def test_the_lr_goes_from_low_to_high_in_even_steps(every, growth, low, ratio, steps):
     high = low * ratio
     curve = range_test(
-        linear_task(), min_lr=low, max_lr=high, steps=steps, seeds=1, every=every, growth=growth
+        linear_task(),
+        min_lr=low,
+        max_lr=high,
+        steps=steps,
+        seeds=1,
+        every=every,
+        growth=growth,
+        probes=0,
     )
     spaced = np.geomspace if growth == "exponential" else np.linspace
     assert curve.lr[0] == low
@@ -69,7 +76,7 @@ def by_hand(steps: int, per_step: int, lrs: np.ndarray) -> tuple[list[float], li
 @pytest.mark.parametrize(("every", "per_step"), [("batch", 1), ("epoch", PER_EPOCH)])
 def test_a_loss_is_the_one_after_the_update_with_the_lr_beside_it(every, per_step):
     task = linear_task(optimizer=plain_sgd, metrics={"error": absolute_error})
-    curve = range_test(task, min_lr=1e-3, max_lr=0.1, steps=10, seeds=[5], every=every)
+    curve = range_test(task, min_lr=1e-3, max_lr=0.1, steps=10, seeds=[5], every=every, probes=0)
     before, after = by_hand(10, per_step, curve.lr)
     np.testing.assert_allclose(curve.train_loss[0], before, rtol=1e-12)
     np.testing.assert_allclose(curve.loss[0], after, rtol=1e-12)
@@ -120,7 +127,8 @@ TRAINED_ON = {
 @pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("case", TRAINED_ON)
 def test_the_data_are_cycled_for_as_many_steps_as_asked(case, every):
-    curve = range_test(linear_task(**TRAINED_ON[case]), steps=12, seeds=2, every=every, max_lr=0.01)
+    task = linear_task(**TRAINED_ON[case])
+    curve = range_test(task, steps=12, seeds=2, every=every, max_lr=0.01, probes=0)
     assert curve.loss.shape == curve.train_loss.shape == (2, 12)
     assert np.isfinite(curve.loss).all()
     assert np.isfinite(curve.train_loss).all()
@@ -128,15 +136,16 @@ def test_the_data_are_cycled_for_as_many_steps_as_asked(case, every):
 
 
 def test_batch_normalisation_survives_a_last_batch_of_one_row():
-    curve = range_test(noisy_task(train=regression_rows(17)), steps=8, seeds=1, max_lr=0.01)
+    task = noisy_task(train=regression_rows(17))
+    curve = range_test(task, steps=8, seeds=1, max_lr=0.01, probes=0)
     assert np.isfinite(curve.train_loss).all()
 
 
 @pytest.mark.parametrize("every", EVERY)
 def test_seeds_are_repeatable_and_independent(every):
     with no_global_draw():
-        three = range_test(noisy_task(), steps=8, seeds=[3, 1, 4], every=every)
-        one = range_test(noisy_task(), steps=8, seeds=[1], every=every)
+        three = range_test(noisy_task(), steps=8, seeds=[3, 1, 4], every=every, probes=0)
+        one = range_test(noisy_task(), steps=8, seeds=[1], every=every, probes=0)
     assert three.seeds == (3, 1, 4)
     assert np.array_equal(three.loss[1], one.loss[0], equal_nan=True)
     assert np.array_equal(three.train_loss[1], one.train_loss[0], equal_nan=True)
@@ -186,14 +195,14 @@ def test_groups_keep_their_ratio():
     def grouped(model, lr):
         return Watched([{"params": [model.bias], "lr": lr / 4}, {"params": [model.weight]}], lr)
 
-    curve = range_test(linear_task(optimizer=grouped), steps=8, seeds=1, max_lr=0.01)
+    curve = range_test(linear_task(optimizer=grouped), steps=8, seeds=1, max_lr=0.01, probes=0)
     np.testing.assert_allclose(seen, np.stack([curve.lr / 4, curve.lr], axis=1))
 
 
 @pytest.mark.parametrize("every", EVERY)
 def test_a_run_that_diverges_ends_in_nan_and_was_right_until_then(every):
     task = linear_task(optimizer=plain_sgd)
-    curve = range_test(task, min_lr=1e-3, max_lr=1e4, steps=40, seeds=3, every=every)
+    curve = range_test(task, min_lr=1e-3, max_lr=1e4, steps=40, seeds=3, every=every, probes=0)
     finite = np.isfinite(curve.loss)
     ends = finite.argmin(axis=1)
     assert (ends > 8).all()
@@ -208,6 +217,7 @@ def test_a_run_that_diverges_ends_in_nan_and_was_right_until_then(every):
         steps=int(ends.min()),
         seeds=3,
         every=every,
+        probes=0,
     )
     kept = slice(0, int(ends.min()) - 1)
     np.testing.assert_allclose(shorter.loss[:, kept], curve.loss[:, kept], rtol=1e-6)
@@ -215,7 +225,9 @@ def test_a_run_that_diverges_ends_in_nan_and_was_right_until_then(every):
 
 
 def test_a_run_that_ends_within_the_first_steps_says_so():
-    curve = range_test(linear_task(optimizer=plain_sgd), min_lr=1e6, max_lr=1e9, seeds=2, steps=20)
+    curve = range_test(
+        linear_task(optimizer=plain_sgd), min_lr=1e6, max_lr=1e9, seeds=2, steps=20, widen=False
+    )
     suggestion = curve.suggest()
     assert suggestion.lr is None
     assert "lower --min-lr" in suggestion.reason
@@ -231,7 +243,7 @@ def test_a_loss_that_is_nan_from_the_start_is_an_error():
 @pytest.mark.parametrize("every", EVERY)
 def test_a_frame_has_a_row_per_seed_and_step(every):
     task = linear_task(metrics={"error": absolute_error})
-    curve = range_test(task, steps=9, seeds=[2, 7], every=every, max_lr=0.01)
+    curve = range_test(task, steps=9, seeds=[2, 7], every=every, max_lr=0.01, probes=0)
     frame = curve.frame()
     assert list(frame) == ["seed", "step", "lr", "loss", "train_loss", "error"]
     assert frame["seed"].tolist() == [2] * 10 + [7] * 10
@@ -269,4 +281,4 @@ def test_the_suggested_lr_trains_a_linear_model_well():
 def test_progress_adds_up():
     made: list[int] = []
     range_test(linear_task(), steps=8, seeds=2, every="epoch", progress=made.append)
-    assert sum(made) == 8 * 2 * PER_EPOCH
+    assert sum(made) == 8 * 2 * PER_EPOCH * 5  # a sweep and four probes

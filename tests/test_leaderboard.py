@@ -176,12 +176,21 @@ def test_repeats_have_different_seeds_and_none_of_the_oracles():
 
 
 def test_the_quick_command_works_on_one_task_and_one_finder(tmp_path, capsys):
-    asked = ["--tasks", "mlp_sgd", "--finders", "lrfinder, 1 seed", "--out", str(tmp_path / "made")]
+    asked = [
+        "--tasks",
+        "mlp_sgd",
+        "--finders",
+        "lrfinder, sweep alone",
+        "--out",
+        str(tmp_path / "made"),
+    ]
     main(["--quick", *asked])
     made = pd.read_csv(tmp_path / "made" / "results.csv")
     assert made.task.tolist() == ["mlp_sgd"] * 2
-    assert "| lrfinder, 1 seed |" in capsys.readouterr().out
-    assert "| lrfinder, 1 seed |" in (tmp_path / "made" / "table.md").read_text(encoding="utf-8")
+    assert "| lrfinder, sweep alone |" in capsys.readouterr().out
+    assert "| lrfinder, sweep alone |" in (tmp_path / "made" / "table.md").read_text(
+        encoding="utf-8"
+    )
     assert (tmp_path / "made" / "regret.png").stat().st_size > 1000
 
 

@@ -93,7 +93,7 @@ def test_costs_add_up(run):
     problem, cost = RunProblem(SETTINGS), run.summary["cost"]
     trials = sum(facts["trials"] for facts in run.summary["families"].values())
     runs = trials * SETTINGS.trial_seeds + CANDIDATES * SETTINGS.confirm_seeds
-    assert cost["updates_asked"] == 2 * 100 + runs * problem.updates
+    assert cost["updates_asked"] == 2 * 5 * 100 + runs * problem.updates
     assert 0 < cost["updates_trained"] <= cost["updates_asked"]
 
 

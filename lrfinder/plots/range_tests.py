@@ -13,11 +13,16 @@ from lrfinder.suggest import Suggestion
 
 
 def range_test(axes: Axes, curve: Curve, suggestion: Suggestion) -> None:
-    """Loss against lr: each seed, their mean, the suggestion with its interval, the edge.
+    """Loss against lr: each seed, their mean, the probes, the suggestion, the edge.
 
     A cross at the top marks the lr at which a seed diverged; the dotted edge is their median.
     """
-    shown = _seeds(axes, curve) | _suggestion(axes, suggestion) | _edge(axes, curve, suggestion)
+    shown = (
+        _seeds(axes, curve)
+        | _probes(axes, curve)
+        | _suggestion(axes, suggestion)
+        | _edge(axes, curve, suggestion)
+    )
     if curve.growth == "exponential":
         axes.set_xscale("log")
     axes.set_xlim(curve.lr[0], curve.lr[-1])
@@ -33,7 +38,8 @@ def range_test(axes: Axes, curve: Curve, suggestion: Suggestion) -> None:
 def _show_descent(axes: Axes, curve: Curve) -> None:
     """Limits from the lowest loss to a little over the start; a divergence is cut off."""
     start = curve.start[np.isfinite(curve.start)]
-    loss = curve.loss[np.isfinite(curve.loss)]
+    loss = np.append(curve.loss, [probe.loss for probe in curve.probes])
+    loss = loss[np.isfinite(loss)]
     if not start.size:
         start = loss
     if start.size:
@@ -50,6 +56,15 @@ def _seeds(axes: Axes, curve: Curve) -> dict[str, Artist]:
         return {"1 seed": lines[0]}
     mean = axes.plot(curve.lr, curve.mean, color=style.ink(axes), linewidth=1.8)
     return {f"{count} seeds": lines[0], "mean": mean[0]}
+
+
+def _probes(axes: Axes, curve: Curve) -> dict[str, Artist]:
+    """A diamond for each run at a constant lr, at the loss it came down to."""
+    if not curve.probes:
+        return {}
+    lrs, losses = [p.lr for p in curve.probes], [p.loss for p in curve.probes]
+    points = axes.plot(lrs, losses, "D", color=style.ink(axes), markersize=4)
+    return {f"constant lr, {curve.probes[0].updates} updates": points[0]}
 
 
 def _suggestion(axes: Axes, suggestion: Suggestion) -> dict[str, Artist]:

@@ -72,25 +72,25 @@ def default_lr(task: Task) -> float:
 
 
 def lrfinder_default(task: Task, seeds: Sequence[int]) -> Answer:
-    """`range_test` and `suggest` as they come: 5 seeds, 100 updates each."""
-    return _range_test(task, task, seeds)
-
-
-def lrfinder_one_seed(task: Task, seeds: Sequence[int]) -> Answer:
-    """The same with one seed, at the price of the other finders."""
+    """`range_test` and `suggest` as they come: a sweep and 3 or 4 probes of 100 updates."""
     return _range_test(task, task, seeds[:1])
+
+
+def lrfinder_sweep(task: Task, seeds: Sequence[int]) -> Answer:
+    """A sweep of 100 updates without probes, at the price of the other finders."""
+    return _range_test(task, task, seeds[:1], probes=0)
 
 
 def lrfinder_objects(task: Task, seeds: Sequence[int]) -> Answer:
     """`Task.from_objects` with a training loader and no validation set."""
     live = pieces(task, seeds[0], default_lr(task))
     given = Task.from_objects(live.model, live.optimizer, live.criterion, live.loader)
-    return _range_test(given, task, seeds)
+    return _range_test(given, task, seeds[:1])
 
 
-def _range_test(tested: Task, task: Task, seeds: Sequence[int]) -> Answer:
+def _range_test(tested: Task, task: Task, seeds: Sequence[int], probes: int = MOST) -> Answer:
     before = time.process_time()
-    curve = range_test(tested, seeds=seeds)
+    curve = range_test(tested, seeds=seeds, probes=probes)
     said = curve.suggest()
     seconds = time.process_time() - before
     updates = budget(task)
@@ -228,7 +228,7 @@ def raw_minimum(task: Task, seeds: Sequence[int]) -> Answer:
 OWN: Mapping[str, Finder] = {
     "lrfinder": lrfinder_default,
     "lrfinder, from_objects": lrfinder_objects,
-    "lrfinder, 1 seed": lrfinder_one_seed,
+    "lrfinder, sweep alone": lrfinder_sweep,
 }
 """This package."""
 

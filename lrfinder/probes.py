@@ -1,0 +1,84 @@
+"""Short runs at a constant lr, which settle what a growing lr cannot: the second half of the rule.
+
+A growing lr spends a few updates at every lr, so its curve tells where the loss begins to fall and
+where training breaks, and little about what a hundred updates at one lr would do. So a few runs at
+a constant lr follow: at the centre of the fall, at 4 and at 16 times that; and, where the end of
+that range is clearly best, at one lr beyond it. The lrs are then averaged (geometrically), weighted
+by ``exp(-(loss - lowest) / (0.08 (start - lowest)))``: lrs that do equally well count equally, and
+noise in a flat valley moves the answer little.
+
+A short run prefers a higher lr than a long one: the average is multiplied by a half after 100
+updates, and by ``min(1, 0.5 sqrt(updates / 100))`` after others. Factor and exponent come from 33
+small trainings of 200 to 600 updates (studies/leaderboard/RULES.md).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+MOST = 4
+"""Runs at a constant lr that a range test makes per seed, by default."""
+_RATIO = 4.0  # between neighbouring lrs
+_CLEAR = 0.05  # share of the fall by which a loss is clearly lower
+_ALIKE = 0.08  # share of the fall that lowers an lr's weight by a factor e
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A short run at a constant lr."""
+
+    seed: int
+    lr: float
+    updates: int
+    loss: float
+    """Mean loss over the last quarter of its updates; nan where it diverged."""
+
+
+def first_lrs(centre: float, most: int) -> list[float]:
+    """The lrs to try first, for a centre of the fall."""
+    return [centre * _RATIO**k for k in range(min(most, 3))]
+
+
+def further_lr(start: float, probes: Sequence[Probe]) -> float | None:
+    """The lr beyond the end of the range that is clearly best; None where it is inside."""
+    if len(probes) < 2:
+        return None
+    ordered = sorted(probes, key=lambda probe: probe.lr)
+    losses = _bounded(start, ordered)
+    best = int(np.argmin(losses))
+    margin = _CLEAR * (start - losses[best])
+    if best == 0 and (losses[1] - losses[0] > margin or not margin > 0):
+        return ordered[0].lr / _RATIO
+    if best == len(losses) - 1 and losses[-2] - losses[-1] > margin > 0:
+        return ordered[-1].lr * _RATIO
+    return None
+
+
+def favoured(start: float, probes: Sequence[Probe]) -> float | None:
+    """The lr that the probes of one seed favour for a long run; None where no loss fell."""
+    losses = _bounded(start, probes)
+    drop = start - losses.min() if len(losses) else 0.0
+    if not drop > 0:
+        return None
+    weights = np.exp(-(losses - losses.min()) / (_ALIKE * drop))
+    logs = np.log([probe.lr for probe in probes])
+    return float(np.exp(weights @ logs / weights.sum())) * back_off(probes[0].updates)
+
+
+def back_off(updates: int) -> float:
+    """Best lr of a long run over the best lr of a run of so many updates.
+
+    >>> back_off(100), back_off(1000)
+    (0.5, 1.0)
+    """
+    return min(1.0, 0.5 * math.sqrt(updates / 100))
+
+
+def _bounded(start: float, probes: Sequence[Probe]) -> np.ndarray:
+    """Losses; one of a run that diverged counts as far above the start as the best fell below."""
+    losses = np.array([probe.loss for probe in probes], dtype=float)
+    lowest = np.min(losses[np.isfinite(losses)], initial=start)
+    worst = start + (start - lowest)
+    return np.where(np.isfinite(losses), np.minimum(losses, worst), worst)
