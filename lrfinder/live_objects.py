@@ -13,6 +13,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lrfinder.copies import copied, copied_optimizer
 from lrfinder.errors import InvalidArgument
 
 _State = Literal["fresh", "keep"]
@@ -24,7 +25,7 @@ def factories(
     """Return factories for model and optimizer, and the largest lr of the optimizer's groups."""
     _check(model, optimizer, state)
     try:
-        pristine, template = copy.deepcopy((model, optimizer))
+        pristine, template = copied(model, optimizer)
     except Exception as error:
         raise InvalidArgument(
             f"the model and optimizer must be copyable, but copy.deepcopy raised {error}; "
@@ -43,7 +44,7 @@ def factories(
 
     def make_optimizer(built: nn.Module, lr: float) -> Optimizer:
         pairs = list(zip(pristine.parameters(), built.parameters(), strict=True))
-        twin = copy.deepcopy(template, {id(old): new for old, new in pairs})
+        twin = copied_optimizer(template, _instead(pristine, built))
         if any(old.device != new.device for old, new in pairs):
             twin.load_state_dict(twin.state_dict())  # moves what torch wants beside the parameter
         for group, ratio in zip(twin.param_groups, ratios, strict=True):
@@ -52,6 +53,16 @@ def factories(
         return twin
 
     return make_model, make_optimizer, top
+
+
+def _instead(old: nn.Module, new: nn.Module) -> dict[int, object]:
+    """A memo for copy.deepcopy that puts a model and its tensors in place of another one's."""
+    pairs = [
+        *zip(old.modules(), new.modules(), strict=True),
+        *zip(old.parameters(), new.parameters(), strict=True),
+        *zip(old.buffers(), new.buffers(), strict=True),
+    ]
+    return {id(a): b for a, b in pairs}
 
 
 def _check(model: nn.Module, optimizer: Optimizer, state: str) -> None:

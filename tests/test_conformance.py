@@ -166,6 +166,37 @@ class Sometimes(nn.Module):
         return self.head(self.layer(x) if random.random() < 0.5 else x)
 
 
+class Rarely(nn.Module):
+    """A model with a layer that is left out in few of its updates."""
+
+    def __init__(self, layer: nn.Module | None = None) -> None:
+        super().__init__()
+        self.first = layer or nn.Linear(PIXELS, PIXELS)
+        self.layer, self.head = nn.Linear(PIXELS, PIXELS), nn.Linear(PIXELS, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.head(x if self.training and random.random() < 0.1 else self.layer(x))
+
+
+class Short(Rarely):
+    """A model that leaves a layer out where a batch has few rows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x) if len(x) > 8 else x)
+
+
+class Rows(nn.Module):
+    """A recurrent layer over the pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GRU(6, PIXELS, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.unflatten(-1, (6, 6)))[0][:, -1]
+
+
 class Scaled(nn.Module):
     """A model that draws from Python's and NumPy's random states."""
 
@@ -275,6 +306,68 @@ class Signs(torch.optim.Optimizer):
                     p.add_(p.grad.sign() * p.norm(), alpha=-group["lr"])
 
 
+class Replacing(torch.optim.SGD):
+    """Gradient descent that gives its parameters new data."""
+
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.data = p.data - group["lr"] * p.grad
+
+
+class Clipping(torch.optim.SGD):
+    """Gradient descent that clips the norm of its gradients."""
+
+    def step(self, closure=None) -> None:
+        nn.utils.clip_grad_norm_([p for g in self.param_groups for p in g["params"]], 20.0)
+        super().step()
+
+
+class Skipping(torch.optim.SGD):
+    """Gradient descent that makes no step along large gradients."""
+
+    def step(self, closure=None) -> None:
+        if max(p.grad.abs().max() for g in self.param_groups for p in g["params"]) < 6:
+            super().step()
+
+
+class EverySecond(torch.optim.SGD):
+    """Gradient descent that counts, and makes every second step only."""
+
+    def __init__(self, params, lr: float, memory: object = None) -> None:
+        super().__init__(params, lr)
+        self.calls, self.memory = 0, memory
+
+    def step(self, closure=None) -> None:
+        self.calls += 1
+        if self.calls % 2 == 0:
+            super().step()
+
+
+class FirstLr(torch.optim.SGD):
+    """Gradient descent with a decay that follows the lr it was built with."""
+
+    def __init__(self, params, lr: float) -> None:
+        super().__init__(params, lr)
+        self.first = lr
+
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.data.mul_(1 - self.first)
+        super().step()
+
+
+def own(kind: type, **options) -> Callable[[nn.Module, float], torch.optim.Optimizer]:
+    return lambda model, lr: kind(model.parameters(), lr, **options)
+
+
+def hooked(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    optimizer = torch.optim.SGD(model.parameters(), lr)
+    optimizer.register_step_post_hook(lambda optimizer, args, kwargs: None)
+    return optimizer
+
+
 def sgd(**options) -> Callable[[nn.Module, float], torch.optim.Optimizer]:
     return lambda model, lr: torch.optim.SGD(model.parameters(), lr, **options)
 
@@ -297,9 +390,11 @@ ONE = {
     "Adamax": made("Adamax"),
     "NAdam": made("NAdam"),
     "RAdam": made("RAdam"),
+    "counts": own(EverySecond),
 }
 """Optimizers of which one serves all runs."""
 FUSED = {name for name in ONE if "SGD" in name} | {
+    "counts",
     "Nesterov",
     "Adam",
     "amsgrad",
@@ -317,6 +412,9 @@ MANY = {
         model.parameters(), lr, weight_decay=lr
     ),
     "lr decay of its own": made("Adagrad", lr_decay=0.1),
+    "clips": own(Clipping),
+    "skips": own(Skipping),
+    "remembers its lr": own(FirstLr),
 }
 """Optimizers of which every run keeps its own."""
 EITHER = {"lr decay of its own"}  # exact in both ways
@@ -600,6 +698,20 @@ REFUSED: dict[str, tuple[Callable[[], Task], str]] = {
         lambda: image_task(Sometimes),
         "which parameters get a gradient differs between runs",
     ),
+    "layers left out now and then": (
+        lambda: image_task(Rarely),
+        "which parameters get a gradient differs between updates",
+    ),
+    "layers left out of a recurrent model": (
+        lambda: image_task(lambda: Rarely(Rows())),
+        "which parameters get a gradient differs between updates",
+    ),
+    "new data": (lambda: image_task(mlp, optimizer=own(Replacing)), "replaces the data"),
+    "hook": (lambda: image_task(mlp, optimizer=hooked), "has a hook on its step"),
+    "memory": (
+        lambda: image_task(mlp, optimizer=own(EverySecond, memory=torch.zeros(3))),
+        "attribute memory that is not a plain value",
+    ),
     "raises": (lambda: image_task(lambda: nn.Linear(5, CLASSES)), "shapes"),
 }
 
@@ -641,4 +753,11 @@ def test_what_the_model_raises_later_is_one_line():
 
     task = linear_task(criterion=fails, valid=regression_rows(16))
     with pytest.raises(TaskFailed, match=r"training, the task raised ValueError: twelve"):
+        fit(task, [plan()], trainer=BatchedTrainer())
+
+
+def test_a_gradient_that_is_missing_later_is_one_line():
+    task = image_task(Short)
+    assert BatchedTrainer().why_not(task) is None
+    with pytest.raises(TaskFailed, match="use --engine sequential"):
         fit(task, [plan()], trainer=BatchedTrainer())

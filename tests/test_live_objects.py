@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.finding import range_test
+from lrfinder.live_objects import factories
 from lrfinder.task import Task
 from lrfinder.training.fit import fit
 
@@ -344,3 +345,32 @@ def test_kept_state_follows_the_parameters_to_another_device(kind):
     stays = task.optimizer(task.model(), 0.1).param_groups
     assert options == [{k: v for k, v in group.items() if k != "params"} for group in stays]
     assert {p.device.type for g in optimizer.param_groups for p in g["params"]} == {"meta"}
+
+
+class Halving(torch.optim.SGD):
+    """Gradient descent with an attribute that its step needs."""
+
+    def __init__(self, params, lr: float) -> None:
+        super().__init__(params, lr)
+        self.share = 0.5
+
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            group["lr"] *= self.share
+        super().step()
+
+
+def test_the_copy_of_an_optimizer_has_its_hooks_and_attributes_but_no_counter_of_a_scheduler():
+    model, called = nn.Linear(2, 1), list[torch.optim.Optimizer]()
+    optimizer = Halving(model.parameters(), 0.1)
+    optimizer.register_step_pre_hook(lambda optimizer, args, kwargs: called.append(optimizer))
+    torch.optim.lr_scheduler.ConstantLR(optimizer)
+    make_model, make_optimizer, _ = factories(model, optimizer, "fresh")
+    built = make_model()
+    twin, before = make_optimizer(built, 1.0), [p.clone() for p in model.parameters()]
+    built(torch.ones(1, 2)).sum().backward()
+    twin.step()
+    assert called
+    assert all(one is twin for one in called)
+    assert twin.param_groups[0]["lr"] == 0.5
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before, strict=True))

@@ -225,6 +225,45 @@ def test_a_fork_goes_on_like_its_original_which_goes_on_unharmed(trainer, name, 
     assert equal(same, (whole[:, before:], weights))
 
 
+class Alternating(torch.optim.SGD):
+    """Gradient descent that makes every second step only."""
+
+    def __init__(self, params, lr: float) -> None:
+        super().__init__(params, lr)
+        self.calls = 0
+
+    def step(self, closure=None) -> None:
+        self.calls += 1
+        if self.calls % 2 == 0:
+            super().step()
+
+
+def tenth(optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            p.grad.mul_(0.1)
+
+
+def with_hook(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    optimizer = torch.optim.SGD(model.parameters(), lr)
+    optimizer.register_step_pre_hook(tenth)
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    "optimizer", [with_hook, lambda model, lr: Alternating(model.parameters(), lr)]
+)
+def test_a_fork_keeps_the_hooks_and_attributes_of_its_optimizer(optimizer):
+    task, trainer = linear_task(optimizer=optimizer), SequentialTrainer()
+    state = trainer.start(task, [0], [0.1])
+    lrs = table([0.1], UPDATES, state.base_lrs)
+    trainer.advance(state, lrs[:, :3])
+    twin = trainer.fork(state, [0])
+    after = [trainer.advance(one, lrs[:, 3:]) for one in (twin, state)]
+    np.testing.assert_array_equal(*after)
+    assert same_tensors(trainer.weights(twin, 0), trainer.weights(state, 0))
+
+
 @EVERY_TRAINER
 def test_weights_are_copies(trainer):
     state = trainer.start(linear_task(), [0], [0.01])

@@ -8,6 +8,7 @@ random state of the caller moves.
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -24,11 +25,13 @@ from lrfinder.training.building import build_model, build_optimizer, device_of
 from lrfinder.training.measuring import as_number, evaluating, evaluation_stream
 from lrfinder.training.population import Lineup, Population, Program, Roles
 from lrfinder.training.stacking import Attributes, Template, run_by_run_unsaid
-from lrfinder.training.steppers import Member, may_be_fused, one_is_exact
+from lrfinder.training.steppers import Member, exact_ways, may_be_fused, why_not_stacked
 
 _LRS = (0.001, 0.003, 0.01)
 _SEEDS = tuple(derive(0, "trial", k) for k in range(2))
 _CACHE = 2**21  # bytes
+_DRAWS = 64  # plain steps that look for layers left out at random
+_DRAWING = 0.5  # seconds that they may take
 _RUNS = (0, 0, 1)
 """Runs of the trial, by the place of their seed."""
 
@@ -126,14 +129,17 @@ class _Trial:
         stacks = self._stacks()
         streams = [stream.copy() for stream in self._streams]
         seen = [self._plainly(k) for k in range(len(_SEEDS))]
+        random = any(one.draws for one in seen)
+        constant = not random or self._always(tuple(seen[0].gradients))
         changed = attributes.changed(self._templates[0].model)
         if changed is not None:
             raise _NotBatchableError(f"the model changes its attribute {changed}")
         leaves = tuple(seen[0].gradients)
         if any(tuple(other.gradients) != leaves for other in seen):
             raise _NotBatchableError("which parameters get a gradient differs between runs")
+        if not constant:
+            raise _NotBatchableError("which parameters get a gradient differs between updates")
         batched = _Batched(self._task, self._templates[0], self._device, leaves, stacks)
-        random = any(one.draws for one in seen)
         one_optimizer, fused = self._one_optimizer(leaves)
         return Way(
             inside=batched.inside(self._batches, streams, seen, random=random),
@@ -190,8 +196,26 @@ class _Trial:
             evaluation_draws=not stream.at(before),
         )
 
+    def _always(self, leaves: tuple[int, ...]) -> bool:
+        """Whether these parameters get a gradient whatever random numbers are drawn."""
+        template, end = self._templates[0], time.monotonic() + _DRAWING
+        with self._streams[0].copy().active():
+            for _ in range(_DRAWS):
+                template.model.zero_grad(set_to_none=True)
+                self._task.batch_loss(template.model, self._batches[0], self._device).backward()
+                given = enumerate(parameter.grad for parameter in template.parameters)
+                if tuple(k for k, gradient in given if gradient is not None) != leaves:
+                    return False
+                if time.monotonic() > end:
+                    break
+        return True
+
     def _one_optimizer(self, leaves: Sequence[int]) -> tuple[bool, bool]:
         """Whether one optimizer serves all runs, and whether it does so with a fused kernel."""
+        reasons = [why_not_stacked(optimizer) for optimizer in self._optimizers]
+        for reason in reasons:
+            if reason is not None:
+                raise _NotBatchableError(reason)
         held = {id(p) for o in self._optimizers for g in o.param_groups for p in g["params"]}
         parameters = dict(enumerate(self._templates[0].parameters))
         if not held <= {id(p) for p in parameters.values()}:
@@ -201,13 +225,12 @@ class _Trial:
         before = stream.copy()
         runs = [Member(o, parameters) for o in self._optimizers]
         with stream.active():
-            fused = may_be_fused(self._optimizers[0], self._device) and one_is_exact(
-                runs, trained, fused=True
-            )
-            exact = fused or one_is_exact(runs, trained)
+            ways = exact_ways(runs, trained, fused=may_be_fused(self._optimizers[0], self._device))
         if not stream.at(before):
             raise _NotBatchableError("the optimizer draws random numbers")
-        return exact, fused
+        if ways.why_not_many is not None:
+            raise _NotBatchableError(ways.why_not_many)
+        return ways.one, ways.fused
 
     def _evaluation_bytes(self, seen: _Seen) -> float:
         """Memory of an evaluated batch, if all activations were kept."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from lrfinder.data import Batch
+from lrfinder.errors import TaskFailed
 from lrfinder.rng import Stream
 from lrfinder.task import Task
 from lrfinder.training.measuring import as_number
@@ -196,9 +197,9 @@ class Program:
         p = population
         call = torch.vmap(self._loss(parts), (0, 0, 0, dims), randomness=self._randomness)
         losses, moved = call(p.leaves, p.fixed, p.buffers, batch)
-        gradients = torch.autograd.grad(losses.sum(), p.leaves)
+        gradients = torch.autograd.grad(losses.sum(), p.leaves, allow_unused=True)
         self._take_over(p.buffers, moved)
-        return losses.detach(), list(gradients)
+        return losses.detach(), _given(gradients)
 
     def _backward_inside(
         self,
@@ -246,3 +247,14 @@ class Program:
         """Write the buffers that the model replaced into the population's own."""
         for k, tensor in moved.items():
             buffers[k].copy_(tensor.detach())
+
+
+def _given(gradients: Sequence[Tensor | None]) -> list[Tensor]:
+    """The gradients, of which none may be missing."""
+    found = [gradient for gradient in gradients if gradient is not None]
+    if len(found) < len(gradients):
+        raise TaskFailed(
+            "a parameter that had a gradient in the trial has none now, so the runs cannot be "
+            "batched; use --engine sequential, or SequentialTrainer"
+        )
+    return found

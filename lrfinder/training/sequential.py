@@ -1,6 +1,5 @@
 """The reference trainer: any model, any optimizer, one run after another."""
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lrfinder.copies import copied
 from lrfinder.data import Batch, Feed, in_pieces
 from lrfinder.errors import InvalidArgument
 from lrfinder.rng import Stream
@@ -34,7 +34,7 @@ class _Run:
     """A loss was not finite; the run is trained no further."""
 
     def copy(self) -> "_Run":
-        model, optimizer = copy.deepcopy((self.model, self.optimizer))
+        model, optimizer = copied(self.model, self.optimizer)
         twin = _Run(self.seed, model, optimizer, self.random.copy(), self.device)
         twin.update, twin.broken = self.update, self.broken
         return twin

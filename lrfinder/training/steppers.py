@@ -3,7 +3,7 @@
 An update of most optimizers is elementwise in the parameters and proportional to the lr. Then one
 optimizer of the user's type serves all runs: with lr = 1 it makes a step ``old -> new``, and a run
 with the lr of its own goes to ``old + lr * (new - old)``. Whether that is exact is found out by an
-experiment (`one_is_exact`) and never decided by name. `OneOptimizer` works on one flat tensor
+experiment (`exact_ways`) and never decided by name. `OneOptimizer` works on one flat tensor
 [runs, numbers] per parameter group, whose slices are the stacked parameters; a step is rounded to
 the precision of the parameters before the lr scales it. `ManyOptimizers` keeps the optimizer of
 every run, on views of the run's rows: exact for any optimizer, and slower for small models.
@@ -13,19 +13,21 @@ import copy
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lrfinder.copies import COPIED_BY_TORCH, copied_optimizer
 from lrfinder.errors import LRFinderError
 
 Floats = NDArray[np.float64]
 _PER_RUN = ("params", "lr", "initial_lr")
 """Options of a parameter group that may differ between runs of one optimizer."""
+_STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 
 
 class NotOneError(LRFinderError):
@@ -166,7 +168,9 @@ class ManyOptimizers:
     ) -> "ManyOptimizers":
         rows = [{k: t.detach()[row] for k, t in tensors.items()} for row in range(len(runs))]
         optimizers = [
-            copy.deepcopy(optimizer, _kept(optimizer) | {id(old[k]): v for k, v in views.items()})
+            copied_optimizer(
+                optimizer, _kept(optimizer) | {id(old[k]): v for k, v in views.items()}
+            )
             for (optimizer, old), views in zip(runs, rows, strict=True)
         ]
         many = cls(optimizers, tensors)
@@ -188,6 +192,14 @@ class ManyOptimizers:
                     group["lr"] = lr
                 optimizer.step()
 
+    def attached(self) -> bool:
+        """Whether the optimizers still work on the rows of the stacked tensors."""
+        return all(
+            view.data_ptr() == self.tensors[k][row].data_ptr()
+            for row, views in enumerate(self._rows)
+            for k, view in views.items()
+        )
+
     def taken(self, rows: Sequence[int]) -> "ManyOptimizers":
         """Return an independent copy of some runs."""
         chosen = [(self._optimizers[row], self._rows[row]) for row in rows]
@@ -204,30 +216,112 @@ def may_be_fused(optimizer: Optimizer, device: torch.device) -> bool:
     )
 
 
-def one_is_exact(runs: Sequence[Member], trained: Sequence[int], *, fused: bool = False) -> bool:
-    """Whether one optimizer for all runs steps them like optimizers of their own, by trying.
+def why_not_stacked(optimizer: Optimizer) -> str | None:
+    """One line that says why an optimizer cannot step stacked parameters, found without a step.
 
-    Small tensors of the same number of dimensions take steps along random gradients, each run with
-    the lr of its own, in float64.
+    A hook, or an attribute that is more than plain values, may hold on to what is not stacked.
     """
-    numbers = torch.Generator().manual_seed(0)
-    small = [_small(run, trained, numbers) for run in runs]
-    groups = len(runs[0].optimizer.param_groups)
-    lrs = np.random.default_rng(0).uniform(0.001, 0.1, (len(runs), _STEPS, groups))
-    many = ManyOptimizers.of(small, trained)
-    gradients = [
-        {k: _normal(t.shape, numbers, t.device) for k, t in many.tensors.items()}
-        for _ in range(_STEPS)
-    ]
-    try:
-        one = OneOptimizer.of(small, trained, fused=fused)
-        _make(one, lrs, gradients)
-    except Exception:  # whatever it was, the other way is open
-        return False
-    finally:
-        _make(many, lrs, gradients)
-    pairs = [(one.tensors[k].detach(), many.tensors[k].detach()) for k in trained]
-    return all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in pairs)
+    name = type(optimizer).__name__
+    for attribute, value in vars(optimizer).items():
+        if attribute in _STEP_HOOKS and value:
+            return f"{name} has a hook on its step"
+        if attribute not in COPIED_BY_TORCH and not _plain(value):
+            return f"{name} has an attribute {attribute} that is not a plain value"
+    return None
+
+
+def _plain(value: Any) -> bool:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        return all(_plain(one) for pair in cast(Mapping[Any, Any], value).items() for one in pair)
+    if isinstance(value, (list, tuple, set)):
+        return all(_plain(one) for one in cast(Collection[Any], value))
+    return value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.device))
+
+
+@dataclass(frozen=True)
+class ExactWays:
+    """Which steppers step runs like optimizers of their own do."""
+
+    one: bool
+    """One optimizer serves all runs."""
+    fused: bool
+    """It does so with a fused kernel."""
+    why_not_many: str | None
+    """One line that says why not even an optimizer per run can step stacked parameters."""
+
+
+def exact_ways(runs: Sequence[Member], trained: Sequence[int], *, fused: bool) -> ExactWays:
+    """Find out which steppers are exact, by trying; a fused kernel only where asked for.
+
+    Small tensors of the same number of dimensions take steps along random gradients of many
+    magnitudes, each run with the lr of its own, in float64. They are compared with optimizers that
+    step tensors of their own.
+    """
+    trial = _Experiment(runs, trained)
+    by_fused = fused and trial.one_is_exact(fused=True)
+    one = by_fused or trial.one_is_exact(fused=False)
+    return ExactWays(one, by_fused, trial.why_not_many())
+
+
+class _Experiment:
+    """Steps of small runs, which steppers must repeat."""
+
+    def __init__(self, runs: Sequence[Member], trained: Sequence[int]) -> None:
+        numbers = torch.Generator().manual_seed(0)
+        self._runs, self._trained = [_small(run, trained, numbers) for run in runs], trained
+        groups = len(runs[0].optimizer.param_groups)
+        self._lrs = np.random.default_rng(0).uniform(0.001, 0.1, (len(runs), _STEPS, groups))
+        parameters = self._runs[0].parameters
+        self._gradients = [
+            {k: _gradients(len(runs), p, numbers) for k, p in parameters.items()}
+            for _ in range(_STEPS)
+        ]
+        self._expected = self._alone()
+
+    def one_is_exact(self, *, fused: bool) -> bool:
+        """Whether one optimizer for all runs steps them alike."""
+        try:
+            one = OneOptimizer.of(self._runs, self._trained, fused=fused)
+            _make(one, self._lrs, self._gradients)
+        except Exception:  # whatever it was, the other way is open
+            return False
+        return self._agree(one)
+
+    def why_not_many(self) -> str | None:
+        """One line that says why an optimizer per run does not step its rows alike."""
+        many = ManyOptimizers.of(self._runs, self._trained)
+        _make(many, self._lrs, self._gradients)
+        name = type(self._runs[0].optimizer).__name__
+        if not many.attached():
+            return f"{name} replaces the data of its parameters instead of changing it in place"
+        return None if self._agree(many) else f"{name} steps stacked parameters differently"
+
+    def _alone(self) -> dict[int, Tensor]:
+        """Parameters [runs, ...] after the steps of optimizers on copies of their own."""
+        ends: list[dict[int, Tensor]] = []
+        for row, run in enumerate(self._runs):
+            own = {k: nn.Parameter(p.detach().clone()) for k, p in run.parameters.items()}
+            memo = _kept(run.optimizer) | {id(run.parameters[k]): p for k, p in own.items()}
+            optimizer = copied_optimizer(run.optimizer, memo)
+            for update, gradients in enumerate(self._gradients):
+                for k, parameter in own.items():
+                    parameter.grad = gradients[k][row].clone()
+                for group, lr in zip(optimizer.param_groups, self._lrs[row, update], strict=True):
+                    group["lr"] = float(lr)
+                optimizer.step()
+            ends.append({k: parameter.detach() for k, parameter in own.items()})
+        return {k: torch.stack([end[k] for end in ends]) for k in self._trained}
+
+    def _agree(self, stepper: Stepper) -> bool:
+        pairs = [(stepper.tensors[k].detach(), self._expected[k]) for k in self._trained]
+        return all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in pairs)
+
+
+def _gradients(runs: int, parameter: Tensor, numbers: torch.Generator) -> Tensor:
+    """Random gradients [runs, ...] of a parameter, of another magnitude for every run."""
+    drawn = torch.randn((runs, *parameter.shape), generator=numbers, dtype=torch.float64)
+    scale = 10 ** (3 * torch.randn(runs, generator=numbers, dtype=torch.float64))
+    return (drawn * scale.view(-1, *[1] * parameter.ndim)).to(parameter.device)
 
 
 def _make(stepper: Stepper, lrs: Floats, gradients: Sequence[Mapping[int, Tensor]]) -> None:
@@ -250,7 +344,7 @@ def _small(run: Member, trained: Sequence[int], numbers: torch.Generator) -> Mem
         for key, value in run.optimizer.state.get(old, {}).items():
             if _elementwise(key, value, old):
                 memo[id(value)] = _cut(value, small[k])
-    return Member(copy.deepcopy(run.optimizer, memo), small)
+    return Member(copied_optimizer(run.optimizer, memo), small)
 
 
 def _cut(value: Tensor, like: Tensor) -> Tensor:
@@ -325,6 +419,13 @@ def _check_options(optimizers: Sequence[Optimizer]) -> None:
             for key in (a.keys() | b.keys()) - set(_PER_RUN):
                 if not _equal(a.get(key), b.get(key)):
                     raise NotOneError(f"the runs' optimizers differ in {key}")
+        if _attributes(first) != _attributes(other):
+            raise NotOneError("the runs' optimizers differ in an attribute")
+
+
+def _attributes(optimizer: Optimizer) -> dict[str, Any]:
+    """The attributes that torch does not copy."""
+    return {key: value for key, value in vars(optimizer).items() if key not in COPIED_BY_TORCH}
 
 
 def _rebuilt(
@@ -334,7 +435,7 @@ def _rebuilt(
     state = optimizer.state
     optimizer.state = defaultdict(dict)
     try:
-        twin = copy.deepcopy(optimizer, _kept(optimizer))
+        twin = copied_optimizer(optimizer, _kept(optimizer))
     finally:
         optimizer.state = state
     for number, group in enumerate(twin.param_groups):
