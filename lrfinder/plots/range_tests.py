@@ -64,19 +64,19 @@ def _probes(axes: Axes, curve: Curve) -> dict[str, Artist]:
         return {}
     lrs, losses = [p.lr for p in curve.probes], [p.loss for p in curve.probes]
     points = axes.plot(lrs, losses, "D", color=style.ink(axes), markersize=4)
-    return {f"constant lr, {curve.probes[0].updates} updates": points[0]}
+    return {f"{curve.probes[0].updates} updates at one lr": points[0]}
 
 
 def _suggestion(axes: Axes, suggestion: Suggestion) -> dict[str, Artist]:
     if suggestion.lr is None:
         return {}
     if suggestion.low is None or suggestion.high is None:
-        return {"suggested lr": axes.axvline(suggestion.lr, color=style.BEST)}
+        return {"suggested": axes.axvline(suggestion.lr, color=style.BEST)}
     band = axes.axvspan(
         suggestion.low, suggestion.high, facecolor=style.TIE, alpha=0.4, linewidth=0
     )
     line = axes.axvline(suggestion.lr, color=style.BEST, linewidth=1.2)
-    return {"suggested lr": line, "interval": band}
+    return {"suggested": line, "interval": band}
 
 
 def _edge(axes: Axes, curve: Curve, suggestion: Suggestion) -> dict[str, Artist]:
@@ -87,9 +87,9 @@ def _edge(axes: Axes, curve: Curve, suggestion: Suggestion) -> dict[str, Artist]
     top = axes.get_xaxis_transform()
     axes.plot(ends, np.full(len(ends), 0.975), "x", transform=top, **drawn)
     if suggestion.diverged_at is None:
-        return {"seeds diverged": Line2D([], [], linestyle="", marker="x", **drawn)}
+        return {"diverged": Line2D([], [], linestyle="", marker="x", **drawn)}
     axes.axvline(suggestion.diverged_at, color=style.ink(axes), linestyle=":", linewidth=1.2)
-    return {"seeds diverged, median": Line2D([], [], linestyle=":", marker="x", **drawn)}
+    return {"diverged": Line2D([], [], linestyle=":", marker="x", **drawn)}
 
 
 def _title(suggestion: Suggestion) -> str:
