@@ -15,14 +15,15 @@ the best lr comes, and falls at a lower one; its probes are as long as the sweep
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from lrfinder.curve import Curve, Every, Growth
-from lrfinder.data import held_out
+from lrfinder.data import Batch, held_out
 from lrfinder.errors import InvalidArgument
+from lrfinder.permuted import mean_and_deviation, with_permuted_losses
 from lrfinder.probes import MOST, Probe, first_lrs, further_lr
 from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
 from lrfinder.suggest import centres, too_narrow
@@ -112,6 +113,7 @@ class _Test:
         self._trainer = trainer or SequentialTrainer()
         self._progress = progress
         self._data = self._task.data(self._trainer.device)
+        self._probed = with_permuted_losses(self._task, self._evaluated)
         self._per_step = 1 if every == "batch" else self._data.updates_per_epoch
         self._counted = 0
         self.updates = steps * self._per_step
@@ -124,7 +126,7 @@ class _Test:
         params = {"factor": max_lr / min_lr, "steps": self._steps}
         schedule = Schedule(GROWTHS[self._growth], params, per=self._every)
         plans = [Plan(min_lr, schedule, seed) for seed in self._seeds]
-        history = self._fit(plans, self._per_step)
+        history = self._fit(self._task, plans, self._per_step)
         by_step = history.train_loss.reshape(len(self._seeds), self._steps, self._per_step)
         return Curve(
             lr=schedule.rows([min_lr], self._steps)[:, 0],
@@ -167,23 +169,28 @@ class _Test:
             return []
         constant = Schedule(FAMILIES["constant"])
         plans = [Plan(lr, constant, seed) for lr, seed in wanted]
-        history = self._fit(plans, max(1, self.updates // _PARTS))
+        history = self._fit(self._probed, plans, max(1, self.updates // _PARTS))
         last = max(1, (len(history.evaluated_at) - 1) // 4)
-        losses = history.measures["loss"][:, -last:].mean(axis=1)
-        ended = np.where(history.diverged_at >= 0, np.nan, losses)
+        ended = {name: rows[:, -last:].mean(axis=1) for name, rows in history.measures.items()}
+        losses = np.where(history.diverged_at >= 0, np.nan, ended["loss"])
+        rows = zip(losses.tolist(), *(v.tolist() for v in mean_and_deviation(ended)), strict=True)
         return [
-            Probe(plan.seed, plan.lr, self.updates, float(loss))
-            for plan, loss in zip(plans, ended, strict=True)
+            Probe(plan.seed, plan.lr, self.updates, *row)
+            for plan, row in zip(plans, rows, strict=True)
         ]
 
-    def _fit(self, plans: Sequence[Plan], evaluate_every: int) -> History:
-        by_epoch = self._every == "epoch" and self._data.valid is not None
+    @property
+    def _evaluated(self) -> Iterable[Batch]:
+        valid = self._data.valid if self._every == "epoch" else None
+        return self._data.probe if valid is None else valid
+
+    def _fit(self, task: Task, plans: Sequence[Plan], evaluate_every: int) -> History:
         history = fit(
-            self._task,
+            task,
             plans,
             updates=self.updates,
             evaluate_every=evaluate_every,
-            on=self._data.valid if by_epoch else self._data.probe,
+            on=self._evaluated,
             trainer=self._trainer,
             progress=self._count,
         )

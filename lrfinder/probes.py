@@ -2,14 +2,14 @@
 
 A growing lr spends a few updates at every lr, so its curve tells where the loss begins to fall and
 where training breaks, and little about what a hundred updates at one lr would do. So a few runs at
-a constant lr follow: at the centre of the fall, at 4 and at 16 times that; and, where the end of
+a constant lr follow: at half the centre of the fall, at 2 and at 8 times it; and, where the end of
 that range is clearly best, at one lr beyond it. The lrs are then averaged (geometrically), weighted
 by ``exp(-(loss - lowest) / (0.08 (start - lowest)))``: lrs that do equally well count equally, and
 noise in a flat valley moves the answer little.
 
 A short run prefers a higher lr than a long one: the average is multiplied by a half after 100
-updates, and by ``min(1, 0.5 sqrt(updates / 100))`` after others. Factor and exponent come from 33
-small trainings of 200 to 600 updates (studies/leaderboard/RULES.md).
+updates, and by ``min(1, 0.5 (updates / 100)^0.63)``, which is 1 from 300 on, after others. Factor
+and exponent come from small trainings of 200 to 600 updates (studies/leaderboard/RULES.md).
 """
 
 import math
@@ -20,8 +20,9 @@ import numpy as np
 
 MOST = 4
 """Runs at a constant lr that a range test makes per seed, by default."""
-_RATIO = 4.0  # between neighbouring lrs
-_CLEAR = 0.05  # share of the fall by which a loss is clearly lower
+_LOWEST, _RATIO = 0.5, 4.0  # first lr over the centre of the fall, and between neighbouring lrs
+_CLEAR = 0.02  # share of the fall by which a loss is clearly lower
+_ROUNDING = 1e-6  # share of the loss below which a deviation says nothing
 _ALIKE = 0.08  # share of the fall that lowers an lr's weight by a factor e
 
 
@@ -34,11 +35,22 @@ class Probe:
     updates: int
     loss: float
     """Mean loss over the last quarter of its updates; nan where it diverged."""
+    permuted: float = math.nan
+    """The same with the targets exchanged among the rows: mean over several ways to do so."""
+    permuted_deviation: float = math.nan
+    """Standard deviation over those ways; nan, like their mean, where targets cannot be exchanged.
+    """
+
+    @property
+    def evidence(self) -> float:
+        """How far the loss lies below what it is with exchanged targets, in their deviations."""
+        rounding = _ROUNDING * abs(self.loss)
+        return (self.permuted - self.loss) / max(self.permuted_deviation, rounding)
 
 
 def first_lrs(centre: float, most: int) -> list[float]:
     """The lrs to try first, for a centre of the fall."""
-    return [centre * _RATIO**k for k in range(min(most, 3))]
+    return [centre * _LOWEST * _RATIO**k for k in range(min(most, 3))]
 
 
 def further_lr(start: float, probes: Sequence[Probe]) -> float | None:
@@ -47,13 +59,18 @@ def further_lr(start: float, probes: Sequence[Probe]) -> float | None:
         return None
     ordered = sorted(probes, key=lambda probe: probe.lr)
     losses = _bounded(start, ordered)
-    best = int(np.argmin(losses))
-    margin = _CLEAR * (start - losses[best])
-    if best == 0 and (losses[1] - losses[0] > margin or not margin > 0):
+    lowest = int(np.argmin(losses))
+    margin = _CLEAR * (start - losses[lowest])
+    if lowest == 0 and (losses[1] - losses[0] > margin or not margin > 0):
         return ordered[0].lr / _RATIO
-    if best == len(losses) - 1 and losses[-2] - losses[-1] > margin > 0:
+    if lowest == len(losses) - 1 and losses[-2] - losses[-1] > margin > 0:
         return ordered[-1].lr * _RATIO
     return None
+
+
+def best(probes: Sequence[Probe]) -> Probe:
+    """The probe with the lowest loss, of those that did not diverge where there are any."""
+    return min(probes, key=lambda probe: probe.loss if math.isfinite(probe.loss) else math.inf)
 
 
 def favoured(start: float, probes: Sequence[Probe]) -> float | None:
@@ -73,7 +90,7 @@ def back_off(updates: int) -> float:
     >>> back_off(100), back_off(1000)
     (0.5, 1.0)
     """
-    return min(1.0, 0.5 * math.sqrt(updates / 100))
+    return min(1.0, 0.5 * (updates / 100) ** 0.63)
 
 
 def _bounded(start: float, probes: Sequence[Probe]) -> np.ndarray:

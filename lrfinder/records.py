@@ -376,8 +376,8 @@ def _read_curve(path: Path, facts: Mapping[str, Any]) -> Curve:
 
 
 def _read_probe(facts: Mapping[str, Any]) -> Probe:
-    loss = float("nan") if facts["loss"] is None else float(facts["loss"])
-    return Probe(int(facts["seed"]), float(facts["lr"]), int(facts["updates"]), loss)
+    known: dict[str, Any] = {k: float("nan") if v is None else v for k, v in facts.items()}
+    return Probe(**known)
 
 
 def jsonable(value: Any) -> Any:  # noqa: ANN401 (any JSON value)

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from lrfinder.probes import Probe, favoured
+from lrfinder.probes import Probe, best, favoured
 from lrfinder.reading import COMMON_RULES, FEWEST_POINTS, Reading, read
 from lrfinder.schedules import Schedule
 
@@ -45,6 +45,7 @@ LEVEL = 0.9
 _LEAST_SIGNAL = 4.0  # drop of the loss over its scatter around the smooth curve
 _LEAST_STEADINESS = 0.6  # net fall over the way travelled; a random walk has less
 _LEAST_OVER_A_WALK = 10.0  # drop over what a random walk of the size of the first steps would make
+_LEAST_EVIDENCE = 3.0  # of learning, in deviations over permuted targets (`Probe.evidence`)
 _WIDEST_FALL = 2.5  # decades of lr over which most of the fall is made; a random walk takes more
 _WIDEST_INTERVAL = 100.0  # high / low beyond which the seeds are said to disagree
 _DENSITY, _POWER = 14.0, 0.75  # updates per decade of lr that need no correction, and its exponent
@@ -239,6 +240,12 @@ def _from_probes(
             unknown,
             reason=f"the loss fell while the lr grew, but in no run at a constant lr ({tried}); "
             "take more --steps or --seeds",
+        )
+    if np.median([best(own).evidence for _, own in pairs]) < _LEAST_EVIDENCE:
+        return replace(
+            unknown,
+            reason="the loss fell, but what was learnt does not depend on the inputs: with targets "
+            "exchanged among the rows it is as low; check the targets, or take more --steps",
         )
     edges = [float(c.lr[-1]) for c in curves if c.diverged]
     edges += [p.lr for _, own in pairs for p in own if not np.isfinite(p.loss)]

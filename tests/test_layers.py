@@ -16,6 +16,7 @@ LAYERS = (
     {"training"},
     {
         "reading",
+        "permuted",
         "probes",
         "suggest",
         "curve",

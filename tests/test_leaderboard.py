@@ -68,10 +68,10 @@ def test_the_cached_oracle_belongs_to_the_tasks_as_they_are():
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", TASKS)
-def test_the_oracle_is_dense_around_the_best_lr_and_has_5_seeds(name, schedule):
+def test_the_oracle_is_dense_around_the_best_lr_and_has_10_seeds(name, schedule):
     found = pd.read_csv(oracle.FOLDER / f"{name}.csv")
     found = found[found.schedule == schedule]
-    assert (found.groupby("lr").seed.nunique() >= 5).all()
+    assert (found.groupby("lr").seed.nunique() == 10).all()
     truth = truths(schedule)[name]
     decades = np.log10(truth.lrs)
     near = decades[np.abs(decades - np.log10(truth.best_lr)) <= 0.5]
