@@ -46,6 +46,7 @@ _LEAST_SIGNAL = 4.0  # drop of the loss over its scatter around the smooth curve
 _LEAST_STEADINESS = 0.6  # net fall over the way travelled; a random walk has less
 _LEAST_OVER_A_WALK = 10.0  # drop over what a random walk of the size of the first steps would make
 _LEAST_EVIDENCE = 3.0  # of learning, in deviations over permuted targets (`Probe.evidence`)
+_LEAST_SHARE = 0.02  # of the fall, that is lost when targets are exchanged
 _WIDEST_FALL = 2.5  # decades of lr over which most of the fall is made; a random walk takes more
 _WIDEST_INTERVAL = 100.0  # high / low beyond which the seeds are said to disagree
 _DENSITY, _POWER = 14.0, 0.75  # updates per decade of lr that need no correction, and its exponent
@@ -241,12 +242,9 @@ def _from_probes(
             reason=f"the loss fell while the lr grew, but in no run at a constant lr ({tried}); "
             "take more --steps or --seeds",
         )
-    if np.median([best(own).evidence for _, own in pairs]) < _LEAST_EVIDENCE:
-        return replace(
-            unknown,
-            reason="the loss fell, but what was learnt does not depend on the inputs: with targets "
-            "exchanged among the rows it is as low; check the targets, or take more --steps",
-        )
+    trivial = _trivial([(curve.start, best(own)) for curve, own in pairs])
+    if trivial is not None:
+        return replace(unknown, reason=trivial)
     edges = [float(c.lr[-1]) for c in curves if c.diverged]
     edges += [p.lr for _, own in pairs for p in own if not np.isfinite(p.loss)]
     runs = f"{len(pairs[0][1])} lrs" if len(pairs) == 1 else f"lrs with {len(pairs)} seeds"
@@ -255,6 +253,22 @@ def _from_probes(
         f"(the loss fell by {drop:.3g})"
     )
     return _answer(unknown, lrs, edges, moderated_t(lrs), reason)
+
+
+def _trivial(runs: Sequence[tuple[float, Probe]]) -> str | None:
+    """Why the best runs, given with their loss before training, learnt nothing that counts."""
+    if np.median([probe.evidence for _, probe in runs]) < _LEAST_EVIDENCE:
+        return (
+            "the loss fell, but what was learnt does not depend on the inputs: with targets "
+            "exchanged among the rows it is as low; check the targets, or take more --steps"
+        )
+    share = np.median([(run.permuted - run.loss) / (start - run.loss) for start, run in runs])
+    if share < _LEAST_SHARE:
+        return (
+            f"no more than {share:.1%} of the fall of the loss depends on the inputs: the model "
+            "has only begun to learn; take more --steps, or scale inputs and targets"
+        )
+    return None
 
 
 def _answer(
