@@ -47,6 +47,10 @@ class Probe:
         rounding = _ROUNDING * abs(self.loss)
         return (self.permuted - self.loss) / max(self.permuted_deviation, rounding)
 
+    def share_learnt(self, start: float) -> float:
+        """Share of the fall from the start that is lost when targets are exchanged."""
+        return (self.permuted - self.loss) / (start - self.loss)
+
 
 def first_lrs(centre: float, most: int) -> list[float]:
     """The lrs to try first, for a centre of the fall."""
@@ -59,18 +63,13 @@ def further_lr(start: float, probes: Sequence[Probe]) -> float | None:
         return None
     ordered = sorted(probes, key=lambda probe: probe.lr)
     losses = _bounded(start, ordered)
-    lowest = int(np.argmin(losses))
-    margin = _CLEAR * (start - losses[lowest])
-    if lowest == 0 and (losses[1] - losses[0] > margin or not margin > 0):
+    best = int(np.argmin(losses))
+    margin = _CLEAR * (start - losses[best])
+    if best == 0 and (losses[1] - losses[0] > margin or not margin > 0):
         return ordered[0].lr / _RATIO
-    if lowest == len(losses) - 1 and losses[-2] - losses[-1] > margin > 0:
+    if best == len(losses) - 1 and losses[-2] - losses[-1] > margin > 0:
         return ordered[-1].lr * _RATIO
     return None
-
-
-def best(probes: Sequence[Probe]) -> Probe:
-    """The probe with the lowest loss, of those that did not diverge where there are any."""
-    return min(probes, key=lambda probe: probe.loss if math.isfinite(probe.loss) else math.inf)
 
 
 def favoured(start: float, probes: Sequence[Probe]) -> float | None:

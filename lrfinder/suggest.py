@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from lrfinder.probes import Probe, best, favoured
+from lrfinder.probes import Probe, favoured
 from lrfinder.reading import COMMON_RULES, FEWEST_POINTS, Reading, read
 from lrfinder.schedules import Schedule
 
@@ -45,7 +45,7 @@ LEVEL = 0.9
 _LEAST_SIGNAL = 4.0  # drop of the loss over its scatter around the smooth curve
 _LEAST_STEADINESS = 0.6  # net fall over the way travelled; a random walk has less
 _LEAST_OVER_A_WALK = 10.0  # drop over what a random walk of the size of the first steps would make
-_LEAST_EVIDENCE = 3.0  # of learning, in deviations over permuted targets (`Probe.evidence`)
+_LEAST_EVIDENCE = 3.5  # of learning, in deviations over permuted targets (`Probe.evidence`)
 _LEAST_SHARE = 0.02  # of the fall, that is lost when targets are exchanged
 _WIDEST_FALL = 2.5  # decades of lr over which most of the fall is made; a random walk takes more
 _WIDEST_INTERVAL = 100.0  # high / low beyond which the seeds are said to disagree
@@ -242,7 +242,7 @@ def _from_probes(
             reason=f"the loss fell while the lr grew, but in no run at a constant lr ({tried}); "
             "take more --steps or --seeds",
         )
-    trivial = _trivial([(curve.start, best(own)) for curve, own in pairs])
+    trivial = _trivial([(curve.start, own) for curve, own in pairs])
     if trivial is not None:
         return replace(unknown, reason=trivial)
     edges = [float(c.lr[-1]) for c in curves if c.diverged]
@@ -255,14 +255,18 @@ def _from_probes(
     return _answer(unknown, lrs, edges, moderated_t(lrs), reason)
 
 
-def _trivial(runs: Sequence[tuple[float, Probe]]) -> str | None:
-    """Why the best runs, given with their loss before training, learnt nothing that counts."""
-    if np.median([probe.evidence for _, probe in runs]) < _LEAST_EVIDENCE:
+def _trivial(runs: Sequence[tuple[float, Sequence[Probe]]]) -> str | None:
+    """Why no probe learnt anything that counts; seed by seed the loss before training and probes.
+
+    Of every seed the probe counts that learnt most, of those whose loss fell.
+    """
+    fell = [(start, [p for p in own if p.loss < start]) for start, own in runs]
+    if np.median([max(p.evidence for p in own) for _, own in fell]) < _LEAST_EVIDENCE:
         return (
             "the loss fell, but what was learnt does not depend on the inputs: with targets "
             "exchanged among the rows it is as low; check the targets, or take more --steps"
         )
-    share = np.median([(run.permuted - run.loss) / (start - run.loss) for start, run in runs])
+    share = np.median([max(p.share_learnt(start) for p in own) for start, own in fell])
     if share < _LEAST_SHARE:
         return (
             f"no more than {share:.1%} of the fall of the loss depends on the inputs: the model "
