@@ -268,9 +268,9 @@ def dashboard(
     """Open the run's studies in optuna-dashboard, on this machine only."""
     with _reported():
         from lrfinder.dashboard import serve
-        from lrfinder.records import open_run
+        from lrfinder.records import open_studies
 
-        serve(open_run(run), port, lambda line: _err.print(escape(line)))
+        serve(open_studies(run), port, lambda line: _err.print(escape(line)))
 
 
 def main() -> NoReturn:
@@ -329,9 +329,8 @@ def _run(
 def _find(
     task: str | None, options: dict[str, Any], *, out: Path | None, quiet: bool, as_json: bool
 ) -> None:
-    from lrfinder import plots
     from lrfinder import run as acts
-    from lrfinder.records import RunFolder, curve_facts, jsonable, suggestion_facts
+    from lrfinder.records import RunFolder, curve_facts, suggestion_facts
     from lrfinder.report import suggestion_line, validity
     from lrfinder.study_file import RangeTestSettings, settings_from
 
@@ -350,9 +349,7 @@ def _find(
     suggestion = curve.suggest()
     facts = {"task": problem.task.name, **suggestion_facts(suggestion), **curve_facts(curve)}
     if folder is not None:
-        folder.write_curve(curve)
-        folder.write_text("suggestion.json", json.dumps(jsonable(facts), indent=2) + "\n")
-        folder.replace("range_test.png", lambda p: plots.save_range_test(p, curve, suggestion))
+        acts.keep_range_test(problem, curve, suggestion, folder)
     if as_json:
         _print_json(facts)
     else:

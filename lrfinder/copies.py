@@ -3,8 +3,9 @@
 ``copy.deepcopy`` of a ``torch.optim.Optimizer`` keeps its defaults, state and parameter groups
 only: the hooks on its steps and the attributes that a class of the user's own has are lost. Here
 they are copied too, with the same memo, so that what refers to the model or to the optimizer itself
-refers to their copies. A function that was put in the place of a method, as torch's schedulers do
-to count steps, is left out: it would step the original.
+refers to their copies. A function that was put in the place of a method would step the original. So
+those of torch's schedulers, which count steps, and of torch.compile are left out, and any other is
+refused beforehand.
 """
 
 import copy
@@ -14,8 +15,12 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from lrfinder.errors import InvalidArgument
+
 COPIED_BY_TORCH = ("defaults", "state", "param_groups")
 """Attributes of an optimizer that copy.deepcopy keeps."""
+_MARKS = ("_wrapped_by_lr_sched", "_torchdynamo_orig_callable")
+"""Attributes of the functions that torch's schedulers and torch.compile make of a method."""
 
 
 def copied(model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
@@ -34,5 +39,31 @@ def copied_optimizer(optimizer: Optimizer, memo: dict[int, Any]) -> Optimizer:
     return twin
 
 
+def check_copyable(optimizer: Optimizer, model: nn.Module) -> None:
+    """Refuse an optimizer whose copy for a copy of the model would not do the same."""
+    known = {id(p) for p in model.parameters()}
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    strangers = sum(id(p) not in known for p in held)
+    if strangers:
+        raise InvalidArgument(
+            f"the optimizer must hold the model's parameters only, but got {strangers} others; "
+            "put what is trained into one nn.Module"
+        )
+    name = type(optimizer).__name__
+    for method, value in vars(optimizer).items():
+        if _replaces_method(optimizer, method, value) and not _by_torch(optimizer, method, value):
+            raise InvalidArgument(
+                f"the optimizer's {method} must be that of its class, but got another function, "
+                f"which runs cannot copy; write a subclass of {name} instead"
+            )
+
+
 def _replaces_method(optimizer: Optimizer, name: str, value: object) -> bool:
     return isinstance(value, FunctionType) and hasattr(type(optimizer), name)
+
+
+def _by_torch(optimizer: Optimizer, name: str, value: Any) -> bool:  # noqa: ANN401
+    """Whether torch put the function there, around the method of the class."""
+    while any(hasattr(value, mark) for mark in _MARKS):
+        value = value.__wrapped__
+    return getattr(value, "__func__", value) is getattr(type(optimizer), name)

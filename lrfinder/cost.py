@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lrfinder.report import duration
+
 _SECONDS_PER_TRIAL = 0.1  # of the sampler and the storage, on 2 cores at about 2.5 GHz
 
 
@@ -42,6 +44,5 @@ def estimate(works: Mapping[str, Work], speed: Speed, workers: int = 1) -> str:
     parts = ", ".join(f"{name} {w.runs} x {w.updates}" for name, w in works.items())
     updates = sum(work.runs * work.updates for work in works.values())
     seconds = sum(work.seconds(speed) for work in works.values()) / workers
-    length = f"{seconds / 60:.1f} min" if seconds >= 60 else f"{math.ceil(seconds)} s"
-    per_update = speed.seconds_per_update * 1000
+    length, per_update = duration(math.ceil(seconds)), speed.seconds_per_update * 1000
     return f"{updates:,} updates ({parts}), about {length} at {per_update:.2g} ms an update"

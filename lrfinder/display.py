@@ -30,7 +30,7 @@ def curve(shown: Curve) -> str:
         "lr": _range(shown),
         "diverged": f"{np.isfinite(shown.diverged_at).sum()} of {len(shown.seeds)} seeds",
         "optimizer": shown.optimizer,
-        "updates": f"{shown.updates:,} in {shown.wall_seconds:.1f} s",
+        "updates": f"{shown.updates:,} in {report.duration(shown.wall_seconds)}",
     }
     if not np.isfinite(shown.loss).any():
         return _facts("Range test", facts) + _paragraph("There is no finite loss to draw or read.")

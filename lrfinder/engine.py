@@ -6,7 +6,7 @@ with populations of several sizes. The choice and its timings are part of the ru
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -89,22 +89,41 @@ def choose(
 
     Raises InvalidArgument where the batched trainer is asked for and cannot train the task.
     """
+    check(task, device, asked)
     bench = _Bench(task, device)
-    if asked == "sequential":
-        return bench.sequential("as asked")
-    if asked == "auto":
-        alone = bench.sequential("the work is small")
-        if work.seconds(alone.speed) < _WORTH_TIMING:
-            return alone
+    if asked != "auto":
+        return bench.sequential("as asked") if asked == "sequential" else bench.batched("as asked")
+    alone = bench.sequential("the work is small")
+    if work.seconds(alone.speed) < _WORTH_TIMING:
+        return alone
     why_not = bench.why_not()
     if why_not is not None:
-        if asked == "batched":
-            raise InvalidArgument(
-                f"engine must be able to train the task, but batched cannot: {why_not}; "
-                "use --engine auto"
-            )
         return bench.sequential(f"the task cannot be batched: {why_not}")
-    return bench.batched("as asked") if asked == "batched" else bench.fastest(work.runs)
+    return bench.fastest(work.runs)
+
+
+def check(
+    task: Task,
+    device: torch.device | None,
+    asked: Literal["auto", "sequential", "batched"],
+    cure: str = "use --engine auto",
+) -> None:
+    """Raise InvalidArgument where the batched trainer is asked for and cannot train the task."""
+    why_not = BatchedTrainer(device).why_not(task) if asked == "batched" else None
+    if why_not is not None:
+        raise InvalidArgument(
+            f"engine must be able to train the task, but batched cannot: {why_not}; {cure}"
+        )
+
+
+def again(device: torch.device | None, facts: Mapping[str, Any]) -> Engine:
+    """Return the earlier choice of these facts, so that a run ends as it began."""
+    timings = tuple(
+        Timing(t["trainer"], t["runs"], t["threads"], Speed(**t["speed"])) for t in facts["timings"]
+    )
+    by_way = {(t.trainer, t.runs, t.threads): t for t in timings}
+    chosen = by_way[facts["trainer"], facts["runs"], facts["threads"]]
+    return _engine(device, chosen, facts["reason"], timings)
 
 
 @contextmanager
@@ -154,11 +173,7 @@ class _Bench:
         yield most
 
     def _engine(self, chosen: Timing, reason: str) -> Engine:
-        device, runs = self._device, chosen.runs
-        trainer: Trainer = SequentialTrainer(device)
-        if chosen.trainer == "batched":
-            trainer = BatchedTrainer(device, most_runs=runs)
-        return Engine(trainer, chosen, reason, tuple(self._timings.values()))
+        return _engine(self._device, chosen, reason, tuple(self._timings.values()))
 
     def _threaded(self, timing: Timing) -> Timing:
         """The same with several threads, where they are clearly faster."""
@@ -179,6 +194,15 @@ class _Bench:
             speed = _speed(self._task, trainer, runs, count)
             self._timings[name, runs, count] = Timing(name, runs, count, speed)
         return self._timings[name, runs, count]
+
+
+def _engine(
+    device: torch.device | None, chosen: Timing, reason: str, timings: tuple[Timing, ...]
+) -> Engine:
+    trainer: Trainer = SequentialTrainer(device)
+    if chosen.trainer == "batched":
+        trainer = BatchedTrainer(device, most_runs=chosen.runs)
+    return Engine(trainer, chosen, reason, timings)
 
 
 def _speed(task: Task, trainer: Trainer, runs: int, count: int) -> Speed:

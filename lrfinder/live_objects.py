@@ -10,10 +10,10 @@ import copy
 from collections.abc import Callable
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from lrfinder.copies import copied, copied_optimizer
+from lrfinder.copies import check_copyable, copied, copied_optimizer
 from lrfinder.errors import InvalidArgument
 
 _State = Literal["fresh", "keep"]
@@ -74,11 +74,4 @@ def _check(model: nn.Module, optimizer: Optimizer, state: str) -> None:
         raise InvalidArgument(
             f"optimizer must be a torch.optim.Optimizer, but got {type(optimizer).__name__}"
         )
-    known = {id(p) for p in model.parameters()}
-    held: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
-    strangers = sum(id(p) not in known for p in held)
-    if strangers:
-        raise InvalidArgument(
-            f"the optimizer must hold the model's parameters only, but got {strangers} others; "
-            "put what is trained into one nn.Module"
-        )
+    check_copyable(optimizer, model)

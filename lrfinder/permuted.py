@@ -10,6 +10,7 @@ deviation over the exchanges.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -55,14 +56,16 @@ class _Permuted(nn.Module):
     def __init__(self, criterion: Callable[[Any, Any], Tensor], number: int) -> None:
         super().__init__()
         self.criterion, self._number = criterion, number
-        self._orders: dict[tuple[int, torch.device], Tensor] = {}
 
     def forward(self, output: Any, target: Tensor) -> Tensor:  # noqa: ANN401 (any model's output)
-        key = len(target), target.device
-        if key not in self._orders:
-            generator = torch.Generator().manual_seed(self._number)
-            self._orders[key] = torch.randperm(key[0], generator=generator).to(key[1])
-        return self.criterion(output, target[self._orders[key]])
+        return self.criterion(output, target[_order(self._number, len(target), target.device)])
+
+
+@cache
+def _order(number: int, rows: int, device: torch.device) -> Tensor:
+    """Order in which the targets of so many rows change places: int64[rows]."""
+    generator = torch.Generator().manual_seed(number)
+    return torch.randperm(rows, generator=generator).to(device)
 
 
 def _can_exchange(batches: Iterable[Batch]) -> bool:

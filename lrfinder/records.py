@@ -10,6 +10,8 @@
     best_schedule.py     a plain PyTorch loop with the winner
     study.db, artifacts/ Optuna's storage and the dashboard's pictures
 
+`lrfinder find` leaves the first three and range_test.png, with the status "range test".
+
 summary.json's "range_test" holds what range_test.csv does not: "probes", the runs at a constant lr
 (seed, lr, updates, and loss, null where it diverged), "updates_per_step", and "asked", the range of
 lrs that was asked for where it was widened, else null.
@@ -44,6 +46,8 @@ from lrfinder.training.history import History, measure_column
 
 SCHEMA = 2
 """Version of summary.json; raised when a key changes its meaning."""
+RANGE_TEST = "range test"
+"""Status of a folder that holds a range test alone."""
 
 _CURVE_FACTS = (
     *("seeds", "every", "growth", "optimizer", "batch_size", "updates", "wall_seconds"),
@@ -296,17 +300,30 @@ def storage_url(path: Path) -> str:
     return f"sqlite:///{path / 'study.db'}"
 
 
-def open_run(path: str | Path) -> Run:
-    """Read a run folder; RunFolderError in one line where it is none."""
-    folder = Path(path)
-    try:
-        config = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunFolderError(f"{folder} is not a run folder that can be read: {reason}") from error
+def read_config(path: Path) -> Mapping[str, Any]:
+    """Read what a run was asked; RunFolderError in one line where the folder is none."""
+    with _readable(path):
+        config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
     if "run" not in config:
-        raise RunFolderError(f"{folder}/config.toml must have a table [run], but has none")
+        raise RunFolderError(f"{path}/config.toml must have a table [run], but has none")
+    return config
+
+
+def has_begun(path: Path) -> bool:
+    """Whether a run with a config came to its first summary."""
+    return (path / "summary.json").exists()
+
+
+def open_run(path: str | Path) -> Run:
+    """Read a run folder, or that of a range test; RunFolderError in one line where it is none."""
+    folder = Path(path)
+    config = read_config(folder)
+    if not has_begun(folder):
+        raise RunFolderError(
+            f"{folder} has no summary.json yet; go on with `lrfinder run --resume {folder}`"
+        )
+    with _readable(folder):
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     if summary.get("schema") != SCHEMA:
         raise RunFolderError(
             f"{folder}: summary.json must have schema {SCHEMA}, but got {summary.get('schema')!r}; "
@@ -315,10 +332,30 @@ def open_run(path: str | Path) -> Run:
     return Run(folder, config, summary)
 
 
+def open_studies(path: Path) -> Run:
+    """Read a run folder; RunFolderError also where it holds a range test alone."""
+    run = open_run(path)
+    if run.summary["status"] == RANGE_TEST:
+        raise RunFolderError(
+            f"{path} holds a range test without studies; lrfinder.open_run({str(path)!r}) reads it"
+        )
+    return run
+
+
+@contextmanager
+def _readable(folder: Path) -> Generator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunFolderError(f"{folder} is not a run folder that can be read: {reason}") from error
+
+
 def curve_facts(curve: Curve) -> dict[str, Any]:
     """What range_test.csv does not hold, for summary.json."""
     facts = {name: getattr(curve, name) for name in _CURVE_FACTS}
-    return facts | {"probes": [asdict(probe) for probe in curve.probes]}
+    probes = [asdict(probe) for probe in curve.probes]
+    return facts | {"wall_seconds": round(curve.wall_seconds, 3), "probes": probes}
 
 
 def suggestion_facts(suggestion: Suggestion) -> dict[str, Any]:

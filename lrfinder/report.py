@@ -56,6 +56,18 @@ def suggestion_line(suggestion: Suggestion) -> str:
     return f"range test: lr {suggestion.lr:.3g}{bounds}, {suggestion.reason}"
 
 
+def duration(seconds: float) -> str:
+    """Return a time in the unit that suits its length.
+
+    >>> [duration(seconds) for seconds in (0.034, 1.537, 42.2, 1000, 7700)]
+    ['0.034 s', '1.5 s', '42 s', '16.7 min', '2.1 h']
+    """
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+
+
 def engine_line(engine: Mapping[str, Any]) -> str:
     """Return what trained in one line, from its record in summary.json.
 
@@ -276,7 +288,7 @@ def _cost(run: Run) -> str:
     engine = run.summary["engine"]
     return (
         f"{cost['updates_trained']:,} updates of {cost['updates_asked']:,} asked, "
-        f"{cost['wall_seconds']:.0f} s, {engine_line(engine)}. {packages}. "
+        f"{duration(cost['wall_seconds'])}, {engine_line(engine)}. {packages}. "
         "Options: config.toml; every number: summary.json."
     )
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from optuna.storages import BaseStorage
 
-from lrfinder import cost, dashboard, engine, report, script
+from lrfinder import cost, dashboard, engine, plots, report, script
 from lrfinder.comparing import BASELINE, Candidate, Comparison, ConfirmedRun, compare
 from lrfinder.cost import Speed, Work
 from lrfinder.curve import Curve
@@ -30,13 +30,22 @@ from lrfinder.family_study import FamilyResult
 from lrfinder.finding import range_test
 from lrfinder.load import TaskReference
 from lrfinder.problem import RangeTestProblem, RunProblem, describe_ranges, prepared_task
-from lrfinder.records import Run, RunFolder, curve_facts, open_run, suggestion_facts
+from lrfinder.records import (
+    Run,
+    RunFolder,
+    curve_facts,
+    has_begun,
+    open_run,
+    open_studies,
+    read_config,
+    suggestion_facts,
+)
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.searching import ask_size, search
 from lrfinder.storage import own_file
-from lrfinder.study_file import RunSettings, settings_from
+from lrfinder.study_file import RangeTestSettings, RunSettings, settings_from
 from lrfinder.suggest import Suggestion
-from lrfinder.summary import answers, cost_facts, first_summary
+from lrfinder.summary import answers, cost_facts, first_summary, range_test_summary
 from lrfinder.task import Task
 from lrfinder.training.history import History
 from lrfinder.training.trainer import Trainer
@@ -88,6 +97,16 @@ def find(problem: RangeTestProblem, progress: Progress | None = None) -> Curve:
         return _find(problem, chosen.trainer, told)
 
 
+def keep_range_test(
+    problem: RangeTestProblem, curve: Curve, suggestion: Suggestion, folder: RunFolder
+) -> None:
+    """Write the folder of a range test alone, which `open_run` reads like that of a run."""
+    _write_config(folder, problem.find_settings)
+    folder.write_curve(curve)
+    folder.replace("range_test.png", lambda p: plots.save_range_test(p, curve, suggestion))
+    folder.write_summary(range_test_summary(problem, curve, suggestion))
+
+
 def start(settings: RunSettings, out: Path | None = None, progress: Progress | None = None) -> Run:
     """Make a run folder and go through all acts.
 
@@ -98,28 +117,27 @@ def start(settings: RunSettings, out: Path | None = None, progress: Progress | N
     path = out or Path("runs") / f"{problem.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
     name = path.resolve().name
     problem.refuse_existing_studies(name)
+    engine.check(problem.task, problem.device, problem.settings.engine)
     folder = RunFolder.create(path)
-    reference = TaskReference.parse(settings.task)
-    facts = {
-        "name": name,
-        "task_hash": reference.source_hash(),
-        "version": version("lrfinder"),
-    }
-    options = problem.settings.model_dump(exclude_none=True)
-    folder.write_config({**options, "task": reference.text, "run": facts})
-    return _Acts(problem, folder, facts["name"], progress or Silent()).all()
+    try:
+        _write_config(folder, problem.settings)
+    except BaseException:
+        folder.discard()
+        raise
+    return _Acts(problem, folder, name, progress or Silent()).all()
 
 
 def resume(path: Path, given: Mapping[str, Any], progress: Progress | None = None) -> Run:
     """Go on with an interrupted run, up to the numbers in its config.
 
+    One that has left no summary yet starts with its first act.
     `given` are options that were given again: one that differs from the config is an error. A task
     file that has changed is told.
     """
     told = progress or Silent()
-    earlier = open_run(path)
-    facts = earlier.config["run"]
-    asked = {key: value for key, value in earlier.config.items() if key != "run"}
+    config = read_config(path)
+    earlier = open_studies(path) if has_begun(path) else None
+    asked = {key: value for key, value in config.items() if key != "run"}
     settings = settings_from(RunSettings, asked)
     if "task" in given:
         given = {**given, "task": TaskReference.parse(given["task"]).text}
@@ -130,10 +148,14 @@ def resume(path: Path, given: Mapping[str, Any], progress: Progress | None = Non
                 "start a new run instead"
             )
     problem = RunProblem(settings)
-    problem.notes += [n for n in earlier.summary["notes"] if _NOT_COMPARED not in n]
-    if TaskReference.parse(settings.task).source_hash() != facts["task_hash"]:
+    begun_with = None if earlier is None else earlier.summary["engine"]
+    asked_for = settings.engine if begun_with is None else begun_with["trainer"]
+    engine.check(problem.task, problem.device, asked_for, "start a new run instead")
+    if earlier is not None:
+        problem.notes += [n for n in earlier.summary["notes"] if _NOT_COMPARED not in n]
+    if TaskReference.parse(settings.task).source_hash() != config["run"]["task_hash"]:
         problem.notes.append("the task's file has changed since this run was started")
-    return _Acts(problem, RunFolder(path), facts["name"], told, earlier).all()
+    return _Acts(problem, RunFolder(path), config["run"]["name"], told, earlier).all()
 
 
 def rebuild(path: Path, progress: Progress | None = None) -> Run:
@@ -141,7 +163,7 @@ def rebuild(path: Path, progress: Progress | None = None) -> Run:
 
     Where the storage of its studies is gone, that is told, and the rest is made.
     """
-    run = open_run(path)
+    run = open_studies(path)
     if run.summary["status"] != "complete":
         raise RunFolderError(
             f"{path} must be a finished run, but it is {run.summary['status']}; "
@@ -247,9 +269,12 @@ class _Acts:
         if settings.finds_lr and self._summary["suggestion"] is None:
             works = {"range test": problem.find_work(), **works}
         earlier = None if self._earlier is None else self._earlier.summary["engine"]
-        asked = settings.engine if earlier is None else earlier["trainer"]
-        chosen = engine.choose(problem.task, problem.device, works["studies"], asked)
-        self._summary["engine"] = earlier or chosen.facts(settings.workers)
+        if earlier is None:
+            work = works["studies"]
+            chosen = engine.choose(problem.task, problem.device, work, settings.engine)
+        else:
+            chosen = engine.again(problem.device, earlier)
+        self._summary["engine"] = chosen.facts(settings.workers)
         at_most = "" if self._earlier is None else "at most "
         self._progress.say(at_most + cost.estimate(works, chosen.speed, settings.workers))
         self._progress.say(report.engine_line(chosen.facts(settings.workers)))
@@ -408,6 +433,18 @@ class _Acts:
             return name in lrs and math.isclose(lrs[name], peak_lr, rel_tol=1e-9)
 
         self._folder.keep_curves(counts)
+
+
+def _write_config(folder: RunFolder, settings: RangeTestSettings) -> None:
+    """Write what was asked, and which file it was asked of."""
+    reference = TaskReference.parse(settings.task)
+    facts = {
+        "name": folder.path.resolve().name,
+        "task_hash": reference.source_hash(),
+        "version": version("lrfinder"),
+    }
+    options = settings.model_dump(exclude_none=True)
+    folder.write_config({**options, "task": reference.text, "run": facts})
 
 
 def _worker_problem(settings: RunSettings, trainer: Trainer) -> tuple[Task, Trainer]:

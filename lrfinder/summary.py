@@ -7,24 +7,35 @@ from typing import Any
 
 from lrfinder.comparing import Candidate, Comparison
 from lrfinder.cost import Work
+from lrfinder.curve import Curve
 from lrfinder.family_study import FamilyResult
-from lrfinder.problem import RunProblem
-from lrfinder.records import SCHEMA
+from lrfinder.problem import RangeTestProblem, RunProblem
+from lrfinder.records import RANGE_TEST, SCHEMA, curve_facts, suggestion_facts
 from lrfinder.script import variable_name
+from lrfinder.suggest import Suggestion
 from lrfinder.training.history import measure_column
 
 _PACKAGES = ("lrfinder", "torch", "optuna", "numpy", "pandas")
 
 
+def range_test_summary(
+    problem: RangeTestProblem, curve: Curve, suggestion: Suggestion
+) -> dict[str, Any]:
+    """What a range test alone says."""
+    return {
+        **_common(problem),
+        "status": RANGE_TEST,
+        "range_test": curve_facts(curve),
+        "suggestion": suggestion_facts(suggestion),
+    }
+
+
 def first_summary(problem: RunProblem) -> dict[str, Any]:
     """What is known before anything is trained."""
     return {
-        "schema": SCHEMA,
+        **_common(problem),
         "status": "running",
-        "task": problem.task.name,
-        "optimizer": problem.task.prototype.optimizer,
         "epochs": problem.task.epochs,
-        "device": problem.settings.device,
         "engine": None,
         "objective": {
             "name": problem.settings.objective,
@@ -44,10 +55,6 @@ def first_summary(problem: RunProblem) -> dict[str, Any]:
         "ties": [],
         "notes": [],
         "cost": {"updates_asked": 0, "updates_trained": 0, "wall_seconds": 0.0},
-        "versions": {
-            **{name: version(name) for name in _PACKAGES},
-            "python": platform.python_version(),
-        },
     }
 
 
@@ -102,6 +109,21 @@ def cost_facts(
     return {
         "updates_asked": found.runs * found.updates + searched + compared,
         "updates_trained": trained,
+    }
+
+
+def _common(problem: RangeTestProblem) -> dict[str, Any]:
+    """What a range test and a run are done with."""
+    device = problem.device or problem.task.prototype.device
+    return {
+        "schema": SCHEMA,
+        "task": problem.task.name,
+        "optimizer": problem.task.prototype.optimizer,
+        "device": device.type,
+        "versions": {
+            **{name: version(name) for name in _PACKAGES},
+            "python": platform.python_version(),
+        },
     }
 
 

@@ -8,9 +8,8 @@ The loss of a batch is either ``criterion(model(x), y)`` for batches ``(x, y)``,
 batch)`` for any other batch. Metrics take the same arguments as the one that is given.
 """
 
-import copy
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -37,10 +36,9 @@ from lrfinder.data import (
     training_source,
 )
 from lrfinder.errors import InvalidArgument, LRFinderError, TaskFailed
+from lrfinder.functions import Functions, Measure
 from lrfinder.rng import kept
 from lrfinder.schedules import FAMILIES, Family, Schedule
-
-Measure = Callable[..., Any]
 
 _TAKEN = {
     "loss",
@@ -96,7 +94,7 @@ class Task:
     criterion: Callable[[Any, Any], Tensor] | None = None
     """criterion(model(x), y) -> scalar mean loss of a batch (x, y); or give `loss`.
 
-    A criterion, loss or metric that is a Module is used through a copy on the model's device.
+    A criterion, loss or metric that is a Module is copied for each run; see `lrfinder.functions`.
     """
     loss: Callable[[nn.Module, Any], Tensor] | None = None
     """loss(model, batch) -> scalar mean loss of any batch; or give `criterion`."""
@@ -174,7 +172,7 @@ class Task:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """Names of what `measure` returns: "loss" and the metrics."""
+        """Names of what is measured: "loss" and the metrics."""
         return ("loss", *self.metrics)
 
     @property
@@ -186,48 +184,11 @@ class Task:
             size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
         return None if size is None else size * self.accumulate
 
-    def batch_loss(self, model: nn.Module, batch: Batch, device: torch.device) -> Tensor:
-        """Loss of a batch as a scalar with its graph."""
-        with self._precision(device):
-            return _scalar(self._functions(device)["loss"](*self._arguments(model, batch)))
-
-    def measure(
-        self,
-        model: nn.Module,
-        batch: Batch,
-        device: torch.device,
-        only: Collection[str] | None = None,
-    ) -> dict[str, float | Tensor]:
-        """Loss and metrics of a batch, as means over its rows; of `only` these, where given."""
-        with self._precision(device):
-            arguments = self._arguments(model, batch)
-            functions = self._functions(device).items()
-            values = {name: f(*arguments) for name, f in functions if only is None or name in only}
-        return values | ({"loss": _scalar(values["loss"])} if "loss" in values else {})
-
-    def _arguments(self, model: nn.Module, batch: Batch) -> tuple[Any, Any]:
-        """What the criterion or the loss, and every metric, is called with."""
-        if self.criterion is None:
-            return model, batch
-        x, y = _pair(batch)
-        return model(x), y
-
-    def _functions(self, device: torch.device) -> Mapping[str, Measure]:
-        """The functions behind `measures`; those that are modules as copies on the device."""
-        if device not in self._moved:
-            loss = self.loss if self.criterion is None else self.criterion
-            given = {"loss": cast(Measure, loss), **self.metrics}
-            self._moved[device] = {name: _on(device, f) for name, f in given.items()}
-        return self._moved[device]
-
-    @cached_property
-    def _moved(self) -> dict[torch.device, Mapping[str, Measure]]:
-        return {}
-
-    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
-        if self.autocast is None:
-            return nullcontext()
-        return torch.autocast(device.type, self.autocast)
+    def functions(self, device: torch.device) -> Functions:
+        """The loss and the metrics behind `measures`, as copies for one run on the device."""
+        loss = cast(Measure, self.loss if self.criterion is None else self.criterion)
+        given = {"loss": loss, **self.metrics}
+        return Functions(given, self.criterion is not None, device, self.autocast).copy()
 
     def data(self, device: torch.device | None = None) -> "TaskData":
         """The task's data on a device, by default the model's own; opened once per device."""
@@ -344,30 +305,6 @@ def _is_users(filename: str) -> bool:
     libraries = (Path(__file__).parent, Path(get_path("stdlib")), Path(get_path("purelib")))
     parents = Path(filename).parents
     return Path(filename).is_file() and not any(library in parents for library in libraries)
-
-
-def _pair(batch: Batch) -> tuple[Any, Any]:
-    if isinstance(batch, tuple) and len(batch) == 2:
-        return batch
-    names = f"a dict with {', '.join(batch)}" if isinstance(batch, dict) else f"{len(batch)} parts"
-    raise InvalidArgument(
-        f"criterion needs batches (x, y), but got {names}; give loss=f(model, batch) instead"
-    )
-
-
-def _on(device: torch.device, function: Measure) -> Measure:
-    """The function, or a copy of it on the device where it is a module: it may hold tensors."""
-    return copy.deepcopy(function).to(device) if isinstance(function, nn.Module) else function
-
-
-def _scalar(loss: Any) -> Tensor:  # noqa: ANN401 (whatever the user's loss returned)
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise InvalidArgument(
-            f"the loss of a batch must be one number in a tensor, but got {got}; "
-            "average it over the batch"
-        )
-    return loss.reshape(())
 
 
 def _check_callables(task: Task) -> None:

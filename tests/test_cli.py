@@ -16,7 +16,9 @@ import pytest
 from optuna.trial import TrialState
 from typer.testing import CliRunner
 
+from lrfinder import open_run
 from lrfinder.cli import app
+from lrfinder.records import jsonable, suggestion_facts
 
 SMALL = ["--families", "step,inverse_time", "--trials", "3", "--confirm-seeds", "2"]
 FILES = {
@@ -189,6 +191,24 @@ def test_find_prints_lr_interval_and_other_rules(here):
     needed = {"verdict", "reason", "rule", "diverged_at", "updates", "wall_seconds"}
     assert needed <= set(facts)
     assert {p.name for p in Path("f").iterdir()} >= {"range_test.csv", "range_test.png"}
+
+
+def test_the_folder_of_a_range_test_is_opened_and_repeated_but_not_resumed(here):
+    said = call("find", "my_task.py", "--steps", "30", "--json", "-q", "--out", "f")
+    facts = json.loads(said.stdout)
+    run = open_run("f")
+    assert jsonable(suggestion_facts(run.suggestion)) == {
+        name: facts[name] for name in suggestion_facts(run.suggestion)
+    }
+    assert run.curve.suggest().lr == pytest.approx(facts["lr"], rel=1e-9)
+    assert (len(run.curve.lr), len(run.trials), run.comparison) == (30, 0, None)
+    assert "<table>" in run._repr_html_()
+    again = json.loads(call("find", "f/config.toml", "--json", "-q").stdout)
+    assert again["lr"] == facts["lr"]
+    for words in (["run", "--resume", "f", "-q"], ["report", "f"], ["dashboard", "f"]):
+        result = call(*words)
+        assert result.exit_code == 2
+        assert "f holds a range test without studies; lrfinder.open_run('f') reads" in result.stderr
 
 
 def test_find_per_epoch(here):
@@ -459,6 +479,26 @@ def test_a_changed_task_file_is_told_on_resume(here):
     result = call("run", "--resume", "r")
     assert result.exit_code == 0
     assert "has changed since this run was started" in result.stderr
+
+
+def test_a_task_that_cannot_be_batched_is_refused_before_anything_is_written(here):
+    words = ["my_task.py", *SMALL, "--engine", "batched", "--out", "r"]
+    unbatchable = TASK.replace(
+        "nn.MSELoss()", "lambda o, y: ((o - y) ** 2).mean() + 0 * o[0].item()"
+    )
+    assert unbatchable != TASK
+    Path("my_task.py").write_text(unbatchable, encoding="utf-8")
+    result = call("run", *words)
+    assert (result.exit_code, "; use --engine auto" in result.stderr) == (2, True)
+    assert not Path("r").exists()
+    Path("my_task.py").write_text(TASK, encoding="utf-8")
+    assert call("run", *words).exit_code == 0
+    before = Path("r/summary.json").read_bytes()
+    Path("my_task.py").write_text(unbatchable, encoding="utf-8")
+    result = call("run", "--resume", "r")
+    assert (result.exit_code, "; start a new run instead" in result.stderr) == (2, True)
+    assert "--engine" not in result.stderr
+    assert Path("r/summary.json").read_bytes() == before
 
 
 def test_a_run_is_resumed_from_any_folder_and_a_task_named_again_is_the_same(here, monkeypatch):

@@ -135,3 +135,11 @@ def test_a_damaged_run_shows_what_is_damaged(run, tmp_path):
 def test_a_run_leaves_a_map_of_its_parameters(run):
     assert (run.path / "parameters.png").stat().st_size > 5000
     assert "](parameters.png)" in (run.path / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.0123456, "0.012 s"), (3.14159, "3.1 s"), (5400.0, "1.5 h")]
+)
+def test_a_range_test_says_its_time_in_a_unit_that_suits(seconds, said):
+    shown = replace(values.curve(), wall_seconds=seconds)
+    assert f" in {said}" in Checker(shown._repr_html_()).words

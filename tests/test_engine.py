@@ -1,12 +1,14 @@
 """The trainer of a run is chosen by timing, and what was chosen is said."""
 
+import json
+
 import pytest
 import torch
 from tasks import linear_task, noisy_task
 from torch import Tensor, nn
 
 from lrfinder.cost import Speed, Work, estimate
-from lrfinder.engine import choose
+from lrfinder.engine import again, choose
 from lrfinder.errors import InvalidArgument
 from lrfinder.training.batched import BatchedTrainer
 from lrfinder.training.sequential import SequentialTrainer
@@ -84,6 +86,17 @@ def test_the_record_of_a_choice_holds_every_timing():
     assert facts["trainer"] == "sequential"
     assert facts["timings"][0]["speed"]["seconds_per_update"] > 0
     assert set(facts) == {"trainer", "threads", "workers", "runs", "reason", "timings"}
+
+
+@pytest.mark.parametrize("work", [SMALL, LARGE])
+def test_a_choice_is_made_again_from_its_record(work):
+    task = linear_task()
+    engine = choose(task, None, work)
+    facts = json.loads(json.dumps(engine.facts()))
+    same = again(None, facts)
+    assert type(same.trainer) is type(engine.trainer)
+    assert same.trainer.capacity(task) == engine.trainer.capacity(task)
+    assert same.facts() == engine.facts()
 
 
 def test_workers_divide_the_estimated_time():

@@ -12,7 +12,7 @@ import lrfinder
 PACKAGE = Path(lrfinder.__file__).parent
 LAYERS = (
     {"errors", "interrupts"},
-    {"rng", "schedules", "data", "task", "copies", "live_objects", "examples", "load"},
+    {"rng", "schedules", "data", "functions", "task", "copies", "live_objects", "examples", "load"},
     {"training"},
     {
         "reading",

@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import suppress
+from types import MethodType
 
 import numpy as np
 import pytest
@@ -25,7 +26,9 @@ from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.finding import range_test
 from lrfinder.live_objects import factories
 from lrfinder.task import Task
+from lrfinder.training.batched import BatchedTrainer
 from lrfinder.training.fit import fit
+from lrfinder.training.sequential import SequentialTrainer
 
 ACTIONS = {
     "range test": lambda task: range_test(task, steps=9, seeds=2, max_lr=1.0),
@@ -374,3 +377,66 @@ def test_the_copy_of_an_optimizer_has_its_hooks_and_attributes_but_no_counter_of
     assert all(one is twin for one in called)
     assert twin.param_groups[0]["lr"] == 0.5
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before, strict=True))
+
+
+def wrapped(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    """An optimizer with a function around its step, as many a script makes one."""
+    optimizer = momentum(model, lr)
+    plain = optimizer.step
+    optimizer.step = lambda closure=None: plain(closure)
+    return optimizer
+
+
+def with_another(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD([*model.parameters(), nn.Parameter(torch.ones(1))], lr)
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (wrapped, r"the optimizer's step must be .*; write a subclass of SGD"),
+        (with_another, r"the model's parameters only, but got 1 others"),
+    ],
+)
+@pytest.mark.parametrize("trainer", [SequentialTrainer(), BatchedTrainer()])
+def test_an_optimizer_that_a_copy_would_not_step_like_is_refused(build, reason, trainer):
+    model = linear_model()
+    with pytest.raises(InvalidArgument, match=reason):
+        Task.from_objects(model, build(model, 0.1), nn.MSELoss(), regression_rows())
+    with pytest.raises(InvalidArgument, match=reason):
+        fit(linear_task(optimizer=build), [plan()], trainer=trainer)
+
+
+def bound(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    """An optimizer with a method of its own, whose step ends twice as far."""
+    optimizer = torch.optim.SGD(model.parameters(), lr)
+
+    def step(self, closure=None) -> None:
+        torch.optim.SGD.step(self)
+        torch.optim.SGD.step(self)
+
+    optimizer.step = MethodType(step, optimizer)
+    return optimizer
+
+
+def scheduled(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    optimizer = torch.optim.SGD(model.parameters(), lr)
+    torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    return optimizer
+
+
+def compiled(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    optimizer = torch.optim.SGD(model.parameters(), lr)
+    optimizer.step = torch.compile(optimizer.step, backend="eager")
+    return optimizer
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(("build", "factor"), [(bound, 2.0), (scheduled, 1.0), (compiled, 1.0)])
+def test_what_replaces_a_step_and_can_be_copied_goes_on_after_a_fork(build, factor):
+    plain = linear_task(
+        optimizer=lambda model, lr: torch.optim.SGD(model.parameters(), factor * lr)
+    )
+    plans = [plan(0.02, family="step", step_size=1, gamma=gamma) for gamma in (0.5, 0.1)]
+    found, expected = fit(linear_task(optimizer=build), plans), fit(plain, plans)
+    np.testing.assert_allclose(found.train_loss, expected.train_loss, rtol=1e-9)

@@ -5,10 +5,10 @@ import pytest
 
 from lrfinder import comparing, curve, finding
 from lrfinder.engine import threads
-from lrfinder.errors import InvalidArgument, RunFolderError
+from lrfinder.errors import Interrupted, InvalidArgument, RunFolderError
 from lrfinder.problem import RunProblem, training_seeds
 from lrfinder.records import RunFolder, jsonable, open_run, suggestion_facts
-from lrfinder.run import Silent, find, start
+from lrfinder.run import Silent, find, resume, start
 from lrfinder.study_file import RunSettings
 
 SETTINGS = RunSettings(
@@ -138,6 +138,53 @@ def test_a_folder_that_cannot_be_read_is_told(tmp_path, text):
     (tmp_path / "summary.json").write_text(text)
     with pytest.raises(RunFolderError, match=str(tmp_path)):
         open_run(tmp_path)
+
+
+class Stops(Silent):
+    """Interrupts a run where it would say its first word."""
+
+    def say(self, text):
+        raise KeyboardInterrupt
+
+
+def test_a_run_ended_before_its_first_summary_is_resumed_from_its_config(tmp_path):
+    folder = tmp_path / "r"
+    with pytest.raises(Interrupted):
+        start(SETTINGS, folder, Stops())
+    (folder / "summary.json").unlink()
+    with pytest.raises(RunFolderError, match=f"no summary.json yet; .*--resume {folder}"):
+        open_run(folder)
+    with pytest.raises(RunFolderError, match="trials must stay 2"):
+        resume(folder, {"trials": 3})
+    finished = resume(folder, {})
+    assert finished.summary["status"] == "complete"
+    assert set(finished.summary["families"]) >= {"constant", "step"}
+    assert finished.comparison.seeds == tuple(training_seeds("confirm", 0, 3))
+
+
+def test_a_run_that_could_not_write_its_config_leaves_no_folder(tmp_path, monkeypatch):
+    def interrupted(self, config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "write_config", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        start(SETTINGS, tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_what_chose_the_trainer_is_said_again_on_resume(tmp_path):
+    said = []
+
+    class Listens(Silent):
+        def say(self, text):
+            said.append(text)
+
+    first = start(SETTINGS, tmp_path / "r")
+    again = resume(tmp_path / "r", {}, Listens())
+    reason = first.summary["engine"]["reason"]
+    assert reason != "as asked"
+    assert again.summary["engine"] == first.summary["engine"]
+    assert any(line.startswith("sequential trainer") and reason in line for line in said)
 
 
 def test_json_has_no_nan():

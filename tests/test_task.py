@@ -25,7 +25,9 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, T
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules import FAMILIES
 from lrfinder.task import Baseline, Task
+from lrfinder.training.batched import BatchedTrainer
 from lrfinder.training.fit import fit
+from lrfinder.training.sequential import SequentialTrainer
 
 CPU = torch.device("cpu")
 MODEL = nn.Linear(1, 1)
@@ -402,9 +404,10 @@ def test_a_module_that_measures_is_copied_to_the_device_and_the_callers_stays(ro
     task = linear_task(**OWN_TENSORS[role](module))
     meta = torch.device("meta")
     batch = tuple(tensor.to(meta) for tensor in regression_rows().tensors)
-    measured = task.measure(linear_model().to(meta), batch, meta)
+    functions = task.functions(meta)
+    measured = functions.measure(linear_model().to(meta), batch)
     assert {value.device.type for value in measured.values()} == {"meta"}
-    assert task.batch_loss(linear_model().to(meta), batch, meta).device.type == "meta"
+    assert functions.loss(linear_model().to(meta), batch).device.type == "meta"
     fit(task, [plan()])
     assert module.weight.device == module.calls.device == CPU
     assert module.calls == 0
@@ -414,3 +417,84 @@ def test_a_criterion_with_tensors_measures_as_it_does_outside():
     weighed = fit(linear_task(criterion=Weighted()), [plan()], updates=1).measures["loss"]
     plainly = fit(linear_task(), [plan()], updates=1).measures["loss"]
     assert weighed[0, 0] == pytest.approx(2 * plainly[0, 0])
+
+
+class Normed(nn.Module):
+    """A squared error over its own running mean, which moves in train mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.ones((), dtype=torch.float64))
+
+    def forward(self, output, target):
+        error = ((output - target) ** 2).mean()
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * error.detach()
+        return error / self.mean
+
+
+class NormedLoss(Normed):
+    def forward(self, model, batch):
+        return super().forward(model(batch[0]), batch[1])
+
+
+KEEPING = {
+    "criterion": lambda: {"criterion": Normed()},
+    "loss": lambda: {"criterion": None, "loss": NormedLoss()},
+}
+
+
+@pytest.mark.parametrize("role", KEEPING)
+def test_what_a_criterion_keeps_stays_in_its_run(role):
+    plans = [plan(0.02, 0), plan(0.05, 0), plan(0.02, 0, "exponential", gamma=0.5), plan(0.02, 1)]
+    task = linear_task(**KEEPING[role]())
+    for together in (fit(task, plans), fit(task, plans)):
+        for row, one in enumerate(plans):
+            alone = fit(linear_task(**KEEPING[role]()), [one])
+            assert np.array_equal(together.train_loss[row], alone.train_loss[0])
+            assert np.array_equal(together.measures["loss"][row], alone.measures["loss"][0])
+
+
+class Halved(nn.Module):
+    """A squared error, half of it in eval mode."""
+
+    def forward(self, output, target):
+        error = ((output - target) ** 2).mean()
+        return error if self.training else error / 2
+
+
+@pytest.mark.parametrize("trainer", [SequentialTrainer(), BatchedTrainer()], ids=["one", "many"])
+def test_modules_that_measure_are_in_eval_mode_while_evaluating_and_as_given_in_training(trainer):
+    plans = [plan(0.02, 0), plan(0.02, 1)]
+    plain = fit(linear_task(metrics={"error": nn.MSELoss()}), plans, trainer=trainer)
+    for module, in_training in ((Halved(), 1.0), (Halved().eval(), 0.5)):
+        task = linear_task(criterion=module, metrics={"error": Halved()})
+        history = fit(task, plans, trainer=trainer)
+        first = history.train_loss[:, 0]
+        np.testing.assert_allclose(first, in_training * plain.train_loss[:, 0], rtol=1e-12)
+        for values in history.measures.values():
+            np.testing.assert_allclose(values[:, 0], plain.measures["error"][:, 0] / 2, rtol=1e-12)
+
+
+class Counting(nn.Module):
+    """An absolute error that counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, output, target):
+        self.calls += 1
+        return absolute_error(output, target)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"criterion": Normed()}, "the loss changes its attribute mean"),
+        ({"criterion": Weighted()}, "the loss changes its attribute calls"),
+        ({"metrics": {"error": Counting()}}, "the metric error changes its attribute calls"),
+    ],
+)
+def test_what_measures_and_keeps_something_is_not_batched(fields, reason):
+    assert BatchedTrainer().why_not(linear_task(**fields)) == reason

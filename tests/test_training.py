@@ -843,7 +843,8 @@ def test_measures_are_the_weighted_means_of_plain_numbers(trainer):
         model = linear_model()
         model.load_state_dict(trainer.weights(state, run))
         with torch.no_grad():
-            measured = [task.measure(model, batch, torch.device("cpu")) for batch in batches]
+            functions = task.functions(torch.device("cpu"))
+            measured = [functions.measure(model, batch) for batch in batches]
         for name in task.measures:
             total = sum(len(b[0]) * float(m[name]) for b, m in zip(batches, measured, strict=True))
             assert found[name][run] == pytest.approx(total / 41, rel=1e-12)
@@ -891,3 +892,13 @@ def test_an_evaluation_waits_for_no_batch(trainer):
         torch.zeros(()).item()
         trainer.evaluate(state, batches)
     assert read.count == 1
+
+
+@EVERY_TRAINER
+def test_every_evaluation_sees_all_batches_of_an_iterator(trainer):
+    task, plans = linear_task(), [plan(), plan(0.05, family="exponential", gamma=0.5)]
+    batches = list(task.data().valid or [])
+    once = fit(task, plans, on=iter(batches), trainer=trainer)
+    assert np.array_equal(once.measures["loss"], fit(task, plans, trainer=trainer).measures["loss"])
+    with pytest.raises(TaskFailed, match=r"reading the batches to evaluate on.*ZeroDivisionError"):
+        fit(task, plans, on=(batches[k // 0] for k in range(2)), trainer=trainer)

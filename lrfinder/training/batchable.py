@@ -9,7 +9,7 @@ random state of the caller moves.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -22,10 +22,11 @@ from lrfinder.errors import LRFinderError
 from lrfinder.rng import Stream, derive
 from lrfinder.task import Task
 from lrfinder.training.building import build_model, build_optimizer, device_of
+from lrfinder.training.exact_ways import exact_ways, may_be_fused, why_not_stacked
 from lrfinder.training.measuring import as_number, evaluating, evaluation_stream
 from lrfinder.training.population import Lineup, Population, Program, Roles
 from lrfinder.training.stacking import Attributes, Template, run_by_run_unsaid
-from lrfinder.training.steppers import Member, exact_ways, may_be_fused, why_not_stacked
+from lrfinder.training.steppers import Member
 
 _LRS = (0.001, 0.003, 0.01)
 _SEEDS = tuple(derive(0, "trial", k) for k in range(2))
@@ -116,6 +117,7 @@ class _Trial:
         self._templates = [Template(model) for model, _ in built]
         self._streams = [stream for _, stream in built]
         self._device = device_of(built[0][0])
+        self._functions = task.functions(self._device)
         self._optimizers = [
             build_optimizer(task, built[0][0], lr, self._streams[0].copy()) for lr in _LRS
         ]
@@ -126,6 +128,7 @@ class _Trial:
     def way(self) -> Way:
         """How the task is batched; an exception says why it cannot be."""
         attributes = self._attributes()
+        kept = {k: Attributes(m, tensors=True) for k, m in self._functions.modules.items()}
         stacks = self._stacks()
         streams = [stream.copy() for stream in self._streams]
         seen = [self._plainly(k) for k in range(len(_SEEDS))]
@@ -134,6 +137,7 @@ class _Trial:
         changed = attributes.changed(self._templates[0].model)
         if changed is not None:
             raise _NotBatchableError(f"the model changes its attribute {changed}")
+        self._check_functions(kept)
         leaves = tuple(seen[0].gradients)
         if any(tuple(other.gradients) != leaves for other in seen):
             raise _NotBatchableError("which parameters get a gradient differs between runs")
@@ -159,6 +163,14 @@ class _Trial:
             raise _NotBatchableError(f"the model's attribute {name} differs between seeds")
         return attributes
 
+    def _check_functions(self, before: Mapping[str, Attributes]) -> None:
+        """Refuse a loss or a metric that keeps something from call to call: all runs share it."""
+        for name, module in self._functions.modules.items():
+            changed = before[name].changed(module)
+            if changed is not None:
+                role = "loss" if name == "loss" else f"metric {name}"
+                raise _NotBatchableError(f"the {role} changes its attribute {changed}")
+
     def _stacks(self) -> tuple[list[Tensor], list[Tensor]]:
         """Copies of the runs' parameters and buffers before anything moved."""
         chosen = [self._templates[k] for k in _RUNS]
@@ -168,11 +180,12 @@ class _Trial:
 
     def _plainly(self, seed: int) -> _Seen:
         """Evaluate and train the model of a seed like any other."""
-        task, template, device = self._task, self._templates[seed], self._device
+        functions, template, device = self._functions, self._templates[seed], self._device
         stream = evaluation_stream(device)
         before = stream.copy()
-        with evaluating([template.model]), stream.active():
-            values = task.measure(template.model, self._evaluated, device)
+        modules = [template.model, *functions.modules.values()]
+        with evaluating(modules), stream.active():
+            values = functions.measure(template.model, self._evaluated)
         measures = {name: as_number(name, value, device) for name, value in values.items()}
         start, saved = self._streams[seed].copy(), dict[int, int]()
 
@@ -181,7 +194,7 @@ class _Trial:
             return tensor
 
         with self._streams[seed].active(), saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = task.batch_loss(template.model, self._batches[seed], device)
+            loss = functions.loss(template.model, self._batches[seed])
             loss.backward()
         return _Seen(
             measures=measures,
@@ -202,7 +215,7 @@ class _Trial:
         with self._streams[0].copy().active():
             for _ in range(_DRAWS):
                 template.model.zero_grad(set_to_none=True)
-                self._task.batch_loss(template.model, self._batches[0], self._device).backward()
+                self._functions.loss(template.model, self._batches[0]).backward()
                 given = enumerate(parameter.grad for parameter in template.parameters)
                 if tuple(k for k, gradient in given if gradient is not None) != leaves:
                     return False
@@ -218,8 +231,6 @@ class _Trial:
                 raise _NotBatchableError(reason)
         held = {id(p) for o in self._optimizers for g in o.param_groups for p in g["params"]}
         parameters = dict(enumerate(self._templates[0].parameters))
-        if not held <= {id(p) for p in parameters.values()}:
-            raise _NotBatchableError("the optimizer holds parameters that the model does not have")
         trained = [k for k in leaves if id(parameters[k]) in held]
         stream = self._streams[0]
         before = stream.copy()
@@ -336,7 +347,7 @@ class _Batched:
     def _measures(self, batch: Batch, name: str, seen: Sequence[_Seen]) -> bool:
         program, stream = self._program(inside=False, random=False), evaluation_stream(self._device)
         try:
-            with evaluating([self._template.model]), stream.active(), run_by_run_unsaid():
+            with evaluating(program.modules), stream.active(), run_by_run_unsaid():
                 (found,) = program.measure(self._population(), batch, [name])
         except Exception:  # it is measured run by run
             return False

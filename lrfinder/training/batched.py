@@ -1,9 +1,9 @@
 """The batched trainer: all runs of a State in one program, where vmap takes the model.
 
 Equal to the sequential trainer up to rounding, and faster for small models. Parameters, buffers and
-gradients of all runs are stacked (`population.py`), one optimizer steps all of them where an
-experiment shows that this is exact (`steppers.py`), and how a task is batched, or why it cannot be,
-is found by trying a step (`batchable.py`).
+gradients of all runs are stacked (`population.py`), one optimizer steps all of them
+(`one_optimizer.py`) where an experiment shows that this is exact (`exact_ways.py`), and how a task
+is batched, or why it cannot be, is found by trying a step (`batchable.py`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -84,7 +84,7 @@ class BatchedTrainer:
         task, weight = state.task, 0
         evaluation = _Evaluation(state)
         try:
-            with evaluating([state.program.template.model]), user_code("evaluating"):
+            with evaluating(state.program.modules), user_code("evaluating"):
                 for piece in in_pieces(batches):
                     rows = [task.rows(batch) for batch in piece]
                     weight += sum(rows)

@@ -15,15 +15,10 @@ from lrfinder.rng import Stream
 from lrfinder.task import Task
 from lrfinder.training.batchable import Way, shared_parameters
 from lrfinder.training.building import build_model, build_optimizer, device_of
+from lrfinder.training.one_optimizer import NotOneError, OneOptimizer
 from lrfinder.training.population import Lineup, Population, Program, Roles
 from lrfinder.training.stacking import Attributes, Template
-from lrfinder.training.steppers import (
-    ManyOptimizers,
-    Member,
-    NotOneError,
-    OneOptimizer,
-    Stepper,
-)
+from lrfinder.training.steppers import ManyOptimizers, Member, Stepper
 
 Floats = NDArray[np.float64]
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from lrfinder.copies import check_copyable
 from lrfinder.errors import InvalidArgument
 from lrfinder.rng import Stream
 from lrfinder.task import Task, user_code
@@ -58,6 +59,7 @@ def _check_optimizer(optimizer: Any, model: nn.Module, lr: float, task: Task) ->
         raise InvalidArgument(
             f"{name} switches between train() and eval(), which is not supported; use another one"
         )
+    check_copyable(optimizer, model)
     if not _follows(task.optimizer, model, lr, optimizer):
         raise InvalidArgument(
             f"optimizer(model, lr) must use its lr, but {name} was built with "

@@ -29,7 +29,7 @@ import numpy as np
 from lrfinder.data import Batch
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules import LiveSchedule
-from lrfinder.task import Task
+from lrfinder.task import Task, user_code
 from lrfinder.training.divergence import Divergence
 from lrfinder.training.history import Floats, History, Plan
 from lrfinder.training.record import Record
@@ -59,7 +59,7 @@ def fit(
         updates: length of every run; by default the task's epochs.
         evaluate_every: evaluate after each epoch, or every so many updates; also before the first
             update and after the last.
-        on: batches to evaluate on, by default the task's validation set.
+        on: batches to evaluate on, by default the task's validation set; an iterator is read once.
         watch: the measure that adaptive schedules (plateau) are given after each epoch; the most
             recent finite one, where it is not evaluated then.
         trainer: what trains; by default the sequential trainer on the model's own device.
@@ -73,7 +73,7 @@ def fit(
     if watch not in task.measures:
         raise InvalidArgument(f"watch must be one of {task.measures}, but got {watch!r}")
     record = Record(task, plans, trainer, updates, evaluate_every)
-    batches = _validation(task, trainer) if on is None else on
+    batches = _validation(task, trainer) if on is None else _repeatable(on)
     walk = _Walk(task, record, trainer, batches, watch, progress, finished)
     for runs in together(plans, trainer.capacity(task)):
         walk.train(runs)
@@ -298,6 +298,14 @@ def together(plans: Sequence[Plan], capacity: int) -> Iterator[list[list[int]]]:
             room -= len(rows)
     if group:
         yield group
+
+
+def _repeatable(batches: Iterable[Batch]) -> Iterable[Batch]:
+    """The batches, which every evaluation goes through."""
+    if not isinstance(batches, Iterator):
+        return batches
+    with user_code("reading the batches to evaluate on"):
+        return list(batches)
 
 
 def _validation(task: Task, trainer: Trainer) -> Iterable[Batch]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrfinder.data import Batch
 from lrfinder.errors import TaskFailed
@@ -106,10 +106,14 @@ class Program:
         self.template, self.roles, self.random = template, roles, random
         if random:
             with_plain_dropout(template.model)
-        self._task, self._device = task, device
+        self.functions, self._device, self._inside = task.functions(device), device, inside
         self._shared = [parameter.detach() for parameter in template.parameters]
-        self._gradients = self._backward_inside if inside else self._backward_outside
         self._randomness = "same" if random else "error"
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """What is in eval mode while it is evaluated."""
+        return [self.template.model, *self.functions.modules.values()]
 
     def gradients(
         self,
@@ -136,7 +140,7 @@ class Program:
 
         def of_one(*tensors: list[Tensor]) -> tuple[list[Tensor], dict[int, Tensor]]:
             self._put(*tensors)
-            values = self._task.measure(self.template.model, batch, self._device, names)
+            values = self.functions.measure(self.template.model, batch, names)
             numbers = [as_number(name, values[name], self._device) for name in names]
             as_tensors = [torch.as_tensor(number, device=self._device) for number in numbers]
             return as_tensors, self.template.replaced(tensors[2])
@@ -153,7 +157,7 @@ class Program:
         """Measures of one batch for one run, by calling the model like any other."""
         one = population.run(row)
         self._put(one.leaves, one.fixed, one.buffers)
-        values = self._task.measure(self.template.model, batch, self._device, names)
+        values = self.functions.measure(self.template.model, batch, names)
         self._take_over(one.buffers, self.template.replaced(one.buffers))
         return {name: as_number(name, values[name], self._device) for name in names}
 
@@ -173,49 +177,40 @@ class Program:
             tensors[k] = tensor
         self.template.put(tensors, buffers)
 
-    def _loss(self, parts: int) -> Callable[..., tuple[Tensor, dict[int, Tensor]]]:
-        """The loss of one run, and the buffers that the model put in place of its own."""
-        task, model, device = self._task, self.template.model, self._device
+    def _of_one(self, parts: int) -> Callable[..., Any]:
+        """The loss of one run, and the buffers that the model put in place of its own.
+
+        With its gradients before it, where the backward is inside.
+        """
+        functions, model = self.functions, self.template.model
 
         def loss(
             leaves: list[Tensor], fixed: list[Tensor], buffers: list[Tensor], batch: Batch
         ) -> tuple[Tensor, dict[int, Tensor]]:
             self._put(leaves, fixed, buffers)
-            value = task.batch_loss(model, batch, device)
+            value = functions.loss(model, batch)
             return value if parts == 1 else value / parts, self.template.replaced(buffers)
 
-        return loss
+        return torch.func.grad_and_value(loss, has_aux=True) if self._inside else loss
 
-    def _backward_outside(
+    def _gradients(
         self,
         population: Population,
         batch: Batch,
         dims: Any,  # noqa: ANN401
         parts: int,
     ) -> tuple[Tensor, list[Tensor]]:
-        """One backward through the losses of all runs."""
+        """One call for all runs; its backward is mapped with the forward, or goes through it."""
         p = population
-        call = torch.vmap(self._loss(parts), (0, 0, 0, dims), randomness=self._randomness)
-        losses, moved = call(p.leaves, p.fixed, p.buffers, batch)
-        gradients = torch.autograd.grad(losses.sum(), p.leaves, allow_unused=True)
+        call = torch.vmap(self._of_one(parts), (0, 0, 0, dims), randomness=self._randomness)
+        if self._inside:
+            leaves = [leaf.detach() for leaf in p.leaves]
+            gradients, (losses, moved) = call(leaves, p.fixed, p.buffers, batch)
+        else:
+            losses, moved = call(p.leaves, p.fixed, p.buffers, batch)
+            gradients = _given(torch.autograd.grad(losses.sum(), p.leaves, allow_unused=True))
         self._take_over(p.buffers, moved)
-        return losses.detach(), _given(gradients)
-
-    def _backward_inside(
-        self,
-        population: Population,
-        batch: Batch,
-        dims: Any,  # noqa: ANN401
-        parts: int,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """A backward of every run for itself, mapped together with its forward."""
-        p = population
-        both = torch.func.grad_and_value(self._loss(parts), has_aux=True)
-        call = torch.vmap(both, (0, 0, 0, dims), randomness=self._randomness)
-        leaves = [leaf.detach() for leaf in p.leaves]
-        gradients, (losses, moved) = call(leaves, p.fixed, p.buffers, batch)
-        self._take_over(p.buffers, moved)
-        return losses, gradients
+        return losses.detach(), gradients
 
     def _apart(
         self,

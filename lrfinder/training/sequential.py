@@ -1,7 +1,7 @@
 """The reference trainer: any model, any optimizer, one run after another."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from lrfinder.copies import copied
 from lrfinder.data import Batch, Feed, in_pieces
 from lrfinder.errors import InvalidArgument
+from lrfinder.functions import Functions
 from lrfinder.rng import Stream
 from lrfinder.task import Task, user_code
 from lrfinder.training.building import build_model, build_optimizer, device_of
@@ -26,18 +27,27 @@ class _Run:
 
     seed: int
     model: nn.Module
+    functions: Functions
     optimizer: Optimizer
     random: Stream
-    device: torch.device
     update: int = 0
     broken: bool = False
     """A loss was not finite; the run is trained no further."""
 
     def copy(self) -> "_Run":
         model, optimizer = copied(self.model, self.optimizer)
-        twin = _Run(self.seed, model, optimizer, self.random.copy(), self.device)
-        twin.update, twin.broken = self.update, self.broken
-        return twin
+        return replace(
+            self,
+            model=model,
+            functions=self.functions.copy(),
+            optimizer=optimizer,
+            random=self.random.copy(),
+        )
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The model, and what of the functions are Modules."""
+        return [self.model, *self.functions.modules.values()]
 
 
 @dataclass
@@ -88,7 +98,7 @@ class SequentialTrainer:
         """Row-weighted means over the batches, in eval mode, by measure: float64[runs]."""
         task, weight = state.task, 0
         evaluations = [_Evaluation(task, run) for run in state.runs]
-        with evaluating(run.model for run in state.runs), user_code("evaluating"):
+        with evaluating(m for run in state.runs for m in run.modules), user_code("evaluating"):
             for piece in in_pieces(batches):
                 rows = [task.rows(batch) for batch in piece]
                 weight += sum(rows)
@@ -123,7 +133,7 @@ class SequentialTrainer:
     def _build(self, task: Task, seed: int, lr: float) -> _Run:
         model, random = build_model(task, seed, self.device)
         optimizer = build_optimizer(task, model, lr, random)
-        return _Run(seed, model, optimizer, random, device_of(model))
+        return _Run(seed, model, task.functions(device_of(model)), optimizer, random)
 
     def _advance(self, state: SequentialState, rows: list[int], lrs: Floats, out: Floats) -> None:
         """Train runs of one seed that stand at the same update."""
@@ -165,7 +175,7 @@ def _update(task: Task, run: _Run, micro_batches: list[Batch], lrs: NDArray[np.f
     run.optimizer.zero_grad(set_to_none=True)
     total = 0.0
     for batch in micro_batches:
-        loss = task.batch_loss(run.model, batch, run.device) / len(micro_batches)
+        loss = run.functions.loss(run.model, batch) / len(micro_batches)
         loss.backward()
         total += loss.item()
     run.broken = not np.isfinite(total)
@@ -183,14 +193,14 @@ class _Evaluation:
     """The sums of one run's measures over rows, kept on its device: nothing waits for them."""
 
     def __init__(self, task: Task, run: _Run) -> None:
-        self._task, self._run = task, run
-        self._random = evaluation_stream(run.device)
+        self._run = run
+        self._random = evaluation_stream(run.functions.device)
         self.sums: dict[str, Tensor | float] = dict.fromkeys(task.measures, 0.0)
 
     def add(self, batches: Sequence[Batch], rows: Sequence[int]) -> None:
         """Measure the batches, whose means weigh so many rows."""
-        task, run = self._task, self._run
+        model, functions = self._run.model, self._run.functions
         with self._random.active():
             for batch, weight in zip(batches, rows, strict=True):
-                for name, value in task.measure(run.model, batch, run.device).items():
-                    self.sums[name] += weight * as_number(name, value, run.device)
+                for name, value in functions.measure(model, batch).items():
+                    self.sums[name] += weight * as_number(name, value, functions.device)

@@ -75,19 +75,19 @@ def run_by_run_unsaid() -> Generator[None]:
 
 
 class Attributes:
-    """What the modules of a model hold beside their parameters, buffers and modules."""
+    """What the modules of a model hold beside their modules, with or without their tensors."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, tensors: bool = False) -> None:
+        self._tensors = tensors
         self._found: dict[str, tuple[Any, Any]] = {
             f"{name}.{key}".lstrip("."): (value, _summary(value))
             for name, module in model.named_modules()
-            for key, value in vars(module).items()
-            if key not in _TENSORS and "_hooks" not in key
+            for key, value in _held(module, tensors=tensors).items()
         }
 
     def changed(self, model: nn.Module) -> str | None:
         """Name of an attribute of the same model that is not what it was, or None."""
-        now = Attributes(model)._found
+        now = Attributes(model, tensors=self._tensors)._found
         if now.keys() != self._found.keys():
             return next(iter(now.keys() ^ self._found.keys()))
         for name, (value, summary) in now.items():
@@ -161,6 +161,13 @@ def _dropped(module: nn.Dropout, x: Tensor) -> Tensor:
     back = sorted(range(x.ndim), key=order.__getitem__)
     noise = torch.empty([x.shape[k] for k in order], dtype=x.dtype, device=x.device)
     return x * noise.bernoulli_(1 - module.p).div_(1 - module.p).permute(back)
+
+
+def _held(module: nn.Module, *, tensors: bool) -> dict[str, Any]:
+    """What a module holds by name, with or without its parameters and buffers."""
+    every = vars(module)
+    own = {k: v for k, v in every.items() if k not in _TENSORS and "_hooks" not in k}
+    return own | every["_parameters"] | every["_buffers"] if tensors else own
 
 
 def _distinct(model: nn.Module, kind: str) -> tuple[list[Tensor], list[Places]]:
