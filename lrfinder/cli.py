@@ -5,6 +5,7 @@ Progress and notes go to stderr. Nothing of PyTorch is imported before a command
 3 the task cannot be loaded; 4 inconclusive (`find` only); 130 interrupted.
 """
 
+import gc
 import json
 import signal
 import sys
@@ -303,8 +304,9 @@ def _run(
     as_json: bool,
     needs_lr: bool = False,
 ) -> None:
-    from lrfinder import run as acts
-    from lrfinder.study_file import RunSettings, settings_from
+    with _importing():
+        from lrfinder import run as acts
+        from lrfinder.study_file import RunSettings, settings_from
 
     given = _with_task(task, options)
     with _shown(quiet) as progress:
@@ -329,10 +331,11 @@ def _run(
 def _find(
     task: str | None, options: dict[str, Any], *, out: Path | None, quiet: bool, as_json: bool
 ) -> None:
-    from lrfinder import run as acts
-    from lrfinder.records import RunFolder, curve_facts, suggestion_facts
-    from lrfinder.report import suggestion_line, validity
-    from lrfinder.study_file import RangeTestSettings, settings_from
+    with _importing():
+        from lrfinder import run as acts
+        from lrfinder.records import RunFolder, curve_facts, suggestion_facts
+        from lrfinder.report import suggestion_line, validity
+        from lrfinder.study_file import RangeTestSettings, settings_from
 
     given = _with_task(task, options)
     known = {key: value for key, value in given.items() if key in RangeTestSettings.model_fields}
@@ -359,6 +362,20 @@ def _find(
         _out.print(escape(f"other rules: {', '.join(others) or 'none'}"))
     if suggestion.lr is None:
         raise typer.Exit(4)
+
+
+@contextmanager
+def _importing() -> Generator[None]:
+    """Import without the garbage collector, now and later: what is imported stays.
+
+    Its passes over the half million objects of PyTorch take a second of a short run.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _with_task(task: str | None, options: dict[str, Any]) -> dict[str, Any]:

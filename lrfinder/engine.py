@@ -27,7 +27,7 @@ _TINY_LR = 1e-12  # timing must not train the model into nan
 _CLEARLY_FASTER = 1.5  # for several threads: on a busy machine they may turn out far slower
 _FASTER, _AS_FAST = 1.1, 1.3
 _WORTH_TIMING = 3.0  # seconds; less work than that is trained before both are timed
-_REPEATS, _REPEAT_SECONDS = 7, 0.25
+_REPEATS, _REPEAT_SECONDS = 7, 0.1
 _SIZES = (8, 32, 128)  # populations that are timed
 
 
@@ -167,9 +167,9 @@ class _Bench:
         return self._engine(one, f"batched is {ratio:.2f} times as fast")
 
     def _sizes(self, runs: int) -> Iterator[int]:
-        """Sizes of populations to try, for work of so many runs."""
+        """Sizes of populations to try, for work of so many runs: each at least twice the last."""
         most = min(runs, self._many.capacity(self._task))
-        yield from (size for size in _SIZES if size < most)
+        yield from (size for size in _SIZES if 2 * size <= most)
         yield most
 
     def _engine(self, chosen: Timing, reason: str) -> Engine:
@@ -224,7 +224,7 @@ def _runs(timing: Timing) -> int:
 
 
 def _least_seconds(action: Callable[[], object]) -> float:
-    """Least time of an action after one warm-up, within about a quarter of a second.
+    """Least time of an action after one warm-up, within about a tenth of a second.
 
     What else the machine does only adds to a time, and must not decide.
     """

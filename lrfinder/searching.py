@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import optuna
+from threadpoolctl import threadpool_limits
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.family_study import Asked, Conditions, FamilyResult, FamilyStudy, TrialDone
@@ -119,14 +120,18 @@ def ask_size(trials: int, *, one_lr: bool) -> int:
 
 
 def _ask(studies: Sequence[FamilyStudy], ask_size: int, together: int) -> list[Asked]:
-    """Ask for the trials of one round, of the families with the fewest complete trials first."""
+    """Ask for the trials of one round, of the families with the fewest complete trials first.
+
+    BLAS gets a single thread: the samplers' matrices are tiny, and its threads would only spin.
+    """
     asked: list[Asked] = []
     try:
-        for study in sorted(studies, key=lambda study: len(study.complete)):
-            room = together - len(asked)
-            if room == 0:
-                break
-            asked.extend(study.ask(min(room, study.wanted(ask_size))))
+        with threadpool_limits(1, user_api="blas"):
+            for study in sorted(studies, key=lambda study: len(study.complete)):
+                room = together - len(asked)
+                if room == 0:
+                    break
+                asked.extend(study.ask(min(room, study.wanted(ask_size))))
     except BaseException:
         _fail(asked)
         raise

@@ -39,7 +39,7 @@ def test_large_work_goes_to_the_fastest_of_what_was_timed():
     engine = choose(linear_task(), None, LARGE)
     at_one_thread = [t for t in engine.timings if t.threads == 1]
     assert {t.trainer for t in at_one_thread} == {"sequential", "batched"}
-    assert {t.runs for t in at_one_thread} == {1, 8, 32, 40}
+    assert {t.runs for t in at_one_thread} == {1, 8, 40}
     assert engine.chosen in engine.timings
     fastest = min(at_one_thread, key=lambda t: t.speed.seconds(4, 1))
     assert engine.chosen.trainer == fastest.trainer == "batched"  # many times faster here

@@ -12,6 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from tasks import absolute_error, linear_task, no_global_draw, plain_sgd
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR
 
 from lrfinder.errors import InvalidArgument, TaskFailed
@@ -390,6 +391,24 @@ def test_a_family_of_the_tasks_own_is_searched_like_any_other():
     [found] = search(own, [space(family=own.schedules["mine"])], trials=5, seeds=[0])
     assert len(found.trials) == 5
     assert all(0.5 <= trial.params["gamma"] <= 0.99 for trial in found.trials)
+
+
+def test_samplers_draw_with_one_blas_thread_and_give_back_the_others():
+    drawn: list[set[int]] = []
+
+    def blas_threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    def drawing(trial, budget):
+        drawn.append(blas_threads())
+        return {"gamma": trial.suggest_float("gamma", 0.5, 0.99)}
+
+    watched = Family("watched", lambda opt, params: ExponentialLR(opt, params["gamma"]), drawing)
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        search(task(), [space(family=watched)], trials=5, seeds=[0])
+        assert {1} in drawn
+        assert blas_threads() == before
 
 
 WARM = {
