@@ -16,7 +16,7 @@ from studies.leaderboard.results import collect, finders
 from studies.leaderboard.tasks import TASKS
 
 HERE = Path(__file__).parent
-QUICK_TASKS = ("mlp_sgd", "cnn_batchnorm", "raw_inputs", "tiny_batches", "row_gru", "residual")
+QUICK_TASKS = ("mlp_sgd", "cnn_batchnorm", "raw_inputs", "tiny_batches", "denoising", "factors")
 """Four to tune on and two held out."""
 QUICK_REPEATS = 2
 

@@ -61,6 +61,32 @@ def names(length: int, rows: int) -> Split:
     return _split([train[:, :-1], valid[:, :-1]], [train[:, 1:], valid[:, 1:]])
 
 
+def kinds_of_names(length: int, rows: int) -> Split:
+    """Unicode character names cut to a length, with the kind: letter, mark or number, sign, other.
+
+    x int64[rows, length], padded with line ends; a quarter as many further names for validation.
+    """
+    old = unicodedata.ucd_3_2_0
+    groups = {"L": 0, "M": 1, "N": 1, "P": 2, "S": 2}
+    index = {symbol: i for i, symbol in enumerate(SYMBOLS)}
+    named = [(old.name(chr(c), ""), old.category(chr(c))[0]) for c in range(0x20, 0x3000)]
+    known = [(name[:length].ljust(length, "\n"), kind) for name, kind in named if name]
+    order = np.random.default_rng(1).permutation(len(known))[: rows + rows // 4]
+    x = torch.tensor([[index[symbol] for symbol in known[i][0]] for i in order])
+    y = torch.tensor([groups.get(known[i][1], 3) for i in order])
+    return _split([x[:rows], x[rows:]], [y[:rows], y[rows:]])
+
+
+def ratings(users: int, items: int) -> Split:
+    """Pairs of a user and an item, and what the user gives it: a matrix of rank 2 with noise."""
+    random = np.random.default_rng(0)
+    table = random.normal(size=(users, 2)) @ random.normal(size=(2, items))
+    table += random.normal(0.0, 0.3, table.shape)
+    pairs = np.stack(np.indices(table.shape), axis=-1).reshape(-1, 2)
+    x, x_valid, y, y_valid = train_test_split(pairs, table.reshape(-1, 1), random_state=0)
+    return _split([torch.tensor(x), torch.tensor(x_valid)], [_floats(y), _floats(y_valid)])
+
+
 SYMBOLS = "\n -0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """The characters that names are made of."""
 

@@ -34,6 +34,29 @@ def cnn(channels: int, *, batch_norm: bool) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(8 * channels, 10))
 
 
+def normalised(*sizes: int) -> nn.Sequential:
+    """Return an MLP with LayerNorm before every activation."""
+    layers: list[nn.Module] = []
+    for into, out in pairwise(sizes):
+        layers += [nn.Linear(into, out), nn.LayerNorm(out), nn.ReLU()]
+    return nn.Sequential(*layers[:-2])
+
+
+def denoiser() -> nn.Sequential:
+    """Return a convolutional autoencoder: float[rows, 64] -> float[rows, 64]."""
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)),
+        nn.Conv2d(1, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(16, 8, 2, stride=2),
+        nn.ReLU(),
+        nn.ConvTranspose2d(8, 1, 2, stride=2),
+        nn.Flatten(),
+    )
+
+
 class Residual(nn.Module):
     """Pre-normalised residual blocks over rows of features; one output."""
 
@@ -110,3 +133,30 @@ class CharGRU(nn.Module):
         """Return the logits: float[rows, length, symbols]."""
         states, _ = self.gru(self.symbol(x))
         return self.out(states)
+
+
+class NameLSTM(nn.Module):
+    """An LSTM that sorts strings of `symbols` characters into `kinds`."""
+
+    def __init__(self, symbols: int, kinds: int, width: int = 16) -> None:
+        super().__init__()
+        self.symbol = nn.Embedding(symbols, width)
+        self.lstm = nn.LSTM(width, width, batch_first=True)
+        self.out = nn.Linear(width, kinds)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits: float[rows, kinds]."""
+        states, _ = self.lstm(self.symbol(x))
+        return self.out(states.mean(dim=1))
+
+
+class Factors(nn.Module):
+    """A rating as the product of what is learnt of a user and of an item."""
+
+    def __init__(self, users: int, items: int, width: int) -> None:
+        super().__init__()
+        self.users, self.items = nn.Embedding(users, width), nn.Embedding(items, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the ratings of pairs int64[rows, 2]: float[rows, 1]."""
+        return (self.users(x[:, 0]) * self.items(x[:, 1])).sum(dim=1, keepdim=True)

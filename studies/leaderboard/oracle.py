@@ -2,10 +2,11 @@
 
     python -m studies.leaderboard.oracle [TASK ...]
 
-makes what is missing or out of date, one CSV per task. Each task is trained on 5 seeds at lrs half
-a decade apart from 1e-6 to 10, then at lrs an eighth of a decade apart within a decade of the best;
-once at a constant lr, once under a cosine that is stepped after every batch and ends at 0 with the
-budget. A run that diverged, or ends above where it started, counts as its loss before training.
+makes what is missing or out of date, one CSV per task. Each task is trained on 10 seeds at lrs half
+a decade apart from 1e-6 to 10, then at lrs an eighth of a decade apart within a decade of the best,
+and of the best among those, until there is nothing new; once at a constant lr, once under a cosine
+that is stepped after every batch and ends at 0 with the budget. A run that diverged, or ends above
+where it started, counts as its loss before training.
 """
 
 import sys
@@ -23,7 +24,7 @@ from studies.leaderboard.tasks import TASKS, fingerprint, task
 
 FOLDER = Path(__file__).parent / "oracle"
 INDEX = FOLDER / "tasks.csv"
-SEEDS = (1000, 1001, 1002, 1003, 1004)
+SEEDS = tuple(range(1000, 1010))
 """Not among the seeds that finders use."""
 COARSE = [step / 2 for step in range(-12, 3)]
 """Powers of ten of the first grid."""
@@ -59,16 +60,19 @@ def trainer_of(made: Task) -> Trainer:
 
 
 def _both_grids(made: Task, schedule: str, trainer: Trainer) -> pd.DataFrame:
-    coarse = _trained(made, schedule, COARSE, trainer)
-    best = float(np.log10(coarse.groupby("lr").loss.mean().idxmin()))
-    steps = np.arange(-1, 1 + FINE / 2, FINE) + best
-    fine = [x for x in steps if COARSE[0] <= x <= COARSE[-1] and x not in COARSE]
-    return pd.concat([coarse, _trained(made, schedule, fine, trainer)])
+    found, wanted = pd.DataFrame(), COARSE
+    while wanted:
+        found = pd.concat([found, _trained(made, schedule, wanted, trainer)])
+        known = np.round(np.log10(found.lr), 3).tolist()
+        best = float(np.log10(found.groupby("lr").loss.mean().idxmin()))
+        around = np.round(best + np.arange(-1, 1 + FINE / 2, FINE), 3).tolist()
+        wanted = [x for x in around if COARSE[0] <= x <= COARSE[-1] and x not in known]
+    return found
 
 
 def _trained(made: Task, name: str, powers: Sequence[float], trainer: Trainer) -> pd.DataFrame:
     schedule = schedules(made)[name]
-    plans = [Plan(10.0**x, schedule, seed) for seed in SEEDS for x in np.round(powers, 3)]
+    plans = [Plan(10.0**x, schedule, seed) for seed in SEEDS for x in powers]
     updates = budget(made)
     history = fit(made, plans, updates=updates, evaluate_every=updates, trainer=trainer)
     start, final = history.measures["loss"].T
@@ -87,8 +91,10 @@ def _trained(made: Task, name: str, powers: Sequence[float], trainer: Trainer) -
 
 def stale(names: Iterable[str]) -> list[str]:
     """Those of the tasks whose cached oracle is missing or belongs to other settings."""
-    known = {} if not INDEX.exists() else pd.read_csv(INDEX).set_index("task").fingerprint.to_dict()
-    return [name for name in names if known.get(name) != fingerprint(name)]
+    index = pd.read_csv(INDEX) if INDEX.exists() else pd.DataFrame(columns=["task"])
+    known = {row["task"]: row for row in index.to_dict("records")}
+    wanted = {name: {"fingerprint": fingerprint(name), "seeds": len(SEEDS)} for name in names}
+    return [k for k, v in wanted.items() if k not in known or not v.items() <= known[k].items()]
 
 
 def refresh(name: str) -> None:
@@ -101,6 +107,7 @@ def refresh(name: str) -> None:
         "task": name,
         "fingerprint": fingerprint(name),
         "updates": budget(task(name)),
+        "seeds": len(SEEDS),
         "runs": len(found),
         "seconds": round(seconds, 1),
         "torch": torch.__version__.partition("+")[0],

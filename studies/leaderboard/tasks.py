@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
+import numpy as np
 import torch
 from sklearn import datasets
 from torch import Tensor, nn
@@ -23,19 +24,25 @@ from studies.leaderboard.data import (
     SYMBOLS,
     Split,
     classes,
+    kinds_of_names,
     mislabelled,
     names,
     numbers,
+    ratings,
     standardised,
 )
 from studies.leaderboard.models import (
     CharGRU,
     CharTransformer,
+    Factors,
+    NameLSTM,
     Residual,
     RowGRU,
     cnn,
     deep,
+    denoiser,
     mlp,
+    normalised,
 )
 
 MakeOptimizer = Callable[[nn.Module, float], Optimizer]
@@ -65,6 +72,14 @@ def _adam(model: nn.Module, lr: float) -> Optimizer:
 
 def _adamw(model: nn.Module, lr: float) -> Optimizer:
     return torch.optim.AdamW(model.parameters(), lr)
+
+
+def _nesterov(model: nn.Module, lr: float) -> Optimizer:
+    return torch.optim.SGD(model.parameters(), lr, momentum=0.9, nesterov=True)
+
+
+def _decayed(model: nn.Module, lr: float) -> Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr, weight_decay=0.1)
 
 
 def _rmsprop(model: nn.Module, lr: float) -> Optimizer:
@@ -241,6 +256,48 @@ def _deep_tanh() -> Task:
     return _task(split, lambda: deep(20, *[32] * 6, 2, activation=nn.Tanh), _sgd, 32, 10)
 
 
+def _quantiles() -> Task:
+    split = classes(*datasets.make_gaussian_quantiles(n_samples=1500, n_classes=4, random_state=0))
+    return _task(split, lambda: mlp(2, 48, 48, 4), _nesterov, 32, 30)
+
+
+def _odd_targets() -> Task:
+    x, y = datasets.make_friedman2(1200, noise=50.0, random_state=0)
+    split = numbers(standardised(x), y / 50)
+    return _task(split, lambda: mlp(4, 32, 32, 1), _sgd, 32, 12, nn.MSELoss())
+
+
+def _name_lstm() -> Task:
+    split = kinds_of_names(length=10, rows=1200)
+    return _task(split, lambda: NameLSTM(len(SYMBOLS), 4), _adam, 32, 9)
+
+
+def _smoothed_labels() -> Task:
+    smooth = nn.CrossEntropyLoss(label_smoothing=0.1)
+    return _task(_digits(), lambda: mlp(64, 256, 10), _decayed, 16, 4, smooth)
+
+
+def _batches_of_8() -> Task:
+    x, y = datasets.make_hastie_10_2(2000, random_state=0)
+    split = classes(x, (y > 0).astype(int))
+    return _task(split, lambda: normalised(10, 32, 32, 2), _momentum, 8, 4)
+
+
+def _whole_fine_tuning() -> Task:
+    body, split = _trained_body(), _late_digits()
+    return _task(split, lambda: _with_head(body), _momentum, 8, 12)
+
+
+def _denoising() -> Task:
+    x, _ = datasets.load_digits(return_X_y=True)
+    noise = np.random.default_rng(0).normal(0.0, 0.4, x.shape)
+    return _task(numbers(x / 16 + noise, x / 16), denoiser, _rmsprop, 32, 9, nn.L1Loss())
+
+
+def _factors() -> Task:
+    return _task(ratings(60, 40), lambda: Factors(60, 40, 4), _sgd, 16, 10, nn.MSELoss())
+
+
 TASKS: Mapping[str, Entry] = {
     "mlp_sgd": Entry(_mlp_sgd, "MLP on digits, SGD"),
     "mlp_adam": Entry(_mlp_adam, "MLP on 3 synthetic classes, Adam"),
@@ -258,15 +315,23 @@ TASKS: Mapping[str, Entry] = {
     "loss_x1000": Entry(_large_loss, "MLP on digits, loss times 1000, SGD"),
     "summed_loss": Entry(_summed_loss, "MLP on wine, loss summed over rows, SGD with momentum"),
     "fine_tuning": Entry(_fine_tuning, "trained features, new head, noisy digits, Adam"),
-    "batches_of_4": Entry(_moons, "MLP on two moons, batches of 4, SGD with momentum", True),
-    "row_gru": Entry(_row_gru, "GRU over the rows of digits, RMSprop", True),
-    "residual": Entry(_residual, "residual net on Friedman's regression, Huber, AdamW", True),
-    "noisy_cnn": Entry(_noisy_cnn, "CNN with BatchNorm, 20% of labels redrawn, Adam", True),
-    "deep_tanh": Entry(_deep_tanh, "7 tanh layers without normalisation, SGD", True),
+    "batches_of_4": Entry(_moons, "MLP on two moons, batches of 4, SGD with momentum"),
+    "row_gru": Entry(_row_gru, "GRU over the rows of digits, RMSprop"),
+    "residual": Entry(_residual, "residual net on Friedman's regression, Huber, AdamW"),
+    "noisy_cnn": Entry(_noisy_cnn, "CNN with BatchNorm, 20% of labels redrawn, Adam"),
+    "deep_tanh": Entry(_deep_tanh, "7 tanh layers without normalisation, SGD"),
+    "quantiles": Entry(_quantiles, "MLP on rings of a Gaussian, SGD with Nesterov", True),
+    "odd_targets": Entry(_odd_targets, "MLP on Friedman's second, targets up to 38, SGD", True),
+    "name_lstm": Entry(_name_lstm, "LSTM that sorts names of characters, Adam", True),
+    "smoothed_labels": Entry(_smoothed_labels, "wide MLP, smoothed labels, AdamW", True),
+    "batches_of_8": Entry(_batches_of_8, "LayerNorm MLP, batches of 8, SGD with momentum", True),
+    "whole_fine_tuning": Entry(_whole_fine_tuning, "fine-tuning, batches of 8, momentum", True),
+    "denoising": Entry(_denoising, "denoising convolutions, L1 loss, RMSprop", True),
+    "factors": Entry(_factors, "matrix factorisation, batches of 16, SGD", True),
 }
 
 
-_KNOBS = ("momentum", "betas", "alpha", "weight_decay")
+_KNOBS = ("momentum", "nesterov", "betas", "alpha", "weight_decay")
 
 
 @cache
