@@ -8,7 +8,8 @@ follow are another, whose schedule is constant.
 Per batch, the loss of one *fixed* probe set (at most 256 rows) is recorded after every update: it
 has far less noise than the loss of each batch. Per epoch, the whole validation set is. Where the
 task has no validation set, up to 256 of its training rows, a fifth at most, are held out for it: on
-rows that are trained on, short runs prefer an lr that overfits.
+rows that are trained on, short runs prefer an lr that overfits. The probes are evaluated with the
+targets exchanged among the rows too: what they learnt of the inputs is the difference.
 
 A sweep per epoch spends many updates on every lr, so it has learnt most there is to learn before
 the best lr comes, and falls at a lower one; its probes are as long as the sweep, and mend that.

@@ -13,9 +13,9 @@ less reliable: a sweep that first learns something trivial points at the lr of t
 The suggestion is the geometric mean over seeds. Its interval is Student's t on log lr over the
 seeds; with probes, whose answers scatter about alike in all tasks, it is the moderated t (Smyth
 2004): a deviation known from other tasks counts like so many further seeds, and one seed has an
-interval too. Where the curves do not carry an answer the verdict is "inconclusive", with the reason
-and what to do. Beside it stand the common rules, read off the training loss of each batch as other
-finders do.
+interval too. Where the curves do not carry an answer, or the probes learnt nothing of the inputs
+(`permuted.py`), the verdict is "inconclusive", with the reason and what to do. Beside it stand the
+common rules, read off the training loss of each batch as other finders do.
 
 Everything is free of the loss's level and scale. It is valid for the optimizer, batch size and data
 tested and a constant lr, and was measured on small trainings (studies/leaderboard/RULES.md).
