@@ -45,6 +45,8 @@ class Curve:
     probes: tuple[Probe, ...] = ()
     """Runs at a constant lr that followed the sweep."""
     updates_per_step: int = 1
+    budget: int | None = None
+    """Updates of a whole training of the task."""
     asked: tuple[float, float] | None = None
     """The range of lrs that was asked for, where it was too narrow and was widened."""
 
@@ -81,6 +83,7 @@ class Curve:
             updates_per_step=self.updates_per_step,
             optimizer=self.optimizer,
             batch_size=self.batch_size,
+            budget=self.budget,
         )
         if self.asked is None:
             return found

@@ -45,6 +45,8 @@ def suggestion(shown: Suggestion) -> str:
     valid = [f"a {shown.schedule} schedule", shown.optimizer]
     if shown.batch_size is not None:
         valid.append(f"batches of {shown.batch_size}")
+    if shown.budget is not None:
+        valid.append(f"{shown.budget} updates")
     facts = {
         "lr": _answer(shown),
         "verdict": shown.verdict,

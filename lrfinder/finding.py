@@ -140,6 +140,7 @@ class _Test:
             growth=self._growth,
             optimizer=self._task.prototype.optimizer,
             batch_size=self._task.update_rows,
+            budget=self._task.epochs * self._data.updates_per_epoch,
             updates=self.trained,
             wall_seconds=0.0,
             updates_per_step=self._per_step,

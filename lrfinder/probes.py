@@ -7,9 +7,12 @@ that range is clearly best, at one lr beyond it. The lrs are then averaged (geom
 by ``exp(-(loss - lowest) / (0.08 (start - lowest)))``: lrs that do equally well count equally, and
 noise in a flat valley moves the answer little.
 
-A short run prefers a higher lr than a long one: the average is multiplied by a half after 100
-updates, and by ``min(1, 0.5 (updates / 100)^0.63)``, which is 1 from 300 on, after others. Factor
-and exponent come from small trainings of 200 to 600 updates (studies/leaderboard/RULES.md).
+A short run prefers a higher lr than a long one: the average is multiplied by
+
+    min(1, (updates of a probe / budget)^0.63),    budget = updates of a training, at most 300,
+
+a half for 100 updates and a long training. Past 300 updates the best lr of small trainings moves
+little; exponent and bound were measured on trainings of 60 to 1140 (studies/leaderboard/RULES.md).
 """
 
 import math
@@ -23,6 +26,7 @@ MOST = 4
 _LOWEST, _RATIO = 0.5, 4.0  # first lr over the centre of the fall, and between neighbouring lrs
 _CLEAR = 0.02  # share of the fall by which a loss is clearly lower
 _ROUNDING = 1e-6  # share of the loss below which a deviation says nothing
+_LONG = 300  # updates from which on the best lr moves little
 _ALIKE = 0.08  # share of the fall that lowers an lr's weight by a factor e
 
 
@@ -72,24 +76,29 @@ def further_lr(start: float, probes: Sequence[Probe]) -> float | None:
     return None
 
 
-def favoured(start: float, probes: Sequence[Probe]) -> float | None:
-    """The lr that the probes of one seed favour for a long run; None where no loss fell."""
+def favoured(start: float, probes: Sequence[Probe], budget: int | None = None) -> float | None:
+    """The lr that the probes of one seed favour for a run of `budget` updates, None for a long one.
+
+    None where no loss fell.
+    """
     losses = _bounded(start, probes)
     drop = start - losses.min() if len(losses) else 0.0
     if not drop > 0:
         return None
     weights = np.exp(-(losses - losses.min()) / (_ALIKE * drop))
     logs = np.log([probe.lr for probe in probes])
-    return float(np.exp(weights @ logs / weights.sum())) * back_off(probes[0].updates)
+    return float(np.exp(weights @ logs / weights.sum())) * back_off(probes[0].updates, budget)
 
 
-def back_off(updates: int) -> float:
-    """Best lr of a long run over the best lr of a run of so many updates.
+def back_off(updates: int, budget: int | None = None) -> float:
+    """Best lr of a run of `budget` updates, None for a long one, over that of a run of `updates`.
 
-    >>> back_off(100), back_off(1000)
-    (0.5, 1.0)
+    >>> round(back_off(100), 2), round(back_off(100, 1000), 2), round(back_off(100, 200), 2)
+    (0.5, 0.5, 0.65)
+    >>> back_off(300), back_off(100, 60)
+    (1.0, 1.0)
     """
-    return min(1.0, 0.5 * (updates / 100) ** 0.63)
+    return min(1.0, (updates / min(budget or _LONG, _LONG)) ** 0.63)
 
 
 def _bounded(start: float, probes: Sequence[Probe]) -> np.ndarray:

@@ -13,7 +13,8 @@
 `lrfinder find` leaves the first three and range_test.png, with the status "range test".
 
 summary.json's "range_test" holds what range_test.csv does not: "probes", the runs at a constant lr
-(seed, lr, updates, and loss, null where it diverged), "updates_per_step", and "asked", the range of
+(seed, lr, updates, loss, null where it diverged, and mean and deviation of the loss with exchanged
+targets), "updates_per_step", "budget", the updates of a whole training, and "asked", the range of
 lrs that was asked for where it was widened, else null.
 
 Only this module knows the names of files and columns. A file is replaced whole or not at all,
@@ -44,14 +45,14 @@ from lrfinder.probes import Probe
 from lrfinder.suggest import Suggestion
 from lrfinder.training.history import History, measure_column
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of summary.json; raised when a key changes its meaning."""
 RANGE_TEST = "range test"
 """Status of a folder that holds a range test alone."""
 
 _CURVE_FACTS = (
     *("seeds", "every", "growth", "optimizer", "batch_size", "updates", "wall_seconds"),
-    *("probes", "updates_per_step", "asked"),
+    *("probes", "updates_per_step", "budget", "asked"),
 )
 _RUN_KEYS = ("act", "name", "trial", "seed")
 _RUN_COLUMNS = ("candidate", "lr", "schedule", "seed", "value", "diverged", "updates")

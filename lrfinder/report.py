@@ -86,9 +86,10 @@ def validity(suggestion: Suggestion) -> str:
     >>> validity(Suggestion(0.1, None, None, "suggested", "", optimizer="SGD", batch_size=64))
     'valid for SGD, batches of 64, a constant lr'
     """
+    length = "" if suggestion.budget is None else f" over {suggestion.budget} updates"
     rows = "unknown size" if suggestion.batch_size is None else suggestion.batch_size
     schedule = "a constant lr" if suggestion.schedule == "constant" else suggestion.schedule
-    return f"valid for {suggestion.optimizer}, batches of {rows}, {schedule}"
+    return f"valid for {suggestion.optimizer}, batches of {rows}, {schedule}{length}"
 
 
 def ranking(run: Run) -> Table:

@@ -4,7 +4,7 @@ Two sources are joined, seed by seed. The *sweep*, in which the lr grows, tells 
 falls (`reading.py`). *Probes*, short runs at a constant lr around the centre of that fall, tell
 which lr does best (`probes.py`):
 
-    lr = back-off(updates of a probe) * mean of the probes' lrs, weighted by how low their loss was
+    lr = back-off(probe, budget) * mean of the probes' lrs, weighted by how low their loss was
 
 Without probes it is the centre of the fall itself, ``c * (n / 14)^(3/4)`` with n the updates spent
 per decade of lr around the centre c: a slower sweep makes the same fall at a lower lr. That is
@@ -17,8 +17,9 @@ interval too. Where the curves do not carry an answer, or the probes learnt noth
 (`permuted.py`), the verdict is "inconclusive", with the reason and what to do. Beside it stand the
 common rules, read off the training loss of each batch as other finders do.
 
-Everything is free of the loss's level and scale. It is valid for the optimizer, batch size and data
-tested and a constant lr, and was measured on small trainings (studies/leaderboard/RULES.md).
+Everything is free of the loss's level and scale. It is valid for the optimizer, batch size, data
+and length of training, and a constant lr, and was measured on small trainings
+(studies/leaderboard/RULES.md).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -74,6 +75,8 @@ class Suggestion:
     optimizer: str = ""
     batch_size: int | None = None
     """What the suggestion is valid for; batch_size counts the rows of one update."""
+    budget: int | None = None
+    """Updates of the training that it is for, where known."""
 
     def __repr__(self) -> str:
         lrs = {name: getattr(self, name) for name in ("lr", "low", "high")}
@@ -124,6 +127,7 @@ def suggest(
     updates_per_step: int = 1,
     optimizer: str = "",
     batch_size: int | None = None,
+    budget: int | None = None,
 ) -> Suggestion:
     """Read an initial lr off a range test.
 
@@ -135,6 +139,7 @@ def suggest(
         probes: each seed's runs at a constant lr; none where there were none.
         updates_per_step: updates that each step made.
         optimizer, batch_size: what the answer is valid for.
+        budget: updates of the training that it is for; None for a long one.
     """
     curves = [read(lr, row, first) for row, first in zip(loss, start, strict=True)]
     batch_curves = [read(lr, row, row[0]) for row in train_loss]
@@ -149,6 +154,7 @@ def suggest(
         diverged_at=_edge(lr, loss),
         optimizer=optimizer,
         batch_size=batch_size,
+        budget=budget,
     )
     problem = _unreadable(lr, curves)
     if problem is not None:
@@ -228,7 +234,7 @@ def _from_probes(
     unknown: Suggestion, curves: Sequence[Reading], probes: Sequence[Sequence[Probe]]
 ) -> Suggestion:
     pairs = [(curve, own) for curve, own in zip(curves, probes, strict=True) if own]
-    found = [favoured(curve.start, own) for curve, own in pairs]
+    found = [favoured(curve.start, own, unknown.budget) for curve, own in pairs]
     noise = float(np.median([curve.scatter for curve, _ in pairs]))
     drops = [c.start - np.nanmin([c.start, *(p.loss for p in own)]) for c, own in pairs]
     drop = float(np.median(drops))

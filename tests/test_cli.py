@@ -155,7 +155,7 @@ def test_json_is_one_object_that_equals_the_summary(here):
     assert result.stderr == ""
     facts = json.loads(result.stdout)
     assert facts == json.loads(Path("r/summary.json").read_text())
-    assert facts["schema"] == 2
+    assert facts["schema"] == 3
     assert facts["task"] == "my_task"
     assert set(facts["families"]) == {"constant", "step", "inverse_time"}
     for family in facts["families"].values():

@@ -214,17 +214,20 @@ def probes(losses: dict[float, float], updates: int = 100) -> list[Probe]:
     depth=st.floats(1e-3, 1e3),
     level=st.floats(-100, 100),
     updates=st.sampled_from([25, 100, 400]),
+    budget=st.sampled_from([None, 10, 200, 5000]),
 )
 @settings(max_examples=50)
-def test_probes_find_a_known_valley_whatever_its_level_and_scale(best, depth, level, updates):
+def test_probes_find_a_known_valley_whatever_its_level_and_scale(
+    best, depth, level, updates, budget
+):
     def loss(lr: float) -> float:
         return depth * (level - 1 + min(1.0, (np.log10(lr) - best) ** 2))
 
     start = depth * level
     made = probes({lr: loss(lr) for lr in first_lrs(10.0 ** (best - 0.6), 4)}, updates)
-    lr = favoured(start, made)
+    lr = favoured(start, made, budget)
     assert lr is not None
-    assert 0.5 < lr / back_off(updates) / 10**best < 2
+    assert 0.5 < lr / back_off(updates, budget) / 10**best < 2
 
 
 def test_probes_go_on_beyond_the_end_that_is_clearly_best_and_below_a_divergence():
@@ -234,6 +237,21 @@ def test_probes_go_on_beyond_the_end_that_is_clearly_best_and_below_a_divergence
     assert further_lr(1.0, probes({0.1: 0.2, 0.4: 0.201, 1.6: 0.2})) is None
     nan = float("nan")
     assert further_lr(1.0, probes({0.1: nan, 0.4: nan, 1.6: nan})) == pytest.approx(0.025)
+
+
+@given(st.integers(1, 10_000), st.integers(1, 10_000), st.integers(1, 10_000))
+def test_a_longer_training_never_gets_a_higher_lr_and_a_shorter_one_than_the_probe_its_own(a, b, n):
+    short, long = sorted((a, b))
+    assert back_off(n, short) >= back_off(n, long) >= back_off(n)
+    assert (back_off(n, long) == 1) == (n >= min(long, 300))
+
+
+def test_the_suggestion_is_for_the_length_of_the_training():
+    train = regression_rows(960)
+    short, long = (range_test(built_task(train=train, epochs=k)) for k in (1, 60))
+    assert (short.budget, long.budget) == (48, 48 * 60)
+    ratio = short.suggest().lr / long.suggest().lr
+    assert ratio == pytest.approx(1 / back_off(100))
 
 
 def test_probes_whose_loss_never_fell_favour_nothing():
