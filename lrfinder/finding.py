@@ -67,8 +67,9 @@ def range_test(
         seeds: how many whole tests, or their seeds.
         every: grow after every batch (update) or every epoch.
         growth: equal ratios ("exponential") or equal differences ("linear") between steps.
-        probes: most runs at a constant lr per seed, each as long as the sweep; 0 for none, where
-            training is dear. There are none where the sweep is inconclusive.
+        probes: most runs at a constant lr per seed, each as long as the sweep or, where that is
+            shorter, as a training of the task; 0 for none, where training is dear. There are none
+            where the sweep is inconclusive.
         widen: repeat the sweep once, in place of a probe, where the range of lrs is too narrow:
             the loss still falls at max_lr (raised by 100), or already at min_lr (lowered by 1000).
         trainer: what trains; by default the sequential trainer.
@@ -118,7 +119,9 @@ class _Test:
         self._per_step = 1 if every == "batch" else self._data.updates_per_epoch
         self._counted = 0
         self.updates = steps * self._per_step
-        """Updates of one run."""
+        """Updates of a sweep."""
+        self._budget = self._task.epochs * self._data.updates_per_epoch
+        self._probe_updates = min(self.updates, self._budget)
         self.trained = 0
         """Updates made so far."""
 
@@ -127,7 +130,7 @@ class _Test:
         params = {"factor": max_lr / min_lr, "steps": self._steps}
         schedule = Schedule(GROWTHS[self._growth], params, per=self._every)
         plans = [Plan(min_lr, schedule, seed) for seed in self._seeds]
-        history = self._fit(self._task, plans, self._per_step)
+        history = self._fit(self._task, plans, self.updates, self._per_step)
         by_step = history.train_loss.reshape(len(self._seeds), self._steps, self._per_step)
         return Curve(
             lr=schedule.rows([min_lr], self._steps)[:, 0],
@@ -140,7 +143,7 @@ class _Test:
             growth=self._growth,
             optimizer=self._task.prototype.optimizer,
             batch_size=self._task.update_rows,
-            budget=self._task.epochs * self._data.updates_per_epoch,
+            budget=self._budget,
             updates=self.trained,
             wall_seconds=0.0,
             updates_per_step=self._per_step,
@@ -171,14 +174,14 @@ class _Test:
             return []
         constant = Schedule(FAMILIES["constant"])
         plans = [Plan(lr, constant, seed) for lr, seed in wanted]
-        history = self._fit(self._probed, plans, max(1, self.updates // _PARTS))
+        updates = self._probe_updates
+        history = self._fit(self._probed, plans, updates, max(1, updates // _PARTS))
         last = max(1, (len(history.evaluated_at) - 1) // 4)
         ended = {name: rows[:, -last:].mean(axis=1) for name, rows in history.measures.items()}
         losses = np.where(history.diverged_at >= 0, np.nan, ended["loss"])
         rows = zip(losses.tolist(), *(v.tolist() for v in mean_and_deviation(ended)), strict=True)
         return [
-            Probe(plan.seed, plan.lr, self.updates, *row)
-            for plan, row in zip(plans, rows, strict=True)
+            Probe(plan.seed, plan.lr, updates, *row) for plan, row in zip(plans, rows, strict=True)
         ]
 
     @property
@@ -186,11 +189,11 @@ class _Test:
         valid = self._data.valid if self._every == "epoch" else None
         return self._data.probe if valid is None else valid
 
-    def _fit(self, task: Task, plans: Sequence[Plan], evaluate_every: int) -> History:
+    def _fit(self, task: Task, plans: Sequence[Plan], updates: int, evaluate_every: int) -> History:
         history = fit(
             task,
             plans,
-            updates=self.updates,
+            updates=updates,
             evaluate_every=evaluate_every,
             on=self._evaluated,
             trainer=self._trainer,

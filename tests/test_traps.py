@@ -55,7 +55,7 @@ def test_the_first_lr_is_the_lowest_and_the_last_the_highest_whatever_lr_came_be
 
 @both
 def test_one_find_costs_at_most_five_hundred_updates(make):
-    curve = range_test(make())
+    curve = range_test(make(epochs=20))
     assert curve.updates <= 500
     assert 2 <= len(curve.probes) <= 4
     assert {probe.updates for probe in curve.probes} == {100}
@@ -250,8 +250,8 @@ def test_the_suggestion_is_for_the_length_of_the_training():
     train = regression_rows(960)
     short, long = (range_test(built_task(train=train, epochs=k)) for k in (1, 60))
     assert (short.budget, long.budget) == (48, 48 * 60)
-    ratio = short.suggest().lr / long.suggest().lr
-    assert ratio == pytest.approx(1 / back_off(100))
+    assert (short.probes[0].updates, long.probes[0].updates) == (48, 100)
+    assert short.suggest().lr > 1.5 * long.suggest().lr
 
 
 def test_probes_whose_loss_never_fell_favour_nothing():
