@@ -120,7 +120,7 @@ class _Test:
         self._counted = 0
         self.updates = steps * self._per_step
         """Updates of a sweep."""
-        self._budget = self._task.epochs * self._data.updates_per_epoch
+        self._budget = task.epochs * task.data(self._trainer.device).updates_per_epoch
         self._probe_updates = min(self.updates, self._budget)
         self.trained = 0
         """Updates made so far."""

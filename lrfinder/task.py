@@ -103,7 +103,7 @@ class Task:
     batch_size: int = 64
     """Rows of a (micro-)batch; ignored where `train` is a DataLoader."""
     epochs: int = 10
-    """Length of a training run, the budget that a schedule decays over."""
+    """Length of a training run: what a schedule decays over, and what a suggested lr is for."""
     clip_norm: float | None = None
     """Largest gradient norm, as in torch.nn.utils.clip_grad_norm_."""
     accumulate: int = 1

@@ -249,8 +249,8 @@ def test_a_longer_training_never_gets_a_higher_lr_and_a_shorter_one_than_the_pro
 def test_the_suggestion_is_for_the_length_of_the_training():
     train = regression_rows(960)
     short, long = (range_test(built_task(train=train, epochs=k)) for k in (1, 60))
-    assert (short.budget, long.budget) == (48, 48 * 60)
-    assert (short.probes[0].updates, long.probes[0].updates) == (48, 100)
+    assert (short.budget, long.budget) == (60, 60 * 60)
+    assert (short.probes[0].updates, long.probes[0].updates) == (60, 100)
     assert short.suggest().lr > 1.5 * long.suggest().lr
 
 

@@ -85,7 +85,9 @@ def lrfinder_sweep(task: Task, seeds: Sequence[int]) -> Answer:
 def lrfinder_objects(task: Task, seeds: Sequence[int]) -> Answer:
     """`Task.from_objects` with a training loader and no validation set."""
     live = pieces(task, seeds[0], default_lr(task))
-    given = Task.from_objects(live.model, live.optimizer, live.criterion, live.loader)
+    given = Task.from_objects(
+        live.model, live.optimizer, live.criterion, live.loader, epochs=task.epochs
+    )
     return _range_test(given, task, seeds[:1])
 
 
