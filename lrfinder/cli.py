@@ -224,7 +224,7 @@ def find(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+def report(run: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]) -> None:
     """Print a finished run again, and rebuild its report, pictures and dashboard notes."""
     with _reported():
         from lrfinder.run import rebuild
@@ -243,7 +243,9 @@ def tasks() -> None:
 
 @app.command()
 def init(
-    file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("my_task.py"),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")] = Path(
+        "my_task.py"
+    ),
 ) -> None:
     """Write a commented task file that runs as it is."""
     with _reported():
@@ -263,7 +265,7 @@ def init(
 
 @app.command()
 def dashboard(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8080,
 ) -> None:
     """Open the run's studies in optuna-dashboard, on this machine only."""

@@ -24,7 +24,8 @@ from lrfinder.task import Task
 Floats = NDArray[np.float64]
 
 _NAMES = tuple(f"permuted {k}" for k in range(10))
-_FEWEST_ROWS = 8
+_FEWEST_ROWS = 32  # of all batches; with fewer, learning is not told from chance
+_FEWEST_IN_BATCH = 8
 _MOST_ALIKE = 0.75
 
 
@@ -32,7 +33,8 @@ def with_permuted_losses(task: Task, batches: Iterable[Batch]) -> Task:
     """The task with the losses under exchanged targets as its only metrics, where it can have them.
 
     It cannot where it has a `loss` instead of a criterion, where targets are no tensors, and where
-    most rows lie in batches of fewer than 8 rows or of which more than three quarters are alike.
+    fewer than 32 rows, or than half of them, lie in batches of at least 8 rows of which at most
+    three quarters are alike.
     """
     criterion = task.criterion
     if criterion is None or not _can_exchange(batches):
@@ -75,6 +77,6 @@ def _can_exchange(batches: Iterable[Batch]) -> bool:
         if not isinstance(target, Tensor) or target.ndim == 0:
             return False
         alike = int(target.unique(dim=0, return_counts=True)[1].max()) if len(target) else 0
-        fit = len(target) >= _FEWEST_ROWS and alike <= _MOST_ALIKE * len(target)
+        fit = len(target) >= _FEWEST_IN_BATCH and alike <= _MOST_ALIKE * len(target)
         rows, exchanged = rows + len(target), exchanged + fit * len(target)
-    return exchanged > rows / 2
+    return exchanged >= _FEWEST_ROWS and exchanged > rows / 2

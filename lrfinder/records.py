@@ -24,9 +24,10 @@ cut off. Nothing here is pickled, and reading a folder runs no code from it.
 
 import json
 import os
+import shutil
 import tomllib
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -54,6 +55,7 @@ _CURVE_FACTS = (
     *("seeds", "every", "growth", "optimizer", "batch_size", "updates", "wall_seconds"),
     *("probes", "updates_per_step", "budget", "asked"),
 )
+_WITHOUT_RESULTS = {"config.toml", "summary.json", ".lock"}
 _RUN_KEYS = ("act", "name", "trial", "seed")
 _RUN_COLUMNS = ("candidate", "lr", "schedule", "seed", "value", "diverged", "updates")
 
@@ -69,11 +71,8 @@ class RunFolder:
         """Make a new folder; RunFolderError where it exists or cannot be made."""
         try:
             path.mkdir(parents=True)
-            (path / "artifacts").mkdir()
         except FileExistsError as error:
-            raise RunFolderError(
-                f"run folder {path} exists already; give another --out, or --resume {path}"
-            ) from error
+            raise RunFolderError(f"run folder {path} exists already; give another --out") from error
         except OSError as error:
             raise RunFolderError(f"run folder {path} cannot be made: {error.strerror}") from error
         return cls(path)
@@ -91,10 +90,9 @@ class RunFolder:
             ) from error
 
     def discard(self) -> None:
-        """Remove a folder in which nothing was written."""
-        with suppress(OSError):
-            (self.path / "artifacts").rmdir()
-            self.path.rmdir()
+        """Remove a folder in which no result was written."""
+        if {file.name for file in self.path.iterdir()} <= _WITHOUT_RESULTS:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     @property
     def storage(self) -> str:

@@ -251,9 +251,22 @@ def _cautions(run: Run) -> list[str]:
     best = _comparison(run).best
     if best.diverged:
         found.append(f"Even the best diverged on {best.diverged} seeds: lower the lr.")
+    before, ended = _before_training(run), best.value[0]
+    gained = ended < before if _comparison(run).direction == "minimize" else ended > before
+    if not (gained or best.diverged):
+        found.append(
+            f"Even the best ended no better than before training ({before:.4g}): "
+            "no lr that was tried helps this model, and no decay."
+        )
     if len(_comparison(run).seeds) < 3:
         found.append("Fewer than 3 seeds: intervals say little.")
     return found
+
+
+def _before_training(run: Run) -> float:
+    """Mean objective of the best before its first update, over the fresh seeds."""
+    curve = run.mean_curves[_comparison(run).best.candidate]
+    return float(curve[run.summary["objective"]["name"]].iloc[0])
 
 
 def _against(standing: Standing, what: str) -> str:

@@ -110,8 +110,8 @@ def keep_range_test(
 def start(settings: RunSettings, out: Path | None = None, progress: Progress | None = None) -> Run:
     """Make a run folder and go through all acts.
 
-    Raises InvalidArgument or TaskLoadError before anything is written; TaskFailed and
-    KeyboardInterrupt leave a folder behind that `resume` takes up.
+    Raises InvalidArgument or TaskLoadError, and leaves no folder where nothing was found yet;
+    TaskFailed and KeyboardInterrupt leave one behind that `resume` takes up.
     """
     problem = RunProblem(settings)
     path = out or Path("runs") / f"{problem.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -124,7 +124,11 @@ def start(settings: RunSettings, out: Path | None = None, progress: Progress | N
     except BaseException:
         folder.discard()
         raise
-    return _Acts(problem, folder, name, progress or Silent()).all()
+    try:
+        return _Acts(problem, folder, name, progress or Silent()).all()
+    except InvalidArgument:
+        folder.discard()
+        raise
 
 
 def resume(path: Path, given: Mapping[str, Any], progress: Progress | None = None) -> Run:

@@ -49,5 +49,5 @@ class _WrittenAhead(sqlite3.Connection):
 
 
 def _unusable(storage: object, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200]
+    reason = " ".join(str(error).partition("(Background on")[0].split())[:200]
     return f"storage {storage!r} cannot be opened: {reason}"

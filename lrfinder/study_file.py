@@ -13,6 +13,7 @@ called from.
 """
 
 import difflib
+import math
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -31,8 +32,8 @@ class RangeTestSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str = "digits"
-    min_lr: float = Field(1e-6, gt=0)
-    max_lr: float = Field(10.0, gt=0)
+    min_lr: float = Field(1e-6, gt=0, allow_inf_nan=False)
+    max_lr: float = Field(10.0, gt=0, allow_inf_nan=False)
     steps: int | None = Field(None, ge=8)
     every: Literal["batch", "epoch"] = "batch"
     growth: Literal["exponential", "linear"] = "exponential"
@@ -60,7 +61,7 @@ class RunSettings(RangeTestSettings):
     trials: int = Field(10, ge=1)
     trial_seeds: int = Field(2, ge=1)
     confirm_seeds: int = Field(8, ge=1)
-    lr: float | None = Field(None, gt=0)
+    lr: float | None = Field(None, gt=0, allow_inf_nan=False)
     lr_range: tuple[float, float] | None = None
     per: Literal["epoch", "batch"] = "epoch"
     warmup: float = Field(0.0, ge=0)
@@ -84,10 +85,10 @@ class RunSettings(RangeTestSettings):
     def _check_lr(self) -> Self:
         if self.lr is not None and self.lr_range is not None:
             raise ValueError("lr and lr_range exclude each other, but got both")
-        if self.lr_range is not None and not 0 < self.lr_range[0] < self.lr_range[1]:
+        if self.lr_range is not None and not 0 < self.lr_range[0] < self.lr_range[1] < math.inf:
             low, high = self.lr_range
             raise ValueError(
-                f"lr_range: 0 < low < high must hold, but got (low={low:g}, high={high:g})"
+                f"lr_range: 0 < low < high < inf must hold, but got (low={low:g}, high={high:g})"
             )
         return self
 

@@ -269,13 +269,13 @@ def _trivial(runs: Sequence[tuple[float, Sequence[Probe]]]) -> str | None:
     fell = [(start, [p for p in own if p.loss < start]) for start, own in runs]
     if np.median([max(p.evidence for p in own) for _, own in fell]) < _LEAST_EVIDENCE:
         return (
-            "the loss fell, but what was learnt does not depend on the inputs: with targets "
+            "the loss fell, but what was learnt does not depend on the inputs; with targets "
             "exchanged among the rows it is as low; check the targets, or take more --steps"
         )
     share = np.median([max(p.share_learnt(start) for p in own) for start, own in fell])
     if share < _LEAST_SHARE:
         return (
-            f"no more than {share:.1%} of the fall of the loss depends on the inputs: the model "
+            f"no more than {share:.1%} of the fall of the loss depends on the inputs; the model "
             "has only begun to learn; take more --steps, or scale inputs and targets"
         )
     return None

@@ -207,14 +207,15 @@ class Task:
         accelerator = torch.device("cuda") if torch.cuda.is_initialized() else None
         with kept(accelerator), user_code("building the model"):
             model = self.model()
-            a_module = isinstance(model, nn.Module)  # pyright: ignore[reportUnnecessaryIsInstance]
-            if a_module and model is self.model():
+            check_built("model", model, nn.Module)
+            if model is self.model():
                 raise InvalidArgument(
                     "model() must build a new model at every call, but returned the same one "
                     "twice; build it inside the function, or use Task.from_objects"
                 )
         with kept(accelerator), user_code("building the optimizer"):
             optimizer = self.optimizer(model, 1.0)
+            check_built("optimizer", optimizer, Optimizer)
             return Prototype(
                 device=next((p.device for p in model.parameters()), torch.device("cpu")),
                 parameters=sum(p.numel() for p in model.parameters()),
@@ -280,6 +281,14 @@ class TaskData:
                     "seeds vary less than they should (shuffle=True in the DataLoader mends it)"
                 )
         return found
+
+
+def check_built(factory: str, built: object, kind: type) -> None:
+    """Raise InvalidArgument where a factory did not return what it is to build."""
+    if not isinstance(built, kind):
+        raise InvalidArgument(
+            f"{factory}() must return a torch {kind.__name__}, but got {type(built).__name__}"
+        )
 
 
 @contextmanager

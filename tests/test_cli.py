@@ -1,5 +1,6 @@
 """The command as a person uses it: real runs of small tasks, wrong words, interrupts."""
 
+import gc
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from optuna_dashboard import get_note
 from typer.testing import CliRunner
 
 from lrfinder import open_run
@@ -26,6 +28,7 @@ FILES = {
     *("range_test.png", "comparison.png", "schedules.png", "parameters.png", "report.md"),
     *("comparison.csv", "best_schedule.py", "study.db", "artifacts"),
 }
+SERVER = os.environ.get("LRFINDER_STORAGE")
 LRFINDER = [sys.executable, "-m", "lrfinder"]
 TASK = """
 import torch
@@ -65,6 +68,25 @@ def raises_in_training():
     def criterion(output, target):
         raise ZeroDivisionError("my loss is broken")
     return make_task(criterion=criterion)
+
+def has_a_loss_per_row():
+    return make_task(criterion=nn.MSELoss(reduction="none"))
+
+def builds_no_optimizer():
+    return make_task(optimizer=lambda model, lr: None)
+
+def builds_no_model():
+    return make_task(model=lambda: None)
+
+def learns_noise():
+    generator = torch.Generator().manual_seed(2)
+    x, y = torch.randn(160, 4, generator=generator), torch.randn(160, 1, generator=generator)
+    return make_task(
+        train=TensorDataset(x[:80], y[:80]),
+        valid=TensorDataset(x[80:], y[80:]),
+        model=lambda: nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 1)),
+        optimizer=lambda model, lr: torch.optim.Adam(model.parameters(), lr),
+    )
 
 def without_a_batch():
     data = TensorDataset(torch.zeros(3, 4), torch.zeros(3, 1))
@@ -190,7 +212,8 @@ def test_find_prints_lr_interval_and_other_rules(here):
     assert set(facts["alternatives"]) == {"minimum/10", "steepest", "valley"}
     needed = {"verdict", "reason", "rule", "diverged_at", "updates", "wall_seconds"}
     assert needed <= set(facts)
-    assert {p.name for p in Path("f").iterdir()} >= {"range_test.csv", "range_test.png"}
+    kept = {"config.toml", "summary.json", "range_test.csv", "range_test.png"}
+    assert {p.name for p in Path("f").iterdir()} == kept
 
 
 def test_the_folder_of_a_range_test_is_opened_and_repeated_but_not_resumed(here):
@@ -415,7 +438,7 @@ WRONG = [
     (["run", "my_task.py:without_validation"], 2, "validation set"),
     (["sweep", "my_task.py"], 2, "sweep needs --lr X or --lr-range LOW HIGH"),
     (["sweep", "my_task.py", "--lr", "-1"], 2, "lr: "),
-    (["sweep", "my_task.py", "--lr-range", "1", "0.1"], 2, "0 < low < high must hold"),
+    (["sweep", "my_task.py", "--lr-range", "1", "0.1"], 2, "0 < low < high < inf must hold"),
     (["run", "typo.toml"], 2, "there is no option 'trails'; did you mean 'trials'?"),
     (["run", "absent.toml"], 2, "cannot be read"),
     (["run", "--resume", "nowhere"], 2, "is not a run folder"),
@@ -423,6 +446,11 @@ WRONG = [
     (["run", "my_task.py", "--out", "taken"], 2, "exists already"),
     (["run", "my_task.py", "--no-such-option"], 2, "no-such-option"),
     (["run", "my_task.py:starts_with_nan"], 1, "nan before the first update"),
+    (["run", "my_task.py", "--max-lr", "inf"], 2, "max_lr: input should be a finite number"),
+    (["sweep", "my_task.py", "--lr", "inf"], 2, "lr: input should be a finite number"),
+    (["sweep", "my_task.py", "--lr-range", "1", "inf"], 2, "0 < low < high < inf must hold"),
+    (["run", "my_task.py:builds_no_optimizer"], 2, "must return a torch Optimizer, but got None"),
+    (["run", "my_task.py:builds_no_model"], 2, "must return a torch Module, but got NoneType"),
     (["run", "my_task.py:raises_in_training"], 1, "ZeroDivisionError: my loss is broken"),
 ]
 
@@ -439,6 +467,21 @@ def test_a_mistake_gets_one_line_and_its_status(here, words, status, says):
     if status in (2, 3):
         assert not Path("runs").exists()
         assert list(Path("taken").iterdir()) == []
+
+
+def test_a_wrong_task_leaves_no_folder(here):
+    result = call("run", "my_task.py:has_a_loss_per_row", *SMALL, "--out", "r", "-q")
+    assert (result.exit_code, "must be one number" in result.stderr) == (2, True)
+    assert not Path("r").exists()
+
+
+def test_a_run_that_gained_nothing_says_so(here):
+    said = "Even the best ended no better than before training"
+    words = ["--lr", "0.3", *SMALL, "-q"]
+    lost = call("sweep", "my_task.py:learns_noise", *words, "--out", "r")
+    assert said in lost.stdout
+    assert said in Path("r/report.md").read_text()
+    assert said not in call("sweep", "my_task.py", *words, "--out", "r2").stdout
 
 
 def test_a_folder_that_cannot_be_written_is_told(here):
@@ -519,6 +562,22 @@ def test_two_runs_share_a_storage_but_never_a_study(here):
     assert result.exit_code == 2
     assert "has a study 'r-constant' already" in result.stderr
     assert not Path("b").exists()
+
+
+@pytest.mark.skipif(SERVER is None, reason="LRFINDER_STORAGE names no Optuna storage to test with")
+@pytest.mark.filterwarnings("ignore:.* was deleted while still open:ResourceWarning")
+def test_a_storage_on_a_server_holds_the_studies(here):
+    name = f"test-{time.time_ns()}"
+    words = ["run", "my_task.py", *SMALL, "--storage", SERVER, "-q", "--out"]
+    assert call(*words, name).exit_code == 0
+    assert call("report", name).exit_code == 0
+    assert call("run", "--resume", name, "-q").exit_code == 0
+    studies = [s for s in optuna.get_all_study_names(SERVER) if s.startswith(name)]
+    assert set(studies) == {f"{name}-{family}" for family in ("constant", "step", "inverse_time")}
+    assert all(get_note(optuna.load_study(study_name=s, storage=SERVER)) for s in studies)
+    assert f"has a study '{name}-constant' already" in call(*words, f"b/{name}").stderr
+    assert not Path("b").exists()
+    gc.collect()  # connections are closed here, where that is no error
 
 
 def test_find_takes_its_keys_from_a_study_file(here):

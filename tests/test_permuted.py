@@ -102,13 +102,14 @@ def test_the_refusal_says_that_the_inputs_do_not_matter_and_what_to_do(as_loader
     suggestion = range_test(made, seeds=3).suggest()
     assert suggestion.verdict == "inconclusive"
     assert "does not depend on the inputs" in suggestion.reason
+    assert len(suggestion.reason.partition(";")[0]) < 75  # what a picture's title has room for
     assert "--steps" in suggestion.reason
 
 
 def test_permuted_losses_are_the_criterion_of_exchanged_targets():
     made = linear_task(criterion=nn.MSELoss(), metrics={"own": lambda output, y: y.sum()})
     x, y = regression_rows(20).tensors
-    permuted = with_permuted_losses(made, [(x, y)])
+    permuted = with_permuted_losses(made, [(x, y)] * 4)
     output, losses = x[:, :1], []
     for k, (name, loss) in enumerate(permuted.metrics.items()):
         order = torch.randperm(20, generator=torch.Generator().manual_seed(k))
@@ -134,13 +135,24 @@ x16 = torch.randn(16, 4, dtype=torch.float64)
     ],
 )
 def test_targets_that_are_alike_few_or_no_tensor_are_not_exchanged(batch):
-    assert with_permuted_losses(linear_task(), [batch]).metrics == {}
+    assert with_permuted_losses(linear_task(), [batch] * 10).metrics == {}
 
 
 def test_a_last_batch_of_few_rows_does_not_stand_in_the_way():
-    batches = [(x16, torch.arange(16)), (x16[:3], torch.arange(3))]
-    assert len(with_permuted_losses(linear_task(), batches).metrics) == 10
-    assert with_permuted_losses(linear_task(), batches[1:]).metrics == {}
+    full, last = (x16, torch.arange(16)), (x16[:3], torch.arange(3))
+    assert len(with_permuted_losses(linear_task(), [full] * 4 + [last]).metrics) == 10
+    assert with_permuted_losses(linear_task(), [last] * 30).metrics == {}
+
+
+def test_with_few_rows_to_evaluate_what_was_learnt_is_not_denied():
+    x = inputs(0, 300)
+    y = (x[:, 0] > 0).long()
+    for rows in (8, 12, 16):
+        few = TensorDataset(x[-rows:], y[-rows:])
+        made = replace(task("classes", signal=True, seed=0), model=network(2), valid=few)
+        curve = range_test(replace(made, train=TensorDataset(x[:-rows], y[:-rows])))
+        assert np.nanmin([probe.loss for probe in curve.probes]) < 0.3 * curve.start[0]
+        assert curve.suggest().lr is not None, curve.suggest().reason
 
 
 def test_a_task_with_a_loss_of_its_own_is_not_tested_and_still_gets_an_lr():

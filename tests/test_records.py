@@ -108,7 +108,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(RunFolderError, match="cannot be written: No space left"):
         folder.replace("report.md", fails)
     assert (folder.path / "report.md").read_text() == "old"
-    assert sorted(p.name for p in folder.path.iterdir()) == ["artifacts", "report.md"]
+    assert sorted(p.name for p in folder.path.iterdir()) == ["report.md"]
 
 
 def test_a_cut_off_line_of_curves_does_not_spoil_the_next(run, tmp_path):

@@ -51,5 +51,6 @@ def test_a_storage_that_cannot_be_opened_is_one_line(url):
     with pytest.raises(InvalidArgument, match=r"storage .* cannot be opened") as error:
         open_storage(url)
     assert "\n" not in str(error.value)
+    assert "Background on" not in str(error.value)
     with pytest.raises(InvalidArgument, match=r"storage .* cannot be opened"), own_file(url):
         pass

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from lrfinder.copies import check_copyable
 from lrfinder.errors import InvalidArgument
 from lrfinder.rng import Stream
-from lrfinder.task import Task, user_code
+from lrfinder.task import Task, check_built, user_code
 
 
 def build_model(task: Task, seed: int, device: torch.device | None) -> tuple[nn.Module, Stream]:
@@ -22,8 +22,7 @@ def build_model(task: Task, seed: int, device: torch.device | None) -> tuple[nn.
     random = Stream(seed, device or task.prototype.device)
     with random.active(), user_code("building the model"):
         model = task.model()
-        if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgument(f"model() must return a Module, but got {type(model).__name__}")
+        check_built("model", model, nn.Module)
         if device is not None:
             model.to(device)
     return model, random
@@ -47,10 +46,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def _check_optimizer(optimizer: Any, model: nn.Module, lr: float, task: Task) -> None:  # noqa: ANN401
-    if not isinstance(optimizer, Optimizer):
-        raise InvalidArgument(
-            f"optimizer() must return an Optimizer, but got {type(optimizer).__name__}"
-        )
+    check_built("optimizer", optimizer, Optimizer)
     name = type(optimizer).__name__
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
