@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from lrfinder.comparing import Comparison, Standing
 from lrfinder.plots import style
 
-_BELOW = 0.27  # where the seeds are drawn, under their interval
+_BELOW = 0.3  # where the seeds are drawn, under their interval
 _REACH = 2.0  # how far behind the better half a candidate is still drawn, in spans of that half
 
 
@@ -14,7 +14,7 @@ def comparison(axes: Axes, compared: Comparison, name: str) -> None:
     """Mean, interval and seeds of every candidate, best on top, with its difference to the best.
 
     A candidate that diverged shows the seeds that did not and a cross; what lies far behind is an
-    arrow at the edge with its value.
+    arrow at the edge with its value, and single seeds there are a triangle.
     """
     if not compared.seeds:
         style.note(axes, "no seed on which every candidate has finished yet")
@@ -31,10 +31,13 @@ def comparison(axes: Axes, compared: Comparison, name: str) -> None:
     axes.get_yticklabels()[0].set_fontweight("bold")
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", alpha=0.25)
-    axes.set_xlabel(_caption(compared, name), parse_math=False)
+    axes.xaxis.set_major_locator(style.Ticks(axes.xaxis))
+    power = axes.xaxis.get_major_formatter()
+    power.set_locs(list(axes.get_xticks()))
+    pad = 14 if power.get_offset() else 4  # a power of ten has its own line above the caption
+    axes.set_xlabel(_caption(compared, name), labelpad=pad, parse_math=False)
     seeds = "1 fresh seed" if len(compared.seeds) == 1 else f"{len(compared.seeds)} fresh seeds"
-    axes.text(1.015, 1.0, "to the best", transform=axes.transAxes, va="bottom", fontsize="small")
-    axes.set_title(f"Best of each decay family, trained again on {seeds}", loc="left")
+    axes.set_title(f"Best of each decay family on {seeds}", loc="left")
 
 
 def _draw(
@@ -50,6 +53,8 @@ def _draw(
     heights = np.full(len(seeds), place + _BELOW)
     axes.plot(seeds, heights, ".", color=colour, markersize=4, alpha=0.8)
     mean, low, high = standing.value
+    if standing.diverged or bounds[0] <= mean <= bounds[1]:
+        _seeds_beyond(axes, place, seeds, colour, bounds)
     if standing.diverged:
         edge = 0.985 if compared.direction == "minimize" else 0.015
         axes.plot(
@@ -69,6 +74,23 @@ def _sound_values(compared: Comparison, candidate: str) -> style.Floats:
     """Values of the seeds on which a candidate did not diverge."""
     own = [run for run in compared.runs if run.candidate == candidate and not run.diverged]
     return np.array([run.value for run in own if run.seed in compared.seeds])
+
+
+def _seeds_beyond(
+    axes: Axes, place: int, seeds: style.Floats, colour: str, bounds: tuple[float, float]
+) -> None:
+    """A triangle at each edge beyond which seeds lie, and right of the axes where they are."""
+    behind, ahead = seeds[seeds < bounds[0]], seeds[seeds > bounds[1]]
+    at, height = axes.get_yaxis_transform(), place + _BELOW
+    for edge, marker, found in ((0, "<", behind), (1, ">", ahead)):
+        if found.size:
+            axes.plot(edge, height, marker, color=colour, markersize=4, transform=at, clip_on=False)
+    beyond = np.sort(np.append(behind, ahead))
+    if beyond.size:
+        count = "seed at" if beyond.size == 1 else f"{beyond.size} seeds:"
+        ends = dict.fromkeys(f"{value:.3g}" for value in beyond[[0, -1]])
+        said = f"{count} {' to '.join(ends)}"
+        axes.text(1.015, height, said, transform=at, va="center", fontsize="x-small")
 
 
 def _arrow(axes: Axes, place: int, mean: float, right: bool) -> None:
@@ -103,7 +125,7 @@ def _caption(compared: Comparison, name: str) -> str:
     better = "lower" if compared.direction == "minimize" else "higher"
     what = f"{style.shortened(name)} ({better} is better)"
     if len(compared.seeds) == 1:
-        return f"{what}; a single seed has no interval and cannot tell any two apart"
+        return f"{what}\na single seed has no interval and cannot tell any two apart"
     said = f"{what}: mean, 95% interval and each seed"
     if compared.ties:
         said += "\ntie: a difference that these seeds do not show (paired t test at 5%, Holm)"

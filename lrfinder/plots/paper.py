@@ -87,6 +87,7 @@ def parameters_figure(trials: pd.DataFrame, name: str, direction: Direction) -> 
     axes = axes[: len(panels)]
     for panel, place in zip(panels, axes, strict=True):
         _parameters(place, panel, name, direction, scale)
+        _headline(place, panel, pad=14 if any(panel.hidden for panel in panels) else 6)
     colours, end = colours_of(scale, direction), bar_end(direction)
     bar = figure.colorbar(colours, ax=axes, location="bottom", extend=end, aspect=45, shrink=0.8)
     bar.set_label(f"{style.shortened(name)} of a trial", parse_math=False)
@@ -103,7 +104,7 @@ def save_trial(path: Path, frame: pd.DataFrame, name: str) -> None:
 def png(figure: Figure) -> bytes:
     """A figure as the bytes of a PNG file."""
     file = BytesIO()
-    figure.savefig(file, dpi=_DPI, format="png")
+    _save(figure, file)
     return file.getvalue()
 
 
@@ -117,11 +118,19 @@ def _parameters(
         whole = not panel.hidden
         parameter_map(axes, panel.trials, panel.x, panel.y, surface=whole, **shared)
     axes.tick_params(labelsize="small")
+    axes.xaxis.label.set_fontsize("small")
+    axes.yaxis.label.set_fontsize("small")
+
+
+def _headline(axes: Axes, panel: ParameterPanel, pad: float) -> None:
+    """The family, and under it in small letters what was searched besides."""
     family = style.shortened(panel.family)
-    axes.set_title(family, loc="left", fontsize="medium", parse_math=False)
+    axes.set_title(family, loc="left", fontsize="medium", pad=pad, parse_math=False)
     if panel.hidden:
         also = panel.hidden[0] if len(panel.hidden) == 1 else f"{len(panel.hidden)} more"
-        axes.set_title(f"also {also}", loc="right", fontsize="x-small", parse_math=False)
+        under: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        said = f"also {style.shortened(also)}"
+        axes.annotate(said, (0, 1), (0, 4), fontsize="x-small", parse_math=False, **under)
 
 
 def _paper(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -132,5 +141,7 @@ def _paper(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list
     return figure, axes
 
 
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=_DPI)
+def _save(figure: Figure, file: Path | BytesIO) -> None:
+    """Lay out once more before saving: ticks depend on the room there is, and it on them."""
+    figure.draw_without_rendering()
+    figure.savefig(file, dpi=_DPI, format="png")

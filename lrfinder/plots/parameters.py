@@ -183,6 +183,8 @@ def _set_axis(axes: Axes, which: Literal["x", "y"], column: pd.Series) -> None:
         axis.set_major_locator(MaxNLocator(5, integer=True))
     elif column.name == "lr" or style.spans_decades(values, _LOG_RATIO):
         axes.set(**{f"{which}scale": "log"})
+    elif which == "x":
+        axis.set_major_locator(style.Ticks(axis))
 
 
 def _set_ticks(axes: Axes) -> None:

@@ -31,6 +31,7 @@ def range_test(axes: Axes, curve: Curve, suggestion: Suggestion) -> None:
     _show_descent(axes, curve)
     axes.set_xlabel(f"learning rate, growing every {curve.every}")
     axes.set_ylabel("loss of the probe" if curve.every == "batch" else "validation loss")
+    axes.yaxis.get_offset_text().set(x=1, ha="right")  # a power of ten, else in the legend
     style.legend_above(axes, list(shown.values()), list(shown))
     axes.set_title(_title(suggestion), loc="left", pad=24, parse_math=False)
 

@@ -40,7 +40,8 @@ def schedule_curves(axes: Sequence[Axes], curves: Mapping[str, pd.DataFrame], na
     if len(curves) == 1:
         axes[0].set_title(style.shortened(names[0]), loc="left", parse_math=False)
     elif lines:
-        style.legend(axes[1], lines, names, loc="lower left", bbox_to_anchor=(1.015, 0))
+        shown = [style.shortened(name) for name in names]
+        style.legend(axes[1], lines, shown, loc="lower left", bbox_to_anchor=(1.015, 0))
 
 
 def _band(axes: Axes, frame: pd.DataFrame, name: str) -> bool:

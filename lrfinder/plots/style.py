@@ -4,7 +4,7 @@ Nothing here touches matplotlib's global settings. Text that comes from the user
 mathematics.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.colors import ListedColormap
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import Locator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -26,7 +26,10 @@ MAP = "viridis"
 
 _COLOURS = ("#0072b2", "#009e73", "#7b4ea3", "#e69f00", "#555555", "#cc79a7", "#56b4e9")
 _DASHES = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1.2, 1.2)))
-_LONGEST = 26
+_LONGEST = 20
+_MOST_TICKS = 9
+_NARROW, _WIDE = 6.0, 300.0  # log axes, limits' ratio: below, ticked as linear; above, by decades
+_LETTER, _GAP, _LINE = 0.6, 0.4, 1.4  # tick labels, in font sizes: a letter, between two, a line
 
 
 def pale_map(name: str) -> ListedColormap:
@@ -63,7 +66,7 @@ def legend(axes: Axes, handles: Sequence[Artist], names: Sequence[str], **place:
     made = axes.legend(list(handles), numbers, **settings, borderaxespad=0, **place)
     for text, name in zip(made.get_texts(), names, strict=True):
         text.set_parse_math(False)
-        text.set_text(shortened(name))
+        text.set_text(name)
 
 
 def legend_above(axes: Axes, handles: Sequence[Artist], names: Sequence[str]) -> None:
@@ -100,16 +103,65 @@ def spans_decades(values: Floats, ratio: float) -> bool:
 
 
 def log_ticks(axis: Axis) -> None:
-    """Few ticks, written as plain numbers, on a log axis whose limits are set."""
+    """As many ticks as find room, written as plain numbers, on a log axis whose limits are set."""
     low, high = sorted(axis.get_view_interval())
-    decades = np.log10(high / low) if low > 0 else np.inf
-    if decades < 0.8:
-        axis.set_major_locator(MaxNLocator(5))
+    if 0 < high < _NARROW * low:
         axis.set_minor_locator(NullLocator())
-    else:
-        axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2.5 else (1.0, 2.0, 5.0)))
+    axis.set_major_locator(Ticks(axis))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
+
+
+class Ticks(Locator):
+    """The most ticks, up to nine, whose labels do not touch when the axis is drawn."""
+
+    def __init__(self, axis: Axis) -> None:
+        self._axis = axis
+
+    def __call__(self) -> list[float]:
+        """Return the ticks between the present limits."""
+        low, high = sorted(self._axis.get_view_interval())
+        return self.tick_values(low, high)
+
+    def tick_values(self, vmin: float, vmax: float) -> list[float]:
+        """Return the ticks between these limits."""
+        choices = _log_ticks if self._axis.get_scale() == "log" else _even_ticks
+        ticks: list[float] = []
+        for found in choices(vmin, vmax):
+            ticks = [float(tick) for tick in found if vmin <= tick <= vmax]
+            if len(ticks) <= _MOST_TICKS and self._have_room(ticks, (vmin, vmax)):
+                break
+        return ticks
+
+    def _have_room(self, ticks: list[float], limits: tuple[float, float]) -> bool:
+        scale, axes = self._axis.get_transform(), self._axis.axes
+        across = isinstance(self._axis, XAxis)
+        points = (axes.bbox.width if across else axes.bbox.height) * 72 / axes.figure.dpi
+        length = points / float(self._axis.get_major_ticks(1)[0].label1.get_fontsize())
+        apart = np.diff(scale.transform(np.array(ticks))) / np.diff(scale.transform(limits))
+        if not across:
+            return bool(np.all(apart * length > _LINE))
+        labels = self._axis.get_major_formatter().format_ticks(ticks)
+        widths = _LETTER * np.array([len(label) for label in labels])
+        return bool(np.all(apart * length > (widths[1:] + widths[:-1]) / 2 + _GAP))
+
+
+def _even_ticks(low: float, high: float) -> Iterator[Floats]:
+    for count in range(_MOST_TICKS, 0, -1):
+        yield np.array(MaxNLocator(count, steps=(1, 2, 2.5, 5, 10)).tick_values(low, high))
+
+
+def _log_ticks(low: float, high: float) -> Iterator[Floats]:
+    """Ticks of a log axis from many to few; some may lie outside of its limits."""
+    if high < _NARROW * low:
+        yield from _even_ticks(low, high)
+        return
+    decades = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    if high < _WIDE * low:
+        for steps in ((1.0, 2.0, 5.0), (1.0, 3.0)):
+            yield np.outer(10.0**decades, steps).ravel()
+    for stride in range(1, len(decades) + 1):
+        yield 10.0 ** decades[decades % stride == 0]
 
 
 def note(axes: Axes, text: str) -> None:
