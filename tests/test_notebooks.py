@@ -18,6 +18,7 @@ def outputs(notebook):
     return [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_without_a_warning_and_leaves_nothing_behind(path, tmp_path, monkeypatch):
     home, here = tmp_path / "home", tmp_path / "here"
