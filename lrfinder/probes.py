@@ -47,9 +47,14 @@ class Probe:
 
     @property
     def evidence(self) -> float:
-        """How far the loss lies below what it is with exchanged targets, in their deviations."""
-        rounding = _ROUNDING * abs(self.loss)
-        return (self.permuted - self.loss) / max(self.permuted_deviation, rounding)
+        """How far the loss lies below what it is with exchanged targets, in their deviations.
+
+        nan where that is not known, and where the criterion does not look at the targets.
+        """
+        gap, rounding = self.permuted - self.loss, _ROUNDING * abs(self.loss)
+        if max(abs(gap), self.permuted_deviation) <= _ROUNDING * rounding:
+            return math.nan
+        return gap / max(self.permuted_deviation, rounding, 1e-300)
 
     def share_learnt(self, start: float) -> float:
         """Share of the fall from the start that is lost when targets are exchanged."""

@@ -267,7 +267,10 @@ def _trivial(runs: Sequence[tuple[float, Sequence[Probe]]]) -> str | None:
     Of every seed the probe counts that learnt most, of those whose loss fell.
     """
     fell = [(start, [p for p in own if p.loss < start]) for start, own in runs]
-    if np.median([max(p.evidence for p in own) for _, own in fell]) < _LEAST_EVIDENCE:
+    evidence = np.median([max(p.evidence for p in own) for _, own in fell])
+    if np.isnan(evidence):
+        return None
+    if evidence < _LEAST_EVIDENCE:
         return (
             "the loss fell, but what was learnt does not depend on the inputs; with targets "
             "exchanged among the rows it is as low; check the targets, or take more --steps"

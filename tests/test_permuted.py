@@ -165,6 +165,18 @@ def test_a_task_with_a_loss_of_its_own_is_not_tested_and_still_gets_an_lr():
     assert curve.suggest().lr is not None
 
 
+def test_a_criterion_that_does_not_look_at_the_targets_is_not_tested():
+    made = linear_task(
+        criterion=lambda output, y: output.square().mean(),
+        optimizer=plain_sgd,
+        train=regression_rows(200),
+        valid=regression_rows(100, seed=1),
+    )
+    curve = range_test(made)
+    assert np.isnan(evidence(curve)).all()
+    assert curve.suggest().lr is not None
+
+
 class Weighted(nn.Module):
     """A criterion with a tensor of its own and a loss of any level and scale."""
 
