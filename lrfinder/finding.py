@@ -12,12 +12,14 @@ rows that are trained on, short runs prefer an lr that overfits. The probes are 
 targets exchanged among the rows too: what they learnt of the inputs is the difference.
 
 A sweep per epoch spends many updates on every lr, so it has learnt most there is to learn before
-the best lr comes, and falls at a lower one; its probes are as long as the sweep, and mend that.
+the best lr comes, and falls at a lower one; its probes, as long as the sweep or a whole training,
+mend that.
 """
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -115,7 +117,6 @@ class _Test:
         self._trainer = trainer or SequentialTrainer()
         self._progress = progress
         self._data = self._task.data(self._trainer.device)
-        self._probed = with_permuted_losses(self._task, self._evaluated)
         self._per_step = 1 if every == "batch" else self._data.updates_per_epoch
         self._counted = 0
         self.updates = steps * self._per_step
@@ -183,6 +184,11 @@ class _Test:
         return [
             Probe(plan.seed, plan.lr, updates, *row) for plan, row in zip(plans, rows, strict=True)
         ]
+
+    @cached_property
+    def _probed(self) -> Task:
+        """The task of the probes, which are measured with exchanged targets too."""
+        return with_permuted_losses(self._task, self._data.probe)
 
     @property
     def _evaluated(self) -> Iterable[Batch]:

@@ -32,9 +32,9 @@ _MOST_ALIKE = 0.75
 def with_permuted_losses(task: Task, batches: Iterable[Batch]) -> Task:
     """The task with the losses under exchanged targets as its only metrics, where it can have them.
 
-    It cannot where it has a `loss` instead of a criterion, where targets are no tensors, and where
-    fewer than 32 rows, or than half of them, lie in batches of at least 8 rows of which at most
-    three quarters are alike.
+    It cannot where it has a `loss` instead of a criterion, where targets are no dense real tensors,
+    and where fewer than 32 rows, or than half of them, lie in batches of at least 8 rows of which
+    at most three quarters are alike.
     """
     criterion = task.criterion
     if criterion is None or not _can_exchange(batches):
@@ -70,11 +70,16 @@ def _order(number: int, rows: int, device: torch.device) -> Tensor:
     return torch.randperm(rows, generator=generator).to(device)
 
 
+def _is_plain(target: Tensor) -> bool:
+    """Whether equal rows can be counted."""
+    return target.layout is torch.strided and not target.is_complex()
+
+
 def _can_exchange(batches: Iterable[Batch]) -> bool:
     rows, exchanged = 0, 0
     for batch in batches:
         target = batch[1] if isinstance(batch, tuple) and len(batch) == 2 else None
-        if not isinstance(target, Tensor) or target.ndim == 0:
+        if not isinstance(target, Tensor) or target.ndim == 0 or not _is_plain(target):
             return False
         alike = int(target.unique(dim=0, return_counts=True)[1].max()) if len(target) else 0
         fit = len(target) >= _FEWEST_IN_BATCH and alike <= _MOST_ALIKE * len(target)

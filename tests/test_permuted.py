@@ -128,6 +128,8 @@ x16 = torch.randn(16, 4, dtype=torch.float64)
     [
         (x16, torch.ones(16, 1)),
         (x16, torch.tensor([1] * 13 + [0] * 3)),
+        (x16, x16.to(torch.complex128)),
+        (x16, x16.to_sparse()),
         (x16[:7], torch.arange(7)),
         (x16, [1, 2]),
         (x16, torch.tensor(1.0)),
