@@ -12,3 +12,4 @@ Names are loaded when they are first used, so that importing the package is chea
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__.remove("html")  # how values show themselves in a notebook; no name for users

@@ -227,7 +227,7 @@ def find(
 def report(run: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]) -> None:
     """Print a finished run again, and rebuild its report, pictures and dashboard notes."""
     with _reported():
-        from lrfinder.run import rebuild
+        from lrfinder.pipeline import rebuild
 
         _print_run(rebuild(run, _Lines()))
 
@@ -235,7 +235,7 @@ def report(run: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder
 @app.command()
 def tasks() -> None:
     """List the built-in tasks."""
-    from lrfinder.examples import BUILT_IN
+    from lrfinder.tasks.builtin import BUILT_IN
 
     for name, what in BUILT_IN.items():
         _out.print(f"{name:12} {what}")
@@ -249,7 +249,7 @@ def init(
 ) -> None:
     """Write a commented task file that runs as it is."""
     with _reported():
-        from lrfinder.examples.template import TEMPLATE
+        from lrfinder.tasks.builtin.template import TEMPLATE
 
         if file.suffix != ".py":
             raise InvalidArgument(f"a task file must end in .py, but got {str(file)!r}")
@@ -270,8 +270,8 @@ def dashboard(
 ) -> None:
     """Open the run's studies in optuna-dashboard, on this machine only."""
     with _reported():
-        from lrfinder.dashboard import serve
-        from lrfinder.records import open_studies
+        from lrfinder.report.dashboard import serve
+        from lrfinder.results.saved_run import open_studies
 
         serve(open_studies(run), port, lambda line: _err.print(escape(line)))
 
@@ -307,8 +307,8 @@ def _run(
     needs_lr: bool = False,
 ) -> None:
     with _importing():
-        from lrfinder import run as acts
-        from lrfinder.study_file import RunSettings, settings_from
+        from lrfinder import pipeline as acts
+        from lrfinder.settings import RunSettings, settings_from
 
     given = _with_task(task, options)
     with _shown(quiet) as progress:
@@ -334,10 +334,11 @@ def _find(
     task: str | None, options: dict[str, Any], *, out: Path | None, quiet: bool, as_json: bool
 ) -> None:
     with _importing():
-        from lrfinder import run as acts
-        from lrfinder.records import RunFolder, curve_facts, suggestion_facts
-        from lrfinder.report import suggestion_line, validity
-        from lrfinder.study_file import RangeTestSettings, settings_from
+        from lrfinder import pipeline as acts
+        from lrfinder.report.wording import suggestion_line, validity
+        from lrfinder.results.folder import RunFolder
+        from lrfinder.results.summary import curve_facts, suggestion_facts
+        from lrfinder.settings import RangeTestSettings, settings_from
 
     given = _with_task(task, options)
     known = {key: value for key, value in given.items() if key in RangeTestSettings.model_fields}
@@ -385,19 +386,21 @@ def _with_task(task: str | None, options: dict[str, Any]) -> dict[str, Any]:
     if task is None:
         return options
     if task.endswith(".toml"):
-        from lrfinder.study_file import read_study_file
+        from lrfinder.settings import read_study_file
 
         return {**read_study_file(Path(task)), **options}
     return {"task": task, **options}
 
 
 def _print_run(run: Any) -> None:  # noqa: ANN401 (importing its type would import torch)
-    from lrfinder import report as words
+    from lrfinder.report import wording as words
+    from lrfinder.report.tables import PARAMETERS
+    from lrfinder.report.tables import ranking as ranking_of
 
-    ranking = words.ranking(run)
+    ranking = ranking_of(run)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ranking.header:
-        table.add_column(name, no_wrap=name != words.PARAMETERS, overflow="fold")
+        table.add_column(name, no_wrap=name != PARAMETERS, overflow="fold")
     for row in ranking.rows:
         table.add_row(*map(escape, row))
     if run.suggestion is not None:
@@ -411,7 +414,7 @@ def _print_run(run: Any) -> None:  # noqa: ANN401 (importing its type would impo
 
 
 def _print_json(facts: dict[str, Any]) -> None:
-    from lrfinder.records import jsonable
+    from lrfinder.results.summary import jsonable
 
     sys.stdout.write(json.dumps(jsonable(facts)) + "\n")
 
@@ -486,7 +489,7 @@ def _shown(quiet: bool) -> Generator[Any]:
     """Progress on stderr, and Optuna's own log kept to warnings."""
     import optuna
 
-    from lrfinder.run import Silent
+    from lrfinder.pipeline import Silent
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if quiet:

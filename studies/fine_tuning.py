@@ -18,8 +18,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import TensorDataset
 
 from lrfinder import Family, Task
-from lrfinder.examples.digits import accuracy
 from lrfinder.schedules import Budget, Params
+from lrfinder.tasks.builtin.digits import accuracy
 
 EARLIER, LATER = slice(0, 1000), slice(1000, None)
 TRAIN_ROWS = 100

@@ -39,11 +39,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from lrfinder import FAMILIES, Space, Task, search
-from lrfinder.cost import Work
-from lrfinder.engine import Engine, choose
-from lrfinder.rng import Stream
-from lrfinder.searching import ask_size
-from lrfinder.storage import open_storage, own_file
+from lrfinder.tasks.random_states import Stream
+from lrfinder.training.engine import Engine, choose
+from lrfinder.training.speed import Work
+from lrfinder.tuning.rounds import ask_size
+from lrfinder.tuning.storage import open_storage, own_file
 
 FOLDER = Path(__file__).parent
 SEED = 0

@@ -1,8 +1,13 @@
-"""Imports point downwards, heavy packages live in one module, and public names are decided."""
+"""The floor plan: which room may import which, heavy packages in one place, no circle, no secrets.
+
+`lrfinder/` is nine rooms and a few single files. An arrow that is not in `MAY_IMPORT` fails here; a
+new one is an edit of that table, with its reason.
+"""
 
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,45 +15,50 @@ import pytest
 import lrfinder
 
 PACKAGE = Path(lrfinder.__file__).parent
-LAYERS = (
-    {"errors", "interrupts"},
-    {"rng", "schedules", "data", "functions", "task", "copies", "live_objects", "examples", "load"},
-    {"training"},
-    {
-        "reading",
-        "permuted",
-        "probes",
-        "suggest",
-        "curve",
-        "finding",
-        "space",
-        "storage",
-        "family_study",
-        "searching",
-        "comparing",
-    },
-    {"records", "plots", "report", "display", "script", "notes", "dashboard"},
-    {"study_file", "cost", "engine", "problem", "summary", "run"},
-    {"cli", "__main__"},
-)
-LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}
+GROUND = {"errors", "checks", "types", "statistics"}
+ENGINE = {"training", "tasks", "schedules", *GROUND}
+ACTS = {"range_tests", "tuning", "comparison"}
+MAY_IMPORT = {
+    "errors": set(),
+    "types": set(),
+    "checks": {"errors", "types"},
+    "statistics": {"types"},
+    "schedules": GROUND,
+    "tasks": {"schedules", *GROUND},
+    "training": {"tasks", "schedules", *GROUND},
+    "range_tests": ENGINE,
+    "tuning": {"range_tests", *ENGINE},  # the suggestion centres the lr search
+    "comparison": ENGINE,
+    "settings": ACTS | ENGINE,
+    "experiment": {"settings"} | ACTS | ENGINE,
+    "results": {"experiment", "settings"} | ACTS | ENGINE,
+    "plots": {"results"} | ACTS | ENGINE,
+    "report": {"plots", "results", "experiment", "settings"} | ACTS | ENGINE,
+    "pipeline": {"report", "plots", "results", "experiment", "settings"} | ACTS | ENGINE,
+    "cli": {"pipeline", "report", "results", "settings", "tasks", *GROUND},
+    "__main__": {"cli"},
+    "examples": {"tasks"},
+}
 ONLY_IN = {
     "matplotlib": {"plots"},
     "typer": {"cli"},
     "rich": {"cli"},
-    "optuna_dashboard": {"dashboard"},
-    "pydantic": {"study_file"},
+    "optuna_dashboard": {"report"},
+    "pydantic": {"settings"},
+    "optuna": {"tuning", "report", "experiment", "pipeline", "cli"},
+    "loky": {"training"},
+    "filelock": {"results"},
+    "scipy": {"statistics"},
 }
-SHOWN_IN_NOTEBOOKS = {"comparing", "curve", "records", "suggest"}
-PUBLIC = """
-Baseline BatchedTrainer Candidate Comparison Curve FAMILIES Family History InvalidArgument
-LRFinderError Plan Run RunFolderError Schedule SequentialTrainer Space StudyFileError Suggestion
-Task TaskFailed TaskLoadError compare fit load_task open_run plots range_test search
-"""
+MOST_FILES, MOST_LINES = 12, 300
 
 
-def modules():
+def modules() -> list[Path]:
     return [path for path in PACKAGE.rglob("*.py") if path.name != "template.py"]
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
 
 
 def parsed(path: Path) -> ast.AST:
@@ -56,89 +66,111 @@ def parsed(path: Path) -> ast.AST:
 
 
 def imports(tree: ast.AST) -> list[str]:
-    """The module of every import in a piece of code."""
+    """The module of every import in a piece of code, late ones included."""
     found: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module == "lrfinder":
-            found += [f"lrfinder.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno} has a relative import"
-            found.append(node.module or "")
+            module = node.module or ""
+            names = [f"{module}.{alias.name}" for alias in node.names]
+            found += [name if file_of(name) else module for name in names]
     return found
 
 
-def imported(tree: ast.AST) -> set[str]:
-    """Every module that a piece of code imports, wherever in it."""
-    return set(imports(tree))
+def file_of(module: str) -> Path | None:
+    """File of one of our modules or packages; None for any other name."""
+    place = PACKAGE.parent.joinpath(*module.split("."))
+    files = (place.with_suffix(".py"), place / "__init__.py")
+    return next((f for f in files if f.is_file() and f.is_relative_to(PACKAGE)), None)
 
 
-def unit(path: Path) -> str:
+def own_imports(path: Path) -> set[str]:
+    return {name for name in imports(parsed(path)) if name.startswith("lrfinder.")}
+
+
+def room(path: Path) -> str:
     """Top-level module or package of lrfinder that a file belongs to."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_point_downwards(path):
+@pytest.mark.parametrize("path", modules(), ids=relative)
+def test_a_room_imports_only_what_its_row_of_the_plan_names(path):
     if path == PACKAGE / "__init__.py":
         return
-    allowed = {"lrfinder.display"} if notebook_methods(path) else set[str]()
-    assert upward(imported(parsed(path)), path) <= allowed
+    rooms = {name.split(".")[1] for name in own_imports(path)}
+    assert rooms - {room(path)} <= MAY_IMPORT[room(path)]
 
 
-def upward(names: set[str], path: Path) -> set[str]:
-    """Those of the names that lie in a higher layer than the file."""
-    own = {name for name in names if name.startswith("lrfinder.")}
-    return {name for name in own if LAYER[name.split(".")[1]] > LAYER[unit(path)]}
+def test_every_room_has_its_row():
+    assert {room(path) for path in modules()} - {"__init__"} == set(MAY_IMPORT)
 
 
-def notebook_methods(path: Path) -> list[ast.FunctionDef]:
-    """The methods by which a notebook shows the classes of a file."""
-    nodes = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.FunctionDef)]
-    return [node for node in nodes if node.name == "_repr_html_"]
+def test_no_circle_among_files():
+    """Late imports count. A package stands for its `__init__.py`."""
+    graph = {
+        path: {file for name in own_imports(path) if (file := file_of(name)) not in (None, path)}
+        for path in modules()
+    }
+    assert len(list(TopologicalSorter(graph).static_order())) >= len(graph)
 
 
-def test_only_notebook_methods_import_upwards_and_only_the_display():
-    """A value shows itself in a notebook by a module above it, imported when it is shown."""
-    shown = {unit(path): path for path in modules() if notebook_methods(path)}
-    assert set(shown) == SHOWN_IN_NOTEBOOKS
-    for path in shown.values():
-        methods = notebook_methods(path)
-        assert [imported(method) for method in methods] == [{"lrfinder.display"}] * len(methods)
-        lines = [name for name in imports(parsed(path)) if name == "lrfinder.display"]
-        assert len(lines) == len(methods), f"{path} imports the display elsewhere too"
+def test_only_notebook_methods_import_the_face_and_take_nothing_but_html():
+    """A value shows itself in a notebook by asking the package's own lazy names."""
+    users: set[str] = set()
+    for path in modules():
+        methods = [n for n in ast.walk(parsed(path)) if isinstance(n, ast.FunctionDef)]
+        shown = [method for method in methods if method.name == "_repr_html_"]
+        late = imports(parsed(path)).count("lrfinder")
+        assert late == len(shown), relative(path)
+        for method in shown:
+            assert ast.unparse(method.body) == "import lrfinder\nreturn lrfinder.html(self)"
+            users.add(path.stem)
+    assert users == {"curve", "suggestion", "ranking", "saved_run"}
 
 
 @pytest.mark.parametrize("package", ONLY_IN)
-def test_a_heavy_package_is_imported_in_one_module(package):
+def test_a_heavy_package_is_imported_in_its_rooms_only(package):
     users = {
-        unit(path)
+        room(path)
         for path in modules()
-        if package in {n.split(".")[0] for n in imported(parsed(path))}
+        if package in {n.split(".")[0] for n in imports(parsed(path))}
     }
     assert users == ONLY_IN[package]
 
 
-def test_every_module_has_its_layer():
-    assert {unit(path) for path in modules()} - {"__init__"} == set(LAYER)
+def loaded_by(*words: str) -> set[str]:
+    """Modules that a fresh Python loads."""
+    code = [sys.executable, "-X", "importtime", *words]
+    done = subprocess.run(code, capture_output=True, text=True, check=True)
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
 
 
 @pytest.mark.parametrize("words", [["-c", "import lrfinder"], ["-m", "lrfinder", "--help"]])
 def test_neither_import_nor_help_loads_torch(words):
-    code = [sys.executable, "-X", "importtime", *words]
-    done = subprocess.run(code, capture_output=True, text=True, check=True)
-    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    loaded = loaded_by(*words)
     assert "lrfinder" in loaded
     assert not loaded & {"torch", "optuna", "pandas", "matplotlib", "scipy", "sklearn", "numpy"}
 
 
-def test_public_names():
-    assert sorted(lrfinder.__all__) == sorted(PUBLIC.split())
+def test_training_loads_neither_optuna_nor_matplotlib():
+    loaded = loaded_by("-c", "import lrfinder.training.fit")
+    assert "torch" in loaded
+    assert not loaded & {"optuna", "matplotlib", "sqlalchemy"}
 
 
-@pytest.mark.parametrize("name", PUBLIC.split())
-def test_a_public_name_is_never_hidden_by_a_module(name):
-    """A function called like its module would be replaced by it on import."""
-    assert not (PACKAGE / f"{name}.py").exists()
-    assert getattr(lrfinder, name) is not None
+def test_rooms_and_files_are_small(capsys):
+    """A room of more files, or a file of more lines, is worth a look: printed, no failure."""
+    folders: dict[Path, int] = {}
+    seen: list[str] = []
+    for path in modules():
+        folders[path.parent] = folders.get(path.parent, 0) + 1
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        if lines > MOST_LINES:
+            seen.append(f"{relative(path)} has {lines} lines")
+    for folder, files in folders.items():
+        if files > MOST_FILES and folder != PACKAGE:
+            seen.append(f"{relative(folder)} has {files} files")
+    with capsys.disabled():
+        sys.stdout.write("".join(f"\n{line}" for line in seen))

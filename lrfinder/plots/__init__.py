@@ -13,8 +13,7 @@ puts them on paper for the run folder. This is the only package that imports mat
 """
 
 from lrfinder.plots.comparisons import comparison
-from lrfinder.plots.panels import ParameterPanel, parameter_panels
-from lrfinder.plots.paper import (
+from lrfinder.plots.figures import (
     comparison_figure,
     figures,
     parameters_figure,
@@ -24,6 +23,7 @@ from lrfinder.plots.paper import (
     save_trial,
     schedules_figure,
 )
+from lrfinder.plots.panels import ParameterPanel, parameter_panels
 from lrfinder.plots.parameters import (
     colour_scale,
     parameter_map,

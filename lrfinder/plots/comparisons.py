@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from lrfinder.comparing import Comparison, Standing
+from lrfinder.comparison.ranking import Comparison, Standing
 from lrfinder.plots import style
 
 _BELOW = 0.3  # where the seeds are drawn, under their interval

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from lrfinder.plots import style
-from lrfinder.training.history import Direction
+from lrfinder.types import Direction
 
 _FEWEST_FOR_SURFACE = 15
 _LONGEST_EDGE = 0.6  # of the axes; a triangle that spans more is left open

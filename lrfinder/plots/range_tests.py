@@ -7,9 +7,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from lrfinder.curve import Curve
 from lrfinder.plots import style
-from lrfinder.suggest import Suggestion
+from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.suggestion import Suggestion
 
 
 def range_test(axes: Axes, curve: Curve, suggestion: Suggestion) -> None:

@@ -15,15 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis, XAxis
 from matplotlib.colors import ListedColormap
 from matplotlib.ticker import Locator, MaxNLocator, NullFormatter, NullLocator
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from lrfinder.types import Floats
 
 BEST, TIE, OTHER = "#b5390b", "#d9902f", "#7b828c"
 """The best candidate or the suggestion; what ties with it; everything else."""
 MAP = "viridis"
 """Colours of values: even steps of brightness, also in grey and for colour-blind readers."""
-
 _COLOURS = ("#0072b2", "#009e73", "#7b4ea3", "#e69f00", "#555555", "#cc79a7", "#56b4e9")
 _DASHES = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1.2, 1.2)))
 _LONGEST = 20

@@ -13,10 +13,12 @@ scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4, eta_m
 # after every epoch: scheduler.step()
 """
 
-from lrfinder.schedules.definition import Budget, Family, Params, Rule, Value
+from lrfinder.checks import Rule
+from lrfinder.schedules.family import Budget, Family, Params
 from lrfinder.schedules.live import LiveSchedule
 from lrfinder.schedules.registry import DEFAULT_FAMILIES, FAMILIES, GROWTHS, family
 from lrfinder.schedules.schedule import Schedule
+from lrfinder.types import Value
 
 __all__ = [
     "DEFAULT_FAMILIES",

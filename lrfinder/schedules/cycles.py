@@ -8,17 +8,11 @@ import optuna
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR
 
+from lrfinder.checks import COUNT, FRACTION, NOT_NEGATIVE
 from lrfinder.errors import InvalidArgument
+from lrfinder.schedules.codegen import builder, call, torch_writer, writer
 from lrfinder.schedules.decays import suggest_eta_min
-from lrfinder.schedules.definition import (
-    COUNT,
-    FRACTION,
-    NOT_NEGATIVE,
-    Budget,
-    Family,
-    Params,
-)
-from lrfinder.schedules.writing import builder, call, torch_writer, writer
+from lrfinder.schedules.family import Budget, Family, Params
 
 
 def _restarts_space(trial: optuna.Trial, budget: Budget) -> Params:

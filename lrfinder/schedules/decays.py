@@ -14,18 +14,9 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from lrfinder.schedules.definition import (
-    COUNT,
-    FRACTION,
-    NOT_NEGATIVE,
-    POSITIVE,
-    Budget,
-    Family,
-    Params,
-    one_of,
-    whole,
-)
-from lrfinder.schedules.writing import builder, call, torch_writer, writer
+from lrfinder.checks import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, one_of, whole
+from lrfinder.schedules.codegen import builder, call, torch_writer, writer
+from lrfinder.schedules.family import Budget, Family, Params
 
 
 def suggest_gamma(trial: optuna.Trial) -> float:

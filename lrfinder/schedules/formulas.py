@@ -4,22 +4,11 @@ Each is a factor: the learning rate at scheduler step t as a share of the initia
 below it is the same formula as Python text, for `Schedule.code`.
 """
 
-from typing import NoReturn
-
 import optuna
 
-from lrfinder.errors import InvalidArgument
-from lrfinder.schedules.definition import (
-    COUNT,
-    FLAG,
-    POSITIVE,
-    SHARE,
-    Budget,
-    Family,
-    Params,
-    one_of,
-)
-from lrfinder.schedules.writing import Factor, lambda_builder, lambda_writer
+from lrfinder.checks import COUNT, FLAG, POSITIVE, SHARE, one_of
+from lrfinder.schedules.codegen import Factor, lambda_builder, lambda_writer
+from lrfinder.schedules.family import Budget, Family, Params
 
 
 def _periods(decay_steps: int, staircase: bool) -> Factor:
@@ -157,45 +146,4 @@ WSD = Family(
     ),
     source="Haegele et al. 2024, arXiv 2405.18392",
     min_steps=3,
-)
-
-
-def _exponential_growth(factor: float, steps: int) -> Factor:
-    return lambda t: factor ** (min(t, steps - 1) / max(1, steps - 1))
-
-
-def _exponential_growth_code(factor: float, steps: int) -> str:
-    return f"{factor!r} ** (min(t, {steps - 1}) / {max(1, steps - 1)})"
-
-
-def _linear_growth(factor: float, steps: int) -> Factor:
-    return lambda t: 1 + (factor - 1) * (min(t, steps - 1) / max(1, steps - 1))
-
-
-def _linear_growth_code(factor: float, steps: int) -> str:
-    return f"1 + ({factor!r} - 1) * (min(t, {steps - 1}) / {max(1, steps - 1)})"
-
-
-def _not_searched(_trial: optuna.Trial, _budget: Budget) -> NoReturn:
-    raise InvalidArgument("a growth belongs to the range test and is not searched; choose a decay")
-
-
-EXPONENTIAL_GROWTH = Family(
-    name="exponential_growth",
-    params={"factor": POSITIVE, "steps": COUNT},
-    build=lambda_builder(_exponential_growth),
-    code=lambda_writer(_exponential_growth_code),
-    space=_not_searched,
-    formula="lr(t) = lr0 * factor**(t / (steps - 1)); constant from t = steps - 1 on",
-    source="Smith 2017, arXiv 1506.01186; exponential as in fast.ai's lr_find",
-)
-
-LINEAR_GROWTH = Family(
-    name="linear_growth",
-    params={"factor": POSITIVE, "steps": COUNT},
-    build=lambda_builder(_linear_growth),
-    code=lambda_writer(_linear_growth_code),
-    space=_not_searched,
-    formula="lr(t) = lr0 * (1 + (factor - 1) * t / (steps - 1)); constant from t = steps - 1 on",
-    source="Smith 2017, arXiv 1506.01186",
 )

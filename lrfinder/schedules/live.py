@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from torch.optim.lr_scheduler import (
 )
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules.definition import Family, Params
+from lrfinder.schedules.family import Family, Params
+from lrfinder.types import Per
 
 _NOT_AFTER_WARMUP = (OneCycleLR, CyclicLR, MultiplicativeLR, SequentialLR, ChainedScheduler)
 """Schedulers that torch's SequentialLR starts from the wrong lr, or cannot start at all."""
@@ -40,7 +41,7 @@ class LiveSchedule:
         params: Params,
         lrs: Sequence[float],
         *,
-        per: Literal["epoch", "batch"],
+        per: Per,
         warmup: int,
     ) -> None:
         self._name = family.name

@@ -7,8 +7,8 @@ from dataclasses import replace
 import optuna
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules import cycles, decays, formulas
-from lrfinder.schedules.definition import Budget, Family, Params
+from lrfinder.schedules import cycles, decays, formulas, growths
+from lrfinder.schedules.family import Budget, Family, Params
 
 
 def family(name: str, custom: Mapping[str, Family] | None = None) -> Family:
@@ -86,6 +86,6 @@ DEFAULT_FAMILIES: tuple[str, ...] = (
 )
 
 GROWTHS: dict[str, Family] = {
-    "exponential": formulas.EXPONENTIAL_GROWTH,
-    "linear": formulas.LINEAR_GROWTH,
+    "exponential": growths.EXPONENTIAL_GROWTH,
+    "linear": growths.LINEAR_GROWTH,
 }

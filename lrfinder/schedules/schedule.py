@@ -14,15 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from keyword import iskeyword
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lrfinder.checks import COUNT, one_of, whole
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules.definition import COUNT, Family, Params, Value, one_of, whole
+from lrfinder.schedules.codegen import call, written
+from lrfinder.schedules.family import Family, Params
 from lrfinder.schedules.live import LiveSchedule
-from lrfinder.schedules.writing import call, written
+from lrfinder.types import Per, Value
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Schedule:
     family: Family
     params: Params = field(default_factory=dict[str, Value])
     """Every parameter that the family's `build` needs; kept as a read-only copy."""
-    per: Literal["epoch", "batch"] = "epoch"
+    per: Per = "epoch"
     """How often the scheduler is stepped; a family that is stepped by measure: always per epoch."""
     warmup: int = 0
     """Scheduler steps of linear warm-up before the family's own step 0."""
@@ -69,7 +71,7 @@ class Schedule:
         return f"{warmup}{self.family.label or self.family.name}({arguments})"
 
     @property
-    def stepped_per(self) -> Literal["epoch", "batch"]:
+    def stepped_per(self) -> Per:
         """How often the scheduler is really stepped."""
         return "epoch" if self.family.by_measure else self.per
 

@@ -8,10 +8,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from lrfinder.copies import check_copyable
 from lrfinder.errors import InvalidArgument
-from lrfinder.rng import Stream
-from lrfinder.task import Task, check_built, user_code
+from lrfinder.tasks.optimizer_copies import check_copyable
+from lrfinder.tasks.random_states import Stream
+from lrfinder.tasks.task import Task
+from lrfinder.tasks.task_checks import check_built
+from lrfinder.tasks.user_code import user_code
 
 
 def build_model(task: Task, seed: int, device: torch.device | None) -> tuple[nn.Module, Stream]:

@@ -2,18 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Schedule
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Direction = Literal["minimize", "maximize"]
+from lrfinder.tasks.measures import measure_column
+from lrfinder.types import Direction, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -134,17 +130,3 @@ class History:
         }
         columns |= {measure_column(k): values[run] for k, values in self.measures.items()}
         return pd.DataFrame(columns).dropna(subset=["valid_loss"])
-
-
-def measure_column(measure: str) -> str:
-    """Name that people see for a measure: the loss on the validation set is "valid_loss"."""
-    return "valid_loss" if measure == "loss" else measure
-
-
-def measure_name(column: str, known: Sequence[str]) -> str:
-    """Measure behind the name that people use; InvalidArgument for an unknown one."""
-    name = "loss" if column == "valid_loss" else column
-    if name not in known or column == "loss":
-        names = ", ".join(measure_column(k) for k in known)
-        raise InvalidArgument(f"objective must be one of {names}, but got {column!r}")
-    return name

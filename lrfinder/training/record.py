@@ -6,9 +6,10 @@ from typing import Literal
 import numpy as np
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.task import Task
-from lrfinder.training.history import Floats, History, Ints, Plan
+from lrfinder.tasks.task import Task
+from lrfinder.training.history import History, Plan
 from lrfinder.training.trainer import Trainer
+from lrfinder.types import Floats, Ints
 
 
 class Record:

@@ -9,16 +9,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lrfinder.copies import copied
-from lrfinder.data import Batch, Feed, in_pieces
 from lrfinder.errors import InvalidArgument
-from lrfinder.functions import Functions
-from lrfinder.rng import Stream
-from lrfinder.task import Task, user_code
+from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.measures import Functions
+from lrfinder.tasks.optimizer_copies import copied
+from lrfinder.tasks.random_states import Stream
+from lrfinder.tasks.sources import Feed, in_pieces
+from lrfinder.tasks.task import Task
+from lrfinder.tasks.user_code import user_code
 from lrfinder.training.building import build_model, build_optimizer, device_of
-from lrfinder.training.measuring import as_number, evaluating, evaluation_stream, read_numbers
-
-Floats = NDArray[np.float64]
+from lrfinder.training.evaluation import as_number, evaluating, evaluation_stream, read_numbers
+from lrfinder.types import Floats
 
 
 @dataclass

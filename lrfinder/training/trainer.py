@@ -11,15 +11,12 @@ independent and go on like the run they were made of; no random state of the cal
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from lrfinder.data import Batch
-from lrfinder.task import Task
-
-Floats = NDArray[np.float64]
+from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.task import Task
+from lrfinder.types import Floats
 
 
 class State(Protocol):

@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from lrfinder import Task, range_test
-from lrfinder.probes import MOST
+from lrfinder.range_tests.probes import MOST
 from studies.leaderboard.oracle import budget, cosine
 
 Floats = NDArray[np.float64]

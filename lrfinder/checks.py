@@ -1,0 +1,55 @@
+"""What a value must be, in words and as a test: the checks that several rooms share."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.types import Value
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a parameter's value must be, in words and as a test.
+
+    >>> COUNT.check("step_size", 0)
+    Traceback (most recent call last):
+    lrfinder.errors.InvalidArgument: step_size must be an integer >= 1, but got 0
+    """
+
+    text: str
+    holds: Callable[[Value], bool]
+
+    def check(self, name: str, value: Value) -> None:
+        """Raise InvalidArgument where `value` breaks the rule."""
+        if not self.holds(value):
+            raise InvalidArgument(f"{name} must be {self.text}, but got {value!r}")
+
+
+def whole(low: int) -> Rule:
+    """An integer from `low` on; a bool is none."""
+    return Rule(f"an integer >= {low}", lambda value: type(value) is int and value >= low)
+
+
+def number(text: str, holds: Callable[[float], bool]) -> Rule:
+    """A finite number with a further condition; a bool or a string is none."""
+
+    def finite_and_holds(value: Value) -> bool:
+        if isinstance(value, str | bool):
+            return False
+        return math.isfinite(value) and holds(value)
+
+    return Rule(text, finite_and_holds)
+
+
+def one_of(*choices: str) -> Rule:
+    """One of a few words."""
+    return Rule(" or ".join(map(repr, choices)), lambda value: value in choices)
+
+
+COUNT = whole(1)
+POSITIVE = number("a number > 0", lambda value: value > 0)
+NOT_NEGATIVE = number("a number >= 0", lambda value: value >= 0)
+SHARE = number("a number in (0, 1]", lambda value: 0 < value <= 1)
+FRACTION = number("a number in (0, 1)", lambda value: 0 < value < 1)
+FLAG = Rule("True or False", lambda value: type(value) is bool)

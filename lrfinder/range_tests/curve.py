@@ -1,0 +1,108 @@
+"""The record of a range test, raw and per seed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from lrfinder.range_tests.probes import Probe
+from lrfinder.range_tests.rule import suggest
+from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.types import Every, Floats, Growth
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Loss against a growing learning rate, per seed; nan from where a seed's run diverged.
+
+    A *step* is one update, or one epoch where the lr grows per epoch.
+    """
+
+    lr: Floats
+    """Learning rate of each step: float64[steps]."""
+    loss: Floats
+    """Loss after each step, on the probe or (per epoch) the validation set: [seeds, steps]."""
+    train_loss: Floats
+    """Loss of each step's batch before its update, or its epoch's mean: float64[seeds, steps]."""
+    start: Floats
+    """Loss before the first step: float64[seeds]."""
+    metrics: Mapping[str, Floats]
+    """Metrics after each step, by name: float64[seeds, steps]."""
+    seeds: tuple[int, ...]
+    every: Every
+    growth: Growth
+    optimizer: str
+    batch_size: int | None
+    """Rows that one update sees, where the data tell."""
+    updates: int
+    """Updates that were trained, over all seeds."""
+    wall_seconds: float
+    probes: tuple[Probe, ...] = ()
+    """Runs at a constant lr that followed the sweep."""
+    updates_per_step: int = 1
+    budget: int | None = None
+    """Updates of a whole training of the task."""
+    asked: tuple[float, float] | None = None
+    """The range of lrs that was asked for, where it was too narrow and was widened."""
+
+    def __repr__(self) -> str:
+        seeds = f"{len(self.seeds)} seed{'s'[: len(self.seeds) != 1]}"
+        lrs = f"lr {self.lr[0]:.3g} to {self.lr[-1]:.3g}" if self.lr.size else "no lr"
+        return f"Curve({seeds}, {len(self.lr)} steps, {lrs}, growing every {self.every})"
+
+    def _repr_html_(self) -> str:
+        import lrfinder
+
+        return lrfinder.html(self)
+
+    @property
+    def mean(self) -> Floats:
+        """Mean loss over the seeds; nan from where the first of them diverged: float64[steps]."""
+        return self.loss.mean(axis=0)
+
+    @property
+    def diverged_at(self) -> Floats:
+        """Lr of each seed's first step without a loss; nan where it has all: float64[seeds]."""
+        lost = ~np.isfinite(self.loss)
+        return np.where(lost.any(axis=1), self.lr[np.argmax(lost, axis=1)], np.nan)
+
+    def suggest(self) -> Suggestion:
+        """Initial lr for a constant schedule, with interval, verdict and reason."""
+        probes = [[probe for probe in self.probes if probe.seed == seed] for seed in self.seeds]
+        found = suggest(
+            self.lr,
+            self.loss,
+            self.train_loss,
+            self.start,
+            probes=probes if self.probes else (),
+            updates_per_step=self.updates_per_step,
+            optimizer=self.optimizer,
+            batch_size=self.batch_size,
+            budget=self.budget,
+        )
+        if self.asked is None:
+            return found
+        low, high = self.asked
+        widened = f"{found.reason} (lrs of {low:.3g} to {high:.3g} were too narrow a range)"
+        return replace(found, reason=widened)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per seed and step: seed, step, lr, loss, train_loss and the metrics.
+
+        Step -1 is before the first step. Losses are nan after a divergence.
+        """
+        return pd.concat([self._frame_of(k) for k in range(len(self.seeds))], ignore_index=True)
+
+    def _frame_of(self, k: int) -> pd.DataFrame:
+        steps = len(self.lr)
+        columns: dict[str, object] = {
+            "seed": self.seeds[k],
+            "step": np.arange(-1, steps),
+            "lr": np.concatenate([[np.nan], self.lr]),
+            "loss": np.concatenate([[self.start[k]], self.loss[k]]),
+            "train_loss": np.concatenate([[np.nan], self.train_loss[k]]),
+        }
+        for name, values in self.metrics.items():
+            columns[name] = np.concatenate([[np.nan], values[k]])
+        return pd.DataFrame(columns)

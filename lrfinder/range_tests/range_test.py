@@ -1,0 +1,246 @@
+"""The learning-rate range test: grow the lr, record the loss, then train shortly at a few lrs.
+
+The idea of the first half is old practice: start from a very small lr, raise it after every epoch,
+record the loss or the accuracy of each epoch, and compare (Smith 2015, arXiv 1506.01186, made it
+per batch). Here it is a population of runs, one per seed, whose schedule grows; the *probes* that
+follow are another, whose schedule is constant.
+
+Per batch, the loss of one *fixed* probe set (at most 256 rows) is recorded after every update: it
+has far less noise than the loss of each batch. Per epoch, the whole validation set is. Where the
+task has no validation set, up to 256 of its training rows, a fifth at most, are held out for it: on
+rows that are trained on, short runs prefer an lr that overfits. The probes are evaluated with the
+targets exchanged among the rows too: what they learnt of the inputs is the difference.
+
+A sweep per epoch spends many updates on every lr, so it has learnt most there is to learn before
+the best lr comes, and falls at a lower one; its probes, as long as the sweep or a whole training,
+mend that.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.permutation_test import mean_and_deviation, with_permuted_losses
+from lrfinder.range_tests.probes import MOST, Probe, first_lrs, further_lr
+from lrfinder.range_tests.rule import centres, too_narrow
+from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
+from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.held_out import held_out
+from lrfinder.tasks.task import Task
+from lrfinder.training.fit import fit
+from lrfinder.training.history import History, Plan
+from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainer import Trainer
+from lrfinder.types import Every, Growth
+
+STEPS = {"batch": 100, "epoch": 20}
+"""Default number of learning rates, by how often the lr grows."""
+_BELOW, _ABOVE = 1000.0, 100.0
+"""By how much a range that is too narrow is widened."""
+_PARTS = 24
+"""Evaluations of a probe, of which the last quarter counts."""
+
+
+def range_test(
+    task: Task,
+    *,
+    min_lr: float = 1e-6,
+    max_lr: float = 10.0,
+    steps: int | None = None,
+    seeds: int | Sequence[int] = 1,
+    every: Every = "batch",
+    growth: Growth = "exponential",
+    probes: int = MOST,
+    widen: bool = True,
+    trainer: Trainer | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Curve:
+    """Train with a growing lr, then at a few constant ones, and record the loss.
+
+    A seed costs at most ``(1 + probes) * steps`` updates, or epochs where the lr grows per epoch.
+
+    Args:
+        task: the problem; nothing of it is changed.
+        min_lr, max_lr: lr of the first and of the last step.
+        steps: how many learning rates; by default 100 per batch, 20 per epoch.
+        seeds: how many whole tests, or their seeds.
+        every: grow after every batch (update) or every epoch.
+        growth: equal ratios ("exponential") or equal differences ("linear") between steps.
+        probes: most runs at a constant lr per seed, each as long as the sweep or, where that is
+            shorter, as a training of the task; 0 for none, where training is dear. There are none
+            where the sweep is inconclusive.
+        widen: repeat the sweep once, in place of a probe, where the range of lrs is too narrow:
+            the loss still falls at max_lr (raised by 100), or already at min_lr (lowered by 1000).
+        trainer: what trains; by default the sequential trainer.
+        progress: called with the number of updates made since the last call.
+
+    Raises InvalidArgument for a range, steps or seeds that cannot be tested, and TaskFailed when
+    the task's code raises or its loss is not finite before the first update.
+    """
+    _check(min_lr, max_lr, steps, seeds, every, growth)
+    if probes < 0:
+        raise InvalidArgument(f"probes must be 0 or more, but got {probes}")
+    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    test = _Test(task, numbers, steps or STEPS[every], every, growth, trainer, progress)
+    before = time.perf_counter()
+    curve = test.sweep(min_lr, max_lr)
+    narrow = too_narrow(curve.lr, curve.loss, curve.start) if widen and probes else None
+    if narrow is not None:
+        wider = (min_lr / _BELOW, max_lr) if narrow == "below" else (min_lr, max_lr * _ABOVE)
+        curve, probes = replace(test.sweep(*wider), asked=(min_lr, max_lr)), probes - 1
+    found = test.probe(curve, probes) if probes else ()
+    test.count_to(len(numbers) * (1 + probes + (narrow is not None)) * test.updates)
+    return replace(
+        curve, probes=found, updates=test.trained, wall_seconds=time.perf_counter() - before
+    )
+
+
+class _Test:
+    """The trainings of one range test."""
+
+    def __init__(
+        self,
+        task: Task,
+        seeds: tuple[int, ...],
+        steps: int,
+        every: Every,
+        growth: Growth,
+        trainer: Trainer | None,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self._task, self._seeds, self._steps = _with_probe_rows(task), seeds, steps
+        self._every: Every = every
+        self._growth: Growth = growth
+        self._trainer = trainer or SequentialTrainer()
+        self._progress = progress
+        self._data = self._task.data(self._trainer.device)
+        self._per_step = 1 if every == "batch" else self._data.updates_per_epoch
+        self._counted = 0
+        self.updates = steps * self._per_step
+        """Updates of a sweep."""
+        self._budget = task.epochs * task.data(self._trainer.device).updates_per_epoch
+        self._probe_updates = min(self.updates, self._budget)
+        self.trained = 0
+        """Updates made so far."""
+
+    def sweep(self, min_lr: float, max_lr: float) -> Curve:
+        """Grow the lr, once per seed."""
+        params = {"factor": max_lr / min_lr, "steps": self._steps}
+        schedule = Schedule(GROWTHS[self._growth], params, per=self._every)
+        plans = [Plan(min_lr, schedule, seed) for seed in self._seeds]
+        history = self._fit(self._task, plans, self.updates, self._per_step)
+        by_step = history.train_loss.reshape(len(self._seeds), self._steps, self._per_step)
+        return Curve(
+            lr=schedule.rows([min_lr], self._steps)[:, 0],
+            loss=history.measures["loss"][:, 1:],
+            train_loss=by_step.mean(axis=2),
+            start=history.measures["loss"][:, 0],
+            metrics={k: history.measures[k][:, 1:] for k in self._task.metrics},
+            seeds=self._seeds,
+            every=self._every,
+            growth=self._growth,
+            optimizer=self._task.prototype.optimizer,
+            batch_size=self._task.update_rows,
+            budget=self._budget,
+            updates=self.trained,
+            wall_seconds=0.0,
+            updates_per_step=self._per_step,
+        )
+
+    def probe(self, curve: Curve, most: int) -> tuple[Probe, ...]:
+        """Train at constant lrs: around the centre of the fall, then where that was too narrow."""
+        found = centres(curve.lr, curve.loss, curve.start)
+        if found is None:
+            return ()
+        wanted = zip(self._seeds, found, strict=True)
+        made = self._constant([(lr, s) for s, centre in wanted for lr in first_lrs(centre, most)])
+        for _ in range(most - len(made) // len(self._seeds)):
+            further: list[tuple[float, int]] = []
+            for seed, start in zip(self._seeds, curve.start, strict=True):
+                lr = further_lr(float(start), [p for p in made if p.seed == seed])
+                further += [] if lr is None else [(lr, seed)]
+            made += self._constant(further)
+        return tuple(made)
+
+    def count_to(self, total: int) -> None:
+        """Tell that the test has ended, where it was shorter than it might have been."""
+        if self._progress is not None and total > self._counted:
+            self._progress(total - self._counted)
+
+    def _constant(self, wanted: Sequence[tuple[float, int]]) -> list[Probe]:
+        if not wanted:
+            return []
+        constant = Schedule(FAMILIES["constant"])
+        plans = [Plan(lr, constant, seed) for lr, seed in wanted]
+        updates = self._probe_updates
+        history = self._fit(self._probed, plans, updates, max(1, updates // _PARTS))
+        last = max(1, (len(history.evaluated_at) - 1) // 4)
+        ended = {name: rows[:, -last:].mean(axis=1) for name, rows in history.measures.items()}
+        losses = np.where(history.diverged_at >= 0, np.nan, ended["loss"])
+        rows = zip(losses.tolist(), *(v.tolist() for v in mean_and_deviation(ended)), strict=True)
+        return [
+            Probe(plan.seed, plan.lr, updates, *row) for plan, row in zip(plans, rows, strict=True)
+        ]
+
+    @cached_property
+    def _probed(self) -> Task:
+        """The task of the probes, which are measured with exchanged targets too."""
+        return with_permuted_losses(self._task, self._data.probe)
+
+    @property
+    def _evaluated(self) -> Iterable[Batch]:
+        valid = self._data.valid if self._every == "epoch" else None
+        return self._data.probe if valid is None else valid
+
+    def _fit(self, task: Task, plans: Sequence[Plan], updates: int, evaluate_every: int) -> History:
+        history = fit(
+            task,
+            plans,
+            updates=updates,
+            evaluate_every=evaluate_every,
+            on=self._evaluated,
+            trainer=self._trainer,
+            progress=self._count,
+        )
+        self.trained += history.updates_trained
+        return history
+
+    def _count(self, updates: int) -> None:
+        self._counted += updates
+        if self._progress is not None:
+            self._progress(updates)
+
+
+def _with_probe_rows(task: Task) -> Task:
+    """The task, with rows held out for the probe set where it has no validation set."""
+    parts = None if task.valid is not None else held_out(task.train, task.batch_size)
+    return task if parts is None else replace(task, train=parts[0], valid=parts[1])
+
+
+def _check(
+    min_lr: float,
+    max_lr: float,
+    steps: int | None,
+    seeds: int | Sequence[int],
+    every: str,
+    growth: str,
+) -> None:
+    if not 0 < min_lr < max_lr < np.inf:
+        raise InvalidArgument(
+            f"0 < min_lr < max_lr must hold, but got (min_lr={min_lr:g}, max_lr={max_lr:g})"
+        )
+    if steps is not None and steps < 8:
+        raise InvalidArgument(f"a range test needs at least 8 steps, but got {steps}")
+    if (seeds if isinstance(seeds, int) else len(seeds)) < 1:
+        raise InvalidArgument(f"a range test needs at least one seed, but got {seeds}")
+    if not isinstance(seeds, int) and len(set(seeds)) < len(seeds):
+        raise InvalidArgument(f"seeds must differ, but got {list(seeds)}")
+    if every not in STEPS:
+        raise InvalidArgument(f"every must be 'batch' or 'epoch', but got {every!r}")
+    if growth not in GROWTHS:
+        raise InvalidArgument(f"growth must be 'exponential' or 'linear', but got {growth!r}")

@@ -1,0 +1,77 @@
+"""What a range test suggests: a learning rate with an interval, or why there is none."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from lrfinder.schedules import Schedule
+from lrfinder.schedules.transfer import peak_multiplier
+
+Verdict = Literal["suggested", "inconclusive"]
+RULE = "constant-lr probes"
+SWEEP_RULE = "centre of the fall"
+"""The rule where there are no probes."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """An initial learning rate with an interval, or the reason why there is none."""
+
+    lr: float | None
+    """None exactly when the verdict is "inconclusive"."""
+    low: float | None
+    high: float | None
+    """Bounds of the 90% interval; None where there is no lr, or a single seed without probes."""
+    verdict: Verdict
+    reason: str
+    rule: str = RULE
+    alternatives: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
+    """What other common rules read off the same curves."""
+    diverged_at: float | None = None
+    """Median over seeds of the lr at which training diverged; None where most runs did not."""
+    schedule: str = "constant"
+    optimizer: str = ""
+    batch_size: int | None = None
+    """What the suggestion is valid for; batch_size counts the rows of one update."""
+    budget: int | None = None
+    """Updates of the training that it is for, where known."""
+
+    def __repr__(self) -> str:
+        lrs = {name: getattr(self, name) for name in ("lr", "low", "high")}
+        numbers = (f"{k}={v if v is None else format(v, '.3g')}" for k, v in lrs.items())
+        return f"Suggestion({', '.join(numbers)}, verdict={self.verdict!r}, reason={self.reason!r})"
+
+    def _repr_html_(self) -> str:
+        import lrfinder
+
+        return lrfinder.html(self)
+
+    def for_schedule(
+        self,
+        schedule: Schedule,
+        updates: int,
+        updates_per_epoch: int,
+        lr_ratios: Sequence[float] = (1.0,),
+    ) -> "Suggestion":
+        """Move a suggestion for a constant lr to the peak lr of a schedule over a run's updates.
+
+        lr, low and high are multiplied by `peak_multiplier` of the schedule's shape; among
+        parameter groups, whose lrs are in these ratios, that is the largest lr of each update. An
+        inconclusive suggestion stays as it is, and so does one for plateau, whose shape is not
+        known before training.
+        """
+        factor = 1.0
+        if not schedule.family.by_measure:
+            steps = updates if schedule.per == "batch" else -(-updates // updates_per_epoch)
+            shape = schedule.rows(lr_ratios, steps).max(axis=1) / (max(lr_ratios) or 1.0)
+            repeats = 1 if schedule.per == "batch" else updates_per_epoch
+            factor = peak_multiplier(np.repeat(shape, repeats)[:updates])
+        return replace(
+            self,
+            lr=None if self.lr is None else self.lr * factor,
+            low=None if self.low is None else self.low * factor,
+            high=None if self.high is None else self.high * factor,
+            schedule=str(schedule),
+        )

@@ -1,0 +1,188 @@
+"""optuna-dashboard for the studies of a run, on this machine only.
+
+`enrich` writes a finished run into its studies, so that the dashboard answers the question too: a
+note and pictures in every study, a note at every best trial. Called again it replaces what it wrote
+before, under the same names; what people wrote below a note stays.
+
+Trials that have ended take no artifacts, so the picture of the best trial belongs to its study.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from tempfile import TemporaryDirectory
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import optuna
+import optuna_dashboard
+from optuna.artifacts import FileSystemArtifactStore, upload_artifact
+from optuna.storages import BaseStorage
+
+from lrfinder import plots
+from lrfinder.errors import RunFolderError
+from lrfinder.report import dashboard_notes as notes
+from lrfinder.report.dashboard_notes import BEST_TRIAL, Pages
+from lrfinder.report.markdown import PICTURES
+from lrfinder.results.folder import storage_url
+from lrfinder.results.saved_run import Run
+from lrfinder.tuning.interrupts import deferred
+from lrfinder.tuning.storage import open_storage
+from lrfinder.tuning.study import study_name
+
+HOST = "127.0.0.1"
+_SQLITE = "sqlite:///"
+_MARK = "\n\n---\n*lrfinder writes what is above this line; what you write below it is kept.*\n"
+
+
+def serve(run: Run, port: int, say: Callable[[str], None]) -> None:
+    """Serve a run's studies and artifacts until interrupted, and say which pages to open."""
+    storage = stored(run)
+    app = optuna_dashboard.wsgi(storage, artifact_store=_store(run))
+    try:
+        server = make_server(HOST, port, app, server_class=_Server, handler_class=_Quiet)
+    except OSError as error:
+        raise RunFolderError(
+            f"port {port} cannot be used: {error.strerror}; give another --port"
+        ) from error
+    with server, suppress(KeyboardInterrupt):
+        say(f"dashboard of {run.path}; Ctrl-C ends it")
+        for what, page in worth_opening(run, _pages(run, storage)).items():
+            say(f"  {what:<12} http://{HOST}:{port}{page}")
+        server.serve_forever()
+
+
+def stored(run: Run) -> BaseStorage:
+    """Open the storage of a run's studies, and make none where there is none."""
+    url = run.config.get("storage") or storage_url(run.path)
+    file = _sqlite_file(url)
+    if file is not None and not file.is_file():
+        raise RunFolderError(
+            f"{file} is missing, and with it the studies of {run.path}; "
+            f"a run that was interrupted goes on with `lrfinder run --resume {run.path}`"
+        )
+    return open_storage(url)
+
+
+def worth_opening(run: Run, pages: Pages) -> dict[str, str]:
+    """Pages that answer the question, most telling first: what each shows, and where it is."""
+    found: dict[str, str] = {}
+    best = _best_searched(run, pages)
+    if best is not None:
+        found["answer"] = pages.note(best)
+        found["best trial"] = pages.trial(best, run.summary["families"][best]["best_trial"])
+    elif pages.studies:
+        found["so far"] = pages.note(next(iter(pages.studies)))
+    if pages.studies:
+        found["all families"] = pages.compare
+    return {**found, "home": pages.home}
+
+
+def enrich(run: Run, storage: BaseStorage) -> None:
+    """Write what a run says into its studies, or that it does not say it yet."""
+    pages = _pages(run, storage)
+    with TemporaryDirectory() as folder:
+        for family in pages.studies:
+            pictures = _pictures(run, family, Path(folder))
+            with deferred():
+                _write(run, family, pages, storage, pictures)
+
+
+def _write(
+    run: Run, family: str, pages: Pages, storage: BaseStorage, pictures: Sequence[Path]
+) -> None:
+    number, store = pages.studies[family], _store(run)
+    study = optuna.load_study(study_name=storage.get_study_name_from_id(number), storage=storage)
+    earlier = _artifacts(storage, number)
+    shown = {
+        picture.name: f"/artifacts/{number}/{_put(study, store, picture, earlier)}"
+        for picture in pictures
+    }
+    _write_note(study, notes.study_note(run, family, pages, shown))
+    facts = run.summary["families"].get(family)
+    if facts is None:
+        return
+    study.set_user_attr("answer of the run", notes.answer(run))
+    study.set_user_attr("this family", notes.standing(run, family))
+    trial = storage.get_trial_id_from_study_id_trial_number(number, facts["best_trial"])
+    _write_note(optuna.Trial(study, trial), notes.trial_note(run, family, pages, shown))
+
+
+def _pages(run: Run, storage: BaseStorage) -> Pages:
+    """Studies of the run that the storage holds."""
+    existing = set(optuna.get_all_study_names(storage))
+    families = dict.fromkeys(["constant", *run.config["families"]])
+    names = {family: study_name(run.config["run"]["name"], family) for family in families}
+    with deferred():
+        return Pages(
+            {f: storage.get_study_id_from_name(n) for f, n in names.items() if n in existing}
+        )
+
+
+def _best_searched(run: Run, pages: Pages) -> str | None:
+    """The best candidate that has a study; a baseline has none."""
+    compared = run.summary["families"]  # in the order of their ranking
+    return next((family for family in compared if family in pages.studies), None)
+
+
+def _pictures(run: Run, family: str, folder: Path) -> list[Path]:
+    """Pictures of the run's folder, and that of the family's best trial, drawn into `folder`."""
+    found = [run.path / name for name in PICTURES if (run.path / name).is_file()]
+    facts = run.summary["families"].get(family)
+    if facts is not None:
+        curve = run.trial_curve(family, facts["best_trial"])
+        plots.save_trial(folder / BEST_TRIAL, curve, run.summary["objective"]["name"])
+        found.append(folder / BEST_TRIAL)
+    return found
+
+
+def _store(run: Run) -> FileSystemArtifactStore:
+    folder = run.path / "artifacts"
+    folder.mkdir(exist_ok=True)
+    return FileSystemArtifactStore(folder)
+
+
+def _put(
+    study: optuna.Study, store: FileSystemArtifactStore, file: Path, earlier: dict[str, str]
+) -> str:
+    """Upload a file, or put it in the place of the study's earlier one; return its id."""
+    known = earlier.get(file.name)
+    if known is None:
+        return upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=study)
+    with file.open("rb") as content:
+        store.write(known, content)
+    return known
+
+
+def _artifacts(storage: BaseStorage, study: int) -> dict[str, str]:
+    """Id of each artifact of a study by file name; one deleted on the dashboard has no facts."""
+    attrs = storage.get_study_system_attrs(study)
+    found = [json.loads(v) for k, v in attrs.items() if k.startswith("artifacts:")]
+    return {facts["filename"]: facts["artifact_id"] for facts in found if facts is not None}
+
+
+def _write_note(owner: optuna.Study | optuna.Trial, text: str) -> None:
+    before = optuna_dashboard.get_note(owner)
+    above, mark, below = before.partition(_MARK)
+    after = text + _MARK + (below if mark else above)
+    if after != before:
+        optuna_dashboard.save_note(owner, after)
+
+
+def _sqlite_file(url: str) -> Path | None:
+    """File of an SQLite URL; None for every other storage."""
+    if not url.startswith(_SQLITE):
+        return None
+    return Path(url.removeprefix(_SQLITE).partition("?")[0])
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers while a browser holds other connections open."""
+
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing of requests."""

@@ -1,0 +1,127 @@
+"""report.md: the pictures and the text of a finished run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lrfinder import plots
+from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.report.tables import Table, ranking
+from lrfinder.report.wording import (
+    comparison_of,
+    conclusions,
+    duration,
+    engine_line,
+    suggestion_line,
+    validity,
+)
+from lrfinder.results.folder import RunFolder
+from lrfinder.results.saved_run import Run
+
+PICTURES = {
+    "range_test.png": "Range test: loss against learning rate",
+    "comparison.png": "Comparison on fresh seeds",
+    "schedules.png": "The best schedule of each family: learning rate and validation loss",
+    "parameters.png": "What the studies tried: searched parameters and the value of each trial",
+}
+"""Files and titles of a run's pictures."""
+
+
+def write(run: Run, folder: RunFolder) -> None:
+    """Write the pictures and report.md of a finished run."""
+    for name, draw in plots.figures(run).items():
+        folder.replace(name, draw)
+    folder.write_text("report.md", markdown(run))
+
+
+def markdown(run: Run) -> str:
+    """Return the text of report.md."""
+    summary = run.summary
+    parts = [
+        f"# Learning rate and decay for {summary['task']}",
+        "\n".join(f"- {line}" for line in conclusions(run)),
+        f"```python\n{_code(summary['best'])}\n```",
+    ]
+    if summary["suggestion"] is not None and run.suggestion is not None:
+        parts += ["## Initial learning rate", *_range_test_section(run.suggestion)]
+    parts += [
+        "## Decays on fresh seeds",
+        ranking(run).markdown(),
+        _how_to_read(run),
+        *(f"![{PICTURES[name]}]({name})" for name in ("comparison.png", "schedules.png")),
+        "## Studies",
+        _studies(run).markdown(),
+        *_parameters_section(run),
+        f"{summary['lr_search']['why'].capitalize()}. The searched value is the luckiest of its "
+        "trials and is no forecast; the table above is.",
+        "## How it was made",
+        _cost(run),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _range_test_section(suggestion: Suggestion) -> list[str]:
+    others = ", ".join(
+        f"{name} {'none' if lr is None else format(lr, '.3g')}"
+        for name, lr in suggestion.alternatives.items()
+    )
+    edge = (
+        ""
+        if suggestion.diverged_at is None
+        else (f" Training diverged at about {suggestion.diverged_at:.2g}.")
+    )
+    line = suggestion_line(suggestion).removeprefix("range test: ")
+    return [
+        f"{line[:1].upper()}{line[1:]}.{edge} V{validity(suggestion)[1:]}.",
+        f"Other common rules, read off the training loss of each batch: {others}.",
+        f"![{PICTURES['range_test.png']}](range_test.png)",
+    ]
+
+
+def _parameters_section(run: Run) -> list[str]:
+    if not plots.parameter_panels(run.trials):
+        return []
+    return [
+        f"![{PICTURES['parameters.png']}](parameters.png)",
+        "Each point is a trial at two of its family's parameters, dark is good. Where a panel says "
+        '"also", trials beside each other may differ in what it names.',
+    ]
+
+
+def _how_to_read(run: Run) -> str:
+    seeds = len(comparison_of(run).seeds)
+    return (
+        f"Means over {seeds} seeds that no search has seen, with 95% intervals (Student's t). "
+        '"To the best" is the paired difference on the same seeds; a *tie* is a difference that '
+        "the seeds do not show (paired t at 5%, Holm's correction over all pairs). The best of "
+        "several is a little lucky: its own mean is slightly optimistic."
+    )
+
+
+def _studies(run: Run) -> Table:
+    rows = tuple(
+        (
+            name,
+            str(facts["trials"]),
+            str(facts["diverged"]),
+            f"{facts['search_value']:.4g}",
+            "{:.2g} to {:.2g}".format(*run.summary["lr_search"]["ranges"][name]),
+        )
+        for name, facts in run.summary["families"].items()
+        if facts["trials"]
+    )
+    return Table(("family", "trials", "diverged", "best searched value", "lr range"), rows)
+
+
+def _code(best: Mapping[str, Any]) -> str:
+    return f"# lr = {best['lr']!r}\n{best['code']}"
+
+
+def _cost(run: Run) -> str:
+    cost, versions = run.summary["cost"], run.summary["versions"]
+    packages = ", ".join(f"{name} {number}" for name, number in versions.items())
+    engine = run.summary["engine"]
+    return (
+        f"{cost['updates_trained']:,} updates of {cost['updates_asked']:,} asked, "
+        f"{duration(cost['wall_seconds'])}, {engine_line(engine)}. {packages}. "
+        "Options: config.toml; every number: summary.json."
+    )

@@ -1,0 +1,176 @@
+"""How a notebook shows a range test, a suggestion, a comparison and a run: a table and the picture.
+
+Each function gives the HTML that the `_repr_html_` of a value returns. All text is escaped. Where a
+value holds too little for a picture, or a run's files are damaged, the table stands alone and says
+so.
+"""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from functools import singledispatch
+from html import escape
+
+import numpy as np
+
+from lrfinder import plots
+from lrfinder.comparison.ranking import Comparison
+from lrfinder.errors import RunFolderError
+from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.report.tables import ranking
+from lrfinder.report.wording import conclusions, duration, verdict
+from lrfinder.results.saved_run import Run
+
+_WIDTH = 700  # pixels
+_RUN_FACTS = ("task", "status", "optimizer", "epochs")
+
+
+@singledispatch
+def html(shown: object) -> str:
+    """HTML of a value, by its type; TypeError for any other value."""
+    raise TypeError(f"{type(shown).__name__} has no HTML")
+
+
+@html.register
+def curve(shown: Curve) -> str:
+    """A range test: what was done, what it suggests, and the picture."""
+    facts = {
+        "seeds": ", ".join(map(str, shown.seeds)),
+        "steps": f"{len(shown.lr)}, growing every {shown.every}",
+        "lr": _range(shown),
+        "diverged": f"{np.isfinite(shown.diverged_at).sum()} of {len(shown.seeds)} seeds",
+        "optimizer": shown.optimizer,
+        "updates": f"{shown.updates:,} in {duration(shown.wall_seconds)}",
+    }
+    if not np.isfinite(shown.loss).any():
+        return _facts("Range test", facts) + _paragraph("There is no finite loss to draw or read.")
+    suggested = shown.suggest()
+    facts |= {"suggestion": _answer(suggested)}
+    picture = plots.png(plots.range_test_figure(shown, suggested))
+    return _facts("Range test", facts) + _image(picture, "loss against learning rate")
+
+
+@html.register
+def suggestion(shown: Suggestion) -> str:
+    """A suggestion: lr, interval, verdict, reason and what it is valid for."""
+    valid = [f"a {shown.schedule} schedule", shown.optimizer]
+    if shown.batch_size is not None:
+        valid.append(f"batches of {shown.batch_size}")
+    if shown.budget is not None:
+        valid.append(f"{shown.budget} updates")
+    facts = {
+        "lr": _answer(shown),
+        "verdict": shown.verdict,
+        "reason": shown.reason,
+        "valid for": ", ".join(filter(None, valid)),
+    }
+    if shown.diverged_at is not None:
+        facts["diverged at"] = f"{shown.diverged_at:.3g}"
+    others = [f"{name} {lr:.3g}" for name, lr in shown.alternatives.items() if lr is not None]
+    if others:
+        facts["other rules"] = ", ".join(others)
+    return _facts("Suggested learning rate", facts)
+
+
+@html.register
+def comparison(shown: Comparison) -> str:
+    """A comparison: the ranking and the picture."""
+    title = f"Comparison of {shown.measure} on {len(shown.seeds)} fresh seeds"
+    if not shown.seeds:
+        return _facts(title, {"finished runs": str(len(shown.runs))}) + _paragraph(
+            "There is no seed yet on which every candidate has finished."
+        )
+    header = ("", "mean", "95% interval", "to the best", "p", "diverged")
+    rows = [
+        (
+            standing.candidate,
+            f"{standing.value.mean:.4g}",
+            _interval(standing.value.low, standing.value.high),
+            verdict(standing, shown),
+            "" if np.isnan(standing.p) else f"{standing.p:.2g}",
+            str(standing.diverged),
+        )
+        for standing in shown.ranking
+    ]
+    picture = plots.png(plots.comparison_figure(shown, shown.measure))
+    return _table(title, header, rows) + _image(picture, "candidates with intervals")
+
+
+@html.register
+def run(shown: Run) -> str:
+    """A run: its answers with the comparison, or how far it came."""
+    try:
+        return _finished(shown) if shown.summary.get("best") else _unfinished(shown)
+    except RunFolderError as error:
+        return _facts("Run", _run_facts(shown)) + _paragraph(f"{error}.")
+
+
+def _finished(shown: Run) -> str:
+    table, name = ranking(shown), str(shown.summary["objective"]["name"])
+    said = "".join(f"<li>{escape(line)}</li>" for line in conclusions(shown))
+    text = _facts("Run", _run_facts(shown)) + f"<ul>{said}</ul>"
+    text += _table("Best of each family on fresh seeds", table.header, table.rows)
+    if shown.comparison is not None:
+        picture = plots.png(plots.comparison_figure(shown.comparison, name))
+        text += _image(picture, "candidates with intervals")
+    return text
+
+
+def _unfinished(shown: Run) -> str:
+    text = _facts("Run", _run_facts(shown))
+    if shown.comparison is not None:
+        return text + comparison(shown.comparison)
+    return text if shown.curve is None else text + curve(shown.curve)
+
+
+def _run_facts(shown: Run) -> dict[str, str]:
+    known = {"folder": shown.path, **{k: shown.summary.get(k) for k in _RUN_FACTS}}
+    return {name: str(value) for name, value in known.items() if value is not None}
+
+
+def _range(shown: Curve) -> str:
+    return f"{shown.lr[0]:.3g} to {shown.lr[-1]:.3g}" if shown.lr.size else "none"
+
+
+def _answer(shown: Suggestion) -> str:
+    if shown.lr is None:
+        return f"inconclusive: {shown.reason}"
+    if shown.low is None or shown.high is None:
+        return f"{shown.lr:.3g} (no interval)"
+    return f"{shown.lr:.3g} (90% interval {shown.low:.3g} to {shown.high:.3g})"
+
+
+def _interval(low: float, high: float) -> str:
+    return "none" if np.isnan(low) else f"{low:.4g} to {high:.4g}"
+
+
+def _facts(title: str, facts: Mapping[str, str]) -> str:
+    """A table with a fact in each row."""
+    rows = "".join(
+        f'<tr><th style="text-align:left">{escape(name)}</th>'
+        f'<td style="text-align:left">{escape(text)}</td></tr>'
+        for name, text in facts.items()
+    )
+    return f"<table>{_caption(title)}<tbody>{rows}</tbody></table>"
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+    )
+    return f"<table>{_caption(title)}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _caption(title: str) -> str:
+    return f'<caption style="text-align:left">{escape(title)}</caption>'
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{escape(text)}</p>"
+
+
+def _image(png: bytes, what: str) -> str:
+    data = b64encode(png).decode()
+    style = f"width:{_WIDTH}px;max-width:100%"
+    return f'<img alt="{escape(what)}" style="{style}" src="data:image/png;base64,{data}">'

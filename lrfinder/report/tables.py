@@ -1,0 +1,57 @@
+"""Tables of text, and the ranking of a run as one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lrfinder.report.wording import comparison_of, verdict, with_interval
+from lrfinder.results.saved_run import Run
+
+PARAMETERS = "parameters"
+"""Header of the column that may be broken over lines."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """Return the table as Markdown."""
+        rule = tuple("---" for _ in self.header)
+        return "\n".join(f"| {' | '.join(row)} |" for row in (self.header, rule, *self.rows))
+
+
+def ranking(run: Run) -> Table:
+    """Candidates from best to worst on fresh seeds."""
+    comparison = comparison_of(run)
+    name = str(run.summary["objective"]["name"])
+    families = run.summary["families"]
+    metrics = list(next(iter(families.values()))["metrics"])
+    metrics = [metric for metric in metrics if metric != name]
+    other = metrics if name == "valid_loss" else ["valid_loss", *metrics]
+    header = ("", "lr", PARAMETERS, f"{name} (±95%)", "to the best", *other)
+    rows = tuple(
+        (
+            s.candidate,
+            f"{families[s.candidate]['lr']:.3g}",
+            _parameters(families[s.candidate]["searched"]),
+            with_interval(s),
+            verdict(s, comparison),
+            *(_other(families[s.candidate], metric) for metric in other),
+        )
+        for s in comparison.ranking
+    )
+    return Table(header, rows)
+
+
+def _parameters(params: Mapping[str, Any]) -> str:
+    shown = (f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
+    return ", ".join(shown)
+
+
+def _other(facts: Mapping[str, Any], measure: str) -> str:
+    mean = facts["valid_loss"] if measure == "valid_loss" else facts["metrics"][measure]
+    return "-" if mean["mean"] is None else f"{mean['mean']:.4g}"

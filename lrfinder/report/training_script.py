@@ -1,0 +1,234 @@
+"""best_schedule.py: the winner as a plain PyTorch training loop that runs as it is.
+
+Its only use of lrfinder is through the task's own file, which it imports for the model, the data,
+the loss and the optimizer. Everything else is the loop that one writes by hand, with no more in it
+than the task needs.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from lrfinder.schedules.codegen import variable_name
+from lrfinder.tasks.batches import count_rows
+from lrfinder.tasks.reference import DEFAULT_FACTORY, TaskReference
+from lrfinder.tasks.task import Task
+
+_TO_DEVICE = """
+def to_device(batch):
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {name: to_device(value) for name, value in batch.items()}
+    return tuple(to_device(value) for value in batch)"""
+
+
+def training_loop(task: Task, reference: str, summary: Mapping[str, Any]) -> str:
+    """Text of the script for a task, the reference it is loaded by, and a run's summary."""
+    best, source = summary["best"], TaskReference.parse(reference)
+    loop = _Loop(task)
+    head = (
+        f'"""Train {task.name} with the best schedule that was found.\n\n'
+        f'{best["schedule"]}, initial learning rate {best["lr"]:.4g}.\n"""'
+    )
+    parts = [
+        head,
+        *_imports(task, source),
+        f"EPOCHS = {task.epochs}\nLR = {best['lr']!r}\nSEED = 0",
+        "\n".join(loop.setting_up(_loaded_by(source), best["code"].rpartition("\n# after")[0])),
+        *([] if loop.pairs else [_TO_DEVICE]),
+        "\n" + "\n".join(loop.evaluating()) + "\n",
+        "\n".join(loop.training(best["step_code"], best["stepped_per"])),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _imports(task: Task, source: TaskReference) -> list[str]:
+    standard = ["import sys"] if source.file is not None else []
+    if source.file is not None and not source.module.isidentifier():
+        standard.insert(0, "from importlib import import_module")
+    tools = [] if task.steps_per_epoch is None else ["chain", "islice", "repeat"]
+    if task.accumulate > 1 and not tools:
+        tools = ["islice"]
+    if tools:
+        standard.append(f"from itertools import {', '.join(tools)}")
+    torch = ["import torch"]
+    if not (isinstance(task.train, DataLoader) and isinstance(task.valid, DataLoader)):
+        torch.append("from torch.utils.data import DataLoader")
+    parts = ["\n".join(sorted(standard, key=_as_isort)), "\n".join(torch), _own_import(source)]
+    return [part for part in parts if part]
+
+
+def _as_isort(line: str) -> tuple[bool, str]:
+    return line.startswith("from "), line
+
+
+def _own_import(source: TaskReference) -> str:
+    """Statements that bring in the task's factory."""
+    if _loaded_by(source) != f"{source.factory}()":
+        return "import lrfinder"
+    own = f"from {source.module} import {source.factory}"
+    if source.file is None:
+        return own
+    folder = json.dumps(str(source.file.parent), ensure_ascii=False)
+    if source.module.isidentifier():
+        return f"sys.path.insert(0, {folder})\n{own}  # noqa: E402"
+    imported = f"import_module({json.dumps(source.module)}).{source.factory}"
+    return f"sys.path.insert(0, {folder})\n{source.factory} = {imported}"
+
+
+def _loaded_by(source: TaskReference) -> str:
+    """Expression that makes the task."""
+    if source.built_in is not None and source.factory == DEFAULT_FACTORY:
+        return f"lrfinder.load_task({json.dumps(source.built_in)})"
+    return f"{source.factory}()"
+
+
+class _Loop:
+    """The parts of the loop, as lines of code."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        batch: Any = next(task.data().source.epoch(0, 0))
+        self.pairs = task.criterion is not None and all(isinstance(p, Tensor) for p in batch)
+        """Whether batches are x, y: two tensors."""
+
+    def setting_up(self, loaded: str, scheduler: str) -> list[str]:
+        return [
+            "torch.manual_seed(SEED)",
+            f"task = {loaded}",
+            'device = torch.device("cuda" if torch.cuda.is_available() else "cpu")',
+            "model = task.model().to(device)",
+            "optimizer = task.optimizer(model, LR)",
+            scheduler,
+            *([f"criterion = {self._criterion_on_device}"] if self._task.criterion else []),
+            f"train_loader = {self._loader('train', shuffle=True)}",
+            f"valid_loader = {self._loader('valid', shuffle=False)}",
+        ]
+
+    @property
+    def _criterion_on_device(self) -> str:
+        is_module = isinstance(self._task.criterion, nn.Module)
+        return "task.criterion.to(device)" if is_module else "task.criterion"
+
+    def evaluating(self) -> list[str]:
+        task = self._task
+        body = [*self._forward(), f"rows = {self._rows()}", "count += rows"]
+        if task.metrics:
+            arguments = "output, y" if self.pairs else "output, batch[1]"
+            if task.criterion is None:
+                arguments = "model, batch"
+            body += [
+                f"values = [loss, *(metric({arguments}) for metric in task.metrics.values())]",
+                "pairs = zip(sums, values, strict=True)",
+                "sums = [total + rows * float(value) for total, value in pairs]",
+            ]
+            sums, result = f"[0.0] * {1 + len(task.metrics)}", "[total / count for total in sums]"
+        else:
+            body.append("sums += rows * float(loss)")
+            sums, result = "0.0", "sums / count"
+        return [
+            "def evaluate():",
+            f'    """Means over the validation set: {", ".join(["loss", *task.metrics])}."""',
+            f"    sums, count = {sums}, 0",
+            "    model.eval()",
+            "    with torch.no_grad():",
+            f"        for {self._batch} in valid_loader:",
+            *_indented(body, 3),
+            f"    return {result}",
+        ]
+
+    def training(self, step: str, per: str) -> list[str]:
+        task = self._task
+        line = 'f"epoch {epoch + 1:3d}  lr {lr:.3g}  valid_loss {valid_loss:.4f}"'
+        show = [f"    print({line})"]
+        if task.metrics:
+            values = (
+                'f" {name} {value:.4f}" for name, value in zip(task.metrics, metrics, strict=True)'
+            )
+            show = [f"    shown = [{values}]", f"    print({line}, *shown)"]
+        found = "valid_loss, *metrics" if task.metrics else "valid_loss"
+        return [
+            "for epoch in range(EPOCHS):",
+            '    lr = max(group["lr"] for group in optimizer.param_groups)',
+            "    model.train()",
+            *_indented(self._updates([step] if per == "batch" else []), 1),
+            f"    {found} = evaluate()",
+            *_indented(self._watched(step), 1),
+            *([f"    {step}"] if per == "epoch" else []),
+            *show,
+        ]
+
+    def _watched(self, step: str) -> list[str]:
+        """Line that names the metric by which the scheduler is stepped, where it is one."""
+        names = list(self._task.metrics)
+        watched = [name for name in names if f"({variable_name(name)})" in step]
+        return [f"{variable_name(name)} = metrics[{names.index(name)}]" for name in watched]
+
+    def _updates(self, after_step: Sequence[str]) -> list[str]:
+        """Updates of an epoch."""
+        task, size = self._task, self._task.accumulate
+        batches = "train_loader"
+        if task.steps_per_epoch is not None:
+            count = task.steps_per_epoch * size
+            batches = f"islice(chain.from_iterable(repeat(train_loader)), {count})"
+        step = ["optimizer.step()", *after_step]
+        if task.clip_norm is not None:
+            clip = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {task.clip_norm})"
+            step.insert(0, clip)
+        if size == 1:
+            body = ["optimizer.zero_grad()", *self._forward(), "loss.backward()", *step]
+            if isinstance(task.train, DataLoader) and task.data().source.drops_single_row:
+                skip = f"if task.rows({'(x, y)' if self.pairs else 'batch'}) == 1:"
+                body = [skip, "    continue  # batch normalisation cannot train on it", *body]
+            return [f"for {self._batch} in {batches}:", *_indented(body, 1)]
+        return [
+            f"batches = iter({batches})",
+            f"while group := list(islice(batches, {size})):",
+            "    optimizer.zero_grad()",
+            f"    for {self._batch} in group:",
+            *_indented([*self._forward(), "(loss / len(group)).backward()"], 2),
+            *_indented(step, 1),
+        ]
+
+    @property
+    def _batch(self) -> str:
+        return "x, y" if self.pairs else "batch"
+
+    def _forward(self) -> list[str]:
+        """Lines that move a batch to the device and compute its loss."""
+        if self.pairs:
+            move = "x, y = x.to(device), y.to(device)"
+            lines = ["output = model(x)", "loss = criterion(output, y)"]
+        else:
+            move = "batch = to_device(batch)"
+            lines = ["output = model(batch[0])", "loss = criterion(output, batch[1])"]
+            if self._task.criterion is None:
+                lines = ["loss = task.loss(model, batch)"]
+        if self._task.autocast is not None:
+            opened = f"with torch.autocast(device.type, {self._task.autocast}):"
+            lines = [opened, *_indented(lines, 1)]
+        return [move, *lines]
+
+    def _rows(self) -> str:
+        if self._task.rows is not count_rows or not self.pairs:
+            return f"task.rows({'(x, y)' if self.pairs else 'batch'})"
+        return "len(x)"
+
+    def _loader(self, name: str, *, shuffle: bool) -> str:
+        data = getattr(self._task, name)
+        if isinstance(data, DataLoader):
+            return f"task.{name}"
+        arguments = [f"task.{name}", "batch_size=task.batch_size"]
+        if shuffle and not isinstance(data, IterableDataset):
+            arguments.append("shuffle=True")
+            if self._task.data().source.drops_single_row:
+                arguments.append("drop_last=True")
+        return f"DataLoader({', '.join(arguments)})"
+
+
+def _indented(lines: Sequence[str], levels: int) -> list[str]:
+    return ["    " * levels + line for line in lines]

@@ -1,0 +1,166 @@
+"""What a run says, in sentences: each fact is put into words once."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from lrfinder.comparison.candidates import BASELINE
+from lrfinder.comparison.ranking import Comparison, Standing
+from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.results.saved_run import Run
+from lrfinder.training.speed import Speed, Work
+
+
+def suggestion_line(suggestion: Suggestion) -> str:
+    """Return one line for a terminal.
+
+    >>> suggestion_line(Suggestion(0.1, 0.05, 0.2, "suggested", "favoured by 4 runs"))
+    'range test: lr 0.1 (90% interval 0.05 to 0.2), favoured by 4 runs'
+    """
+    if suggestion.lr is None:
+        return f"range test: inconclusive, {suggestion.reason}"
+    low, high = suggestion.low, suggestion.high
+    bounds = "" if low is None else f" (90% interval {low:.3g} to {high:.3g})"
+    return f"range test: lr {suggestion.lr:.3g}{bounds}, {suggestion.reason}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit that suits its length.
+
+    >>> [duration(seconds) for seconds in (0.034, 1.537, 42.2, 1000, 7700)]
+    ['0.034 s', '1.5 s', '42 s', '16.7 min', '2.1 h']
+    """
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+
+
+def engine_line(engine: Mapping[str, Any]) -> str:
+    """Return what trained in one line, from its record in summary.json.
+
+    >>> engine_line({"trainer": "batched", "threads": 1, "workers": 2, "reason": "as asked"})
+    'batched trainer, 1 thread, 2 workers: as asked'
+    """
+    threads, workers = engine["threads"], engine["workers"]
+    beside = f", {workers} workers" if workers > 1 else ""
+    plural = "s"[: threads != 1]
+    return f"{engine['trainer']} trainer, {threads} thread{plural}{beside}: {engine['reason']}"
+
+
+def validity(suggestion: Suggestion) -> str:
+    """What a suggestion is valid for, in one line.
+
+    >>> validity(Suggestion(0.1, None, None, "suggested", "", optimizer="SGD", batch_size=64))
+    'valid for SGD, batches of 64, a constant lr'
+    """
+    length = "" if suggestion.budget is None else f" over {suggestion.budget} updates"
+    rows = "unknown size" if suggestion.batch_size is None else suggestion.batch_size
+    schedule = "a constant lr" if suggestion.schedule == "constant" else suggestion.schedule
+    return f"valid for {suggestion.optimizer}, batches of {rows}, {schedule}{length}"
+
+
+def verdict(standing: Standing, comparison: Comparison) -> str:
+    """How a candidate stands to the best, in a few words."""
+    if standing.diverged:
+        return f"diverged on {standing.diverged} of {len(comparison.seeds)} seeds"
+    if standing is comparison.best:
+        return "best"
+    return f"{standing.difference.mean:+.3g}{' (tie)' if standing.ties else ''}"
+
+
+def conclusions(run: Run) -> list[str]:
+    """Sentences that answer the question."""
+    comparison, best = comparison_of(run), run.summary["best"]
+    name, seeds = run.summary["objective"]["name"], len(comparison.seeds)
+    extreme = "lowest" if comparison.direction == "minimize" else "highest"
+    said = [
+        f"Best: {best['schedule']} at lr {best['lr']:.3g}, {extreme} {name} "
+        f"{with_interval(comparison.best)} "
+        f"over {seeds} fresh seed{'s'[: seeds != 1]}."
+    ]
+    ties = list(comparison.ties)
+    if ties:
+        said.append(f"Not distinguishable from it with these seeds: {', '.join(ties)}.")
+    constant = next((s for s in comparison.ranking if s.candidate == "constant"), None)
+    if constant is not None and constant is not comparison.best and constant.diverged == 0:
+        tuned = "a constant lr" if "lr" in run.config else "a tuned constant lr"
+        said.append(_against(constant, tuned))
+    if "constant" in ties or comparison.best.candidate == "constant":
+        said.append("These seeds do not show that any decay helps here.")
+    baseline = next((s for s in comparison.ranking if s.candidate == BASELINE), None)
+    if baseline is not None and baseline is not comparison.best and baseline.diverged == 0:
+        said.append(_against(baseline, "the baseline in use today"))
+    said += _cautions(run)
+    return said
+
+
+def _cautions(run: Run) -> list[str]:
+    """What to doubt."""
+    families: Mapping[str, Any] = run.summary["families"]
+    found = [f"Note: {note}." for note in run.summary["notes"]]
+    if run.suggestion is not None and run.suggestion.lr is None:
+        found.append(f"{run.summary['lr_search']['why'].capitalize()}.")
+    bounded = [name for name, facts in families.items() if facts.get("at_lr_bound")]
+    if bounded:
+        found.append(
+            f"The best lr of {', '.join(bounded)} lies at the bound of its range: "
+            "a wider --lr-range may do better."
+        )
+    suggestion = run.suggestion
+    if suggestion is not None and suggestion.lr is None:
+        found.append(f"The range test was inconclusive: {suggestion.reason}.")
+    short = [n for n, f in families.items() if f["trials"] and not f["exhausted"]]
+    least = min((families[name]["trials"] for name in short), default=run.config["trials"])
+    if least < run.config["trials"]:
+        found.append(f"The timeout cut the studies short, to {least} trials for some families.")
+    best = comparison_of(run).best
+    if best.diverged:
+        found.append(f"Even the best diverged on {best.diverged} seeds: lower the lr.")
+    before, ended = _before_training(run), best.value[0]
+    gained = ended < before if comparison_of(run).direction == "minimize" else ended > before
+    if not (gained or best.diverged):
+        found.append(
+            f"Even the best ended no better than before training ({before:.4g}): "
+            "no lr that was tried helps this model, and no decay."
+        )
+    if len(comparison_of(run).seeds) < 3:
+        found.append("Fewer than 3 seeds: intervals say little.")
+    return found
+
+
+def _before_training(run: Run) -> float:
+    """Mean objective of the best before its first update, over the fresh seeds."""
+    curve = run.mean_curves[comparison_of(run).best.candidate]
+    return float(curve[run.summary["objective"]["name"]].iloc[0])
+
+
+def _against(standing: Standing, what: str) -> str:
+    better = f"Against {what}: better by {abs(standing.difference.mean):.3g}"
+    if standing.p != standing.p:
+        return f"{better} on a single seed."
+    sure = "not shown" if standing.ties else "shown"
+    return f"{better}, {sure} by these seeds (p {standing.p:.2g} corrected for all pairs)."
+
+
+def with_interval(standing: Standing) -> str:
+    """Mean of a candidate over the seeds, and half the width of its interval."""
+    mean, low, high = standing.value
+    return f"{mean:.4g}" if low != low else f"{mean:.4g} ±{(high - low) / 2:.2g}"
+
+
+def comparison_of(run: Run) -> Comparison:
+    """Return the comparison of a run that has one."""
+    comparison = run.comparison
+    if comparison is None:
+        raise ValueError(f"{run.path} has no comparison yet")
+    return comparison
+
+
+def estimate(works: Mapping[str, Work], speed: Speed, workers: int = 1) -> str:
+    """One line that says what is to come: updates and minutes."""
+    parts = ", ".join(f"{name} {w.runs} x {w.updates}" for name, w in works.items())
+    updates = sum(work.runs * work.updates for work in works.values())
+    seconds = sum(work.seconds(speed) for work in works.values()) / workers
+    length, per_update = duration(math.ceil(seconds)), speed.seconds_per_update * 1000
+    return f"{updates:,} updates ({parts}), about {length} at {per_update:.2g} ms an update"

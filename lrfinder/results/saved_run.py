@@ -1,0 +1,225 @@
+"""A run read back from its folder."""
+
+import json
+import tomllib
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from lrfinder.comparison.candidates import ConfirmedRun
+from lrfinder.comparison.ranking import Comparison
+from lrfinder.errors import RunFolderError
+from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.probes import Probe
+from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.results.folder import RUN_COLUMNS
+from lrfinder.results.summary import CURVE_FACTS, RANGE_TEST, SCHEMA
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run read back from its folder; nothing is computed again."""
+
+    path: Path
+    config: Mapping[str, Any]
+    summary: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        facts = {key: self.summary.get(key) for key in ("task", "status")}
+        facts["best"] = (self.summary.get("best") or {}).get("schedule")
+        return f"Run({str(self.path)!r}, {', '.join(f'{k}={v!r}' for k, v in facts.items())})"
+
+    def _repr_html_(self) -> str:
+        import lrfinder
+
+        return lrfinder.html(self)
+
+    @cached_property
+    def curve(self) -> Curve | None:
+        """The range test; None for a run that had none, or has not finished it."""
+        facts = self.summary.get("range_test")
+        if facts is None:
+            return None
+        with self._undamaged("range_test.csv"):
+            return _read_curve(self.path / "range_test.csv", facts)
+
+    @cached_property
+    def suggestion(self) -> Suggestion | None:
+        """What was read off the range test when it was made; None where there is none."""
+        facts = self.summary.get("suggestion")
+        if facts is None:
+            return None
+        with self._undamaged("summary.json"):
+            return Suggestion(**facts)
+
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """Candidates on fresh seeds; None where no run has finished."""
+        runs = self.confirmed
+        if not runs:
+            return None
+        objective = self.summary["objective"]
+        return Comparison(runs, objective["measure"], objective["direction"])
+
+    @cached_property
+    def confirmed(self) -> tuple[ConfirmedRun, ...]:
+        """Finished runs of the comparison."""
+        frame = self._frame("comparison.csv")
+        measures = [c for c in frame.columns if c not in RUN_COLUMNS]
+        with self._undamaged("comparison.csv"):
+            return tuple(
+                ConfirmedRun(
+                    candidate=str(row["candidate"]),
+                    lr=float(row["lr"]),
+                    schedule=str(row["schedule"]),
+                    seed=int(row["seed"]),
+                    value=float(row["value"]),
+                    diverged=bool(row["diverged"]),
+                    updates=int(row["updates"]),
+                    measures={"loss" if c == "valid_loss" else c: float(row[c]) for c in measures},
+                )
+                for row in cast(list[dict[str, Any]], frame.to_dict("records"))
+            )
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row per COMPLETE trial."""
+        return self._frame("trials.csv")
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row per run and epoch."""
+        return self._frame("curves.csv")
+
+    @cached_property
+    def mean_curves(self) -> dict[str, pd.DataFrame]:
+        """Curves of each candidate, best first: means over the fresh seeds, indexed by epoch.
+
+        Beside each column stand its lowest and highest seed, as <column>_min and <column>_max.
+        """
+        order = [] if self.comparison is None else [s.candidate for s in self.comparison.ranking]
+        with self._undamaged("curves.csv"):
+            confirmed = self.curves.set_index(["act", "name"]).sort_index()
+            return {name: _over_seeds(confirmed.loc[("confirm", name)]) for name in order}
+
+    def trial_curve(self, family: str, trial: int) -> pd.DataFrame:
+        """Curve of a trial: means over its seeds, indexed by epoch."""
+        with self._undamaged("curves.csv"):
+            runs = self.curves.set_index(["act", "name", "trial"]).sort_index()
+            own = runs.loc[("search", family, trial)]
+            return cast(pd.DataFrame, own.groupby("epoch").mean(numeric_only=True))
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        path = self.path / name
+        if not path.exists() or path.stat().st_size < 2:
+            return pd.DataFrame()
+        with self._undamaged(name):
+            return pd.read_csv(path)
+
+    @contextmanager
+    def _undamaged(self, name: str) -> Generator[None]:
+        """Say in one line that a file of the folder is missing or damaged."""
+        try:
+            yield
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise RunFolderError(
+                f"{self.path / name} is missing or damaged; it cannot be read"
+            ) from error
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """Read what a run was asked; RunFolderError in one line where the folder is none."""
+    with _readable(path):
+        config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
+    if "run" not in config:
+        raise RunFolderError(f"{path}/config.toml must have a table [run], but has none")
+    return config
+
+
+def has_begun(path: Path) -> bool:
+    """Whether a run with a config came to its first summary."""
+    return (path / "summary.json").exists()
+
+
+def open_run(path: str | Path) -> Run:
+    """Read a run folder, or that of a range test; RunFolderError in one line where it is none."""
+    folder = Path(path)
+    config = read_config(folder)
+    if not has_begun(folder):
+        raise RunFolderError(
+            f"{folder} has no summary.json yet; go on with `lrfinder run --resume {folder}`"
+        )
+    with _readable(folder):
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    if summary.get("schema") != SCHEMA:
+        raise RunFolderError(
+            f"{folder}: summary.json must have schema {SCHEMA}, but got {summary.get('schema')!r}; "
+            "read it with the version that wrote it"
+        )
+    return Run(folder, config, summary)
+
+
+def open_studies(path: Path) -> Run:
+    """Read a run folder; RunFolderError also where it holds a range test alone."""
+    run = open_run(path)
+    if run.summary["status"] == RANGE_TEST:
+        raise RunFolderError(
+            f"{path} holds a range test without studies; lrfinder.open_run({str(path)!r}) reads it"
+        )
+    return run
+
+
+@contextmanager
+def _readable(folder: Path) -> Generator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunFolderError(f"{folder} is not a run folder that can be read: {reason}") from error
+
+
+def _over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean of every column over the runs, with its lowest and highest, by epoch."""
+    epochs = runs.groupby("epoch")
+    mean = cast(pd.DataFrame, epochs.mean(numeric_only=True))
+    lowest = cast(pd.DataFrame, epochs.min(numeric_only=True))
+    highest = cast(pd.DataFrame, epochs.max(numeric_only=True))
+    return mean.join([lowest.add_suffix("_min"), highest.add_suffix("_max")])
+
+
+def _read_curve(path: Path, facts: Mapping[str, Any]) -> Curve:
+    frame = pd.read_csv(path)
+    seeds = tuple(int(seed) for seed in facts["seeds"])
+    steps = int(frame["step"].to_numpy().max()) + 1
+    if steps < 1 or len(frame) != len(seeds) * (steps + 1):
+        raise ValueError(f"{path} must have a row per seed and step, but got {len(frame)} rows")
+    tables = {
+        column: frame.pivot_table(index="seed", columns="step", values=column, dropna=False)
+        .reindex(index=list(seeds), columns=range(-1, steps))
+        .to_numpy(dtype=np.float64)
+        for column in frame.columns
+        if column not in ("seed", "step")
+    }
+    metrics = set(tables) - {"lr", "loss", "train_loss"}
+    return Curve(
+        lr=np.nanmax(tables["lr"][:, 1:], axis=0),
+        loss=tables["loss"][:, 1:],
+        train_loss=tables["train_loss"][:, 1:],
+        start=tables["loss"][:, 0],
+        metrics={name: tables[name][:, 1:] for name in frame.columns if name in metrics},
+        seeds=seeds,
+        probes=tuple(_read_probe(probe) for probe in facts["probes"]),
+        asked=None if facts["asked"] is None else tuple(facts["asked"]),
+        **{name: facts[name] for name in CURVE_FACTS if name not in ("seeds", "probes", "asked")},
+    )
+
+
+def _read_probe(facts: Mapping[str, Any]) -> Probe:
+    known: dict[str, Any] = {k: float("nan") if v is None else v for k, v in facts.items()}
+    return Probe(**known)

@@ -1,0 +1,77 @@
+"""Factories from a live model and optimizer, which are copied and never touched.
+
+A pristine pair is copied once, together, so that the optimizer's copy points at the model's copy.
+Each run copies the model again and then the optimizer, with the copied parameters put in place of
+the pristine ones: groups, ratios, defaults and (on request) state survive, whatever the class. The
+state follows its parameters to the device that the model was moved to in between.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Literal
+
+from torch import nn
+from torch.optim import Optimizer
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.tasks.optimizer_copies import check_copyable, copied, copied_optimizer
+
+_State = Literal["fresh", "keep"]
+
+
+def factories(
+    model: nn.Module, optimizer: Optimizer, state: _State
+) -> tuple[Callable[[], nn.Module], Callable[[nn.Module, float], Optimizer], float]:
+    """Return factories for model and optimizer, and the largest lr of the optimizer's groups."""
+    _check(model, optimizer, state)
+    try:
+        pristine, template = copied(model, optimizer)
+    except Exception as error:
+        raise InvalidArgument(
+            f"the model and optimizer must be copyable, but copy.deepcopy raised {error}; "
+            "use Task(model=...) with a function that builds them"
+        ) from error
+    if not pristine.training:
+        pristine.train()
+    if state == "fresh":
+        template.state.clear()
+    lrs = [float(group["lr"]) for group in template.param_groups]
+    top = max(lrs)
+    ratios = [lr / top for lr in lrs] if top > 0 else [1.0] * len(lrs)
+
+    def make_model() -> nn.Module:
+        return copy.deepcopy(pristine)
+
+    def make_optimizer(built: nn.Module, lr: float) -> Optimizer:
+        pairs = list(zip(pristine.parameters(), built.parameters(), strict=True))
+        twin = copied_optimizer(template, _instead(pristine, built))
+        if any(old.device != new.device for old, new in pairs):
+            twin.load_state_dict(twin.state_dict())  # moves what torch wants beside the parameter
+        for group, ratio in zip(twin.param_groups, ratios, strict=True):
+            group["lr"] = lr * ratio
+            group.pop("initial_lr", None)
+        return twin
+
+    return make_model, make_optimizer, top
+
+
+def _instead(old: nn.Module, new: nn.Module) -> dict[int, object]:
+    """A memo for copy.deepcopy that puts a model and its tensors in place of another one's."""
+    pairs = [
+        *zip(old.modules(), new.modules(), strict=True),
+        *zip(old.parameters(), new.parameters(), strict=True),
+        *zip(old.buffers(), new.buffers(), strict=True),
+    ]
+    return {id(a): b for a, b in pairs}
+
+
+def _check(model: nn.Module, optimizer: Optimizer, state: str) -> None:
+    if state not in ("fresh", "keep"):
+        raise InvalidArgument(f"optimizer_state must be 'fresh' or 'keep', but got {state!r}")
+    if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidArgument(f"model must be a torch.nn.Module, but got {type(model).__name__}")
+    if not isinstance(optimizer, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidArgument(
+            f"optimizer must be a torch.optim.Optimizer, but got {type(optimizer).__name__}"
+        )
+    check_copyable(optimizer, model)

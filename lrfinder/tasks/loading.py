@@ -1,0 +1,89 @@
+"""Find a task by what a person types: a file, a module or a built-in name.
+
+    digits                       a built-in task
+    path/to/my_task.py           a file with a factory ``make_task()``
+    path/to/my_task.py:factory   another factory in it
+    package.module:factory       a factory in an installed module
+
+Loading runs the user's code, by design; nothing else of lrfinder does so unasked.
+"""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lrfinder.errors import LRFinderError, TaskLoadError
+from lrfinder.tasks.reference import TaskReference
+from lrfinder.tasks.task import Task
+from lrfinder.tasks.user_code import describe
+
+
+def load_task(text: str) -> Task:
+    """Load the task that `text` names; see the module's own text for the forms.
+
+    Raises TaskLoadError, in one line, when there is no such task, its code raises while it is
+    loaded, or its factory does not return a Task.
+    """
+    reference = TaskReference.parse(text)
+    module = _import(reference, text)
+    factory = getattr(module, reference.factory, None)
+    if not callable(factory):
+        raise TaskLoadError(_no_factory(reference, module, text))
+    task = _call(factory, text)
+    if not isinstance(task, Task):
+        raise TaskLoadError(
+            f"{reference.factory}() in {text} must return a lrfinder.Task, "
+            f"but returned {type(task).__name__}"
+        )
+    if task.name == "task":
+        stem = reference.module.rpartition(".")[2]
+        return replace(task, name=stem)
+    return task
+
+
+def _import(reference: TaskReference, text: str) -> ModuleType:
+    path = reference.file
+    if path is not None and not path.is_file():
+        raise TaskLoadError(f"{text}: no such file; `lrfinder init {path.name}` writes one")
+    try:
+        if path is None:
+            return importlib.import_module(reference.module)
+        return _import_file(path)
+    except LRFinderError as error:
+        raise TaskLoadError(f"{text}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise TaskLoadError(f"{text} cannot be imported: {describe(error)}") from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a file under its own name, so that DataLoader workers can import it again."""
+    folder = str(path.parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise TaskLoadError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _call(factory: Callable[[], Any], text: str) -> Any:  # noqa: ANN401 (checked by the caller)
+    try:
+        return factory()
+    except LRFinderError as error:
+        raise TaskLoadError(f"{text}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise TaskLoadError(f"{text}: the factory raised {describe(error)}") from error
+
+
+def _no_factory(reference: TaskReference, module: ModuleType, text: str) -> str:
+    names = [n for n, v in vars(module).items() if callable(v) and n.startswith("make")]
+    hint = f"; did you mean {text.split(':')[0]}:{names[0]}?" if names else ""
+    return f"{text} has no factory {reference.factory}(){hint}"

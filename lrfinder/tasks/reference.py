@@ -1,0 +1,90 @@
+"""What a person types to name a task: a file, a module or a built-in name.
+
+    digits                       a built-in task
+    path/to/my_task.py           a file with a factory ``make_task()``
+    path/to/my_task.py:factory   another factory in it
+    package.module:factory       a factory in an installed module
+
+Nothing is imported here, so a reference can be read, written and compared without the user's code.
+"""
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrfinder.errors import TaskLoadError
+from lrfinder.tasks.builtin import BUILT_IN
+
+DEFAULT_FACTORY = "make_task"
+_BUILT_IN_PLACES = ("lrfinder.tasks.builtin.", "lrfinder.examples.")  # the second until 0.1.0
+
+
+@dataclass(frozen=True)
+class TaskReference:
+    """Where a task comes from."""
+
+    module: str
+    """Importable name; the file's stem for a file."""
+    factory: str
+    file: Path | None
+    """The file given, absolute; None for a module or a built-in task."""
+
+    @classmethod
+    def parse(cls, text: str, folder: Path | None = None) -> "TaskReference":
+        """Read what a person typed; a relative file lies in `folder`, by default the current one.
+
+        >>> TaskReference.parse("my_task.py:build", Path("/studies")).text
+        '/studies/my_task.py:build'
+        """
+        place, colon, factory = text.rpartition(":")
+        if not colon or (len(place) == 1 and text[1:3] in (":\\", ":/")):
+            place, factory = text, DEFAULT_FACTORY
+        if place.endswith(".py"):
+            path = ((folder or Path()) / Path(place).expanduser()).resolve()
+            return cls(path.stem, factory, path)
+        name = _built_in_name(place)
+        if name is not None:
+            return cls(f"{_BUILT_IN_PLACES[0]}{name}", factory, None)
+        if not colon:
+            raise TaskLoadError(_unknown(text))
+        return cls(place, factory, None)
+
+    @property
+    def text(self) -> str:
+        """What names the same task from any working directory."""
+        if self.built_in is not None and self.factory == DEFAULT_FACTORY:
+            return self.built_in
+        place = self.module if self.file is None else str(self.file)
+        return f"{place}:{self.factory}"
+
+    @property
+    def built_in(self) -> str | None:
+        """Name of a built-in task; None for any other."""
+        return _built_in_name(self.module) if self.file is None else None
+
+    def source_hash(self) -> str:
+        """SHA-256 of the task's source file."""
+        path = self.file
+        if path is None:
+            spec = importlib.util.find_spec(self.module)
+            path = Path(spec.origin) if spec is not None and spec.origin else None
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
+
+
+def _built_in_name(place: str) -> str | None:
+    """Name of the built-in task that is called so, or that lies in a module called so."""
+    for prefix in _BUILT_IN_PLACES:
+        place = place.removeprefix(prefix)
+    return place if place in BUILT_IN else None
+
+
+def _unknown(text: str) -> str:
+    close = difflib.get_close_matches(text, BUILT_IN, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return (
+        f"no task is called {text!r}; {hint}Give a built-in name ({', '.join(BUILT_IN)}), "
+        "a file (my_task.py) or package.module:factory"
+    )

@@ -1,0 +1,281 @@
+"""A training problem, built fresh from a seed and never borrowed.
+
+A `Task` holds factories (model, optimizer) and data. Every run calls the factories under its own
+seed, so nothing has to be restored afterwards. `Task.from_objects` makes the same thing from live
+objects, for fine-tuning: it copies the model and optimizer once, and every run copies that copy.
+
+The loss of a batch is either ``criterion(model(x), y)`` for batches ``(x, y)``, or ``loss(model,
+batch)`` for any other batch. Metrics take the same arguments as the one that is given.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.schedules import Family, Schedule
+from lrfinder.tasks.batches import Batch, count_rows
+from lrfinder.tasks.measures import Functions, Measure
+from lrfinder.tasks.random_states import kept
+from lrfinder.tasks.sources import (
+    Data,
+    Source,
+    evaluation_batches,
+    probe_batches,
+    same_order_every_time,
+    training_source,
+)
+from lrfinder.tasks.task_checks import (
+    check_autocast,
+    check_built,
+    check_by_name,
+    check_clip_norm,
+    check_counts,
+    check_data,
+    check_factory,
+    check_functions,
+    check_metric_names,
+    check_one_loss,
+    check_schedules,
+)
+from lrfinder.tasks.user_code import user_code
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The learning rate and the schedule that a task uses today."""
+
+    lr: float
+    schedule: Schedule | None = None
+    """None: a constant learning rate."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < float("inf"):
+            raise InvalidArgument(f"baseline: lr must be positive and finite, but got {self.lr}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """A training problem: what is trained, on what, with which optimizer, for how long.
+
+    Raises InvalidArgument, naming the field, the rule and the value, when a field cannot be used.
+    """
+
+    model: Callable[[], nn.Module]
+    """Builds the model; called under the run's seed."""
+    train: Data
+    """TensorDataset (fast path), any other Dataset, or a DataLoader (used as it is)."""
+    optimizer: Callable[[nn.Module, float], Optimizer]
+    """Builds the optimizer for a model and a learning rate; group lrs may be multiples of it."""
+    valid: Data | None = None
+    """Validation data; studies need it, a range test does not."""
+    criterion: Callable[[Any, Any], Tensor] | None = None
+    """criterion(model(x), y) -> scalar mean loss of a batch (x, y); or give `loss`.
+
+    A criterion, loss or metric that is a Module is copied for each run; see `lrfinder.functions`.
+    """
+    loss: Callable[[nn.Module, Any], Tensor] | None = None
+    """loss(model, batch) -> scalar mean loss of any batch; or give `criterion`."""
+    metrics: Mapping[str, Measure] = field(default_factory=dict[str, Measure])
+    """Further means over a batch, by name; same arguments as the criterion or the loss given."""
+    batch_size: int = 64
+    """Rows of a (micro-)batch; ignored where `train` is a DataLoader."""
+    epochs: int = 10
+    """Length of a training run: what a schedule decays over, and what a suggested lr is for."""
+    clip_norm: float | None = None
+    """Largest gradient norm, as in torch.nn.utils.clip_grad_norm_."""
+    accumulate: int = 1
+    """Micro-batches whose gradients are averaged for one update."""
+    autocast: torch.dtype | None = None
+    """torch.bfloat16: forward and loss run under torch.autocast."""
+    steps_per_epoch: int | None = None
+    """Updates that make an epoch; needed where the data have no length."""
+    rows: Callable[[Any], int] = count_rows
+    """Rows of a batch, the weight of its means."""
+    baseline: Baseline | None = None
+    """The lr and schedule in use today: always a candidate of the comparison."""
+    schedules: Mapping[str, Family] = field(default_factory=dict[str, Family])
+    """Further decay families, each under its own `Family.name`, searched like the built-in ones."""
+    name: str = "task"
+    """Shown in reports and in the name of the run folder."""
+
+    def __post_init__(self) -> None:
+        check_by_name("metrics", self.metrics)
+        check_by_name("schedules", self.schedules)
+        check_one_loss(self.criterion, self.loss)
+        loss = {"criterion": self.criterion} if self.loss is None else {"loss": self.loss}
+        metrics = {f"metrics[{name!r}]": metric for name, metric in self.metrics.items()}
+        functions = {"model": self.model, "optimizer": self.optimizer, "rows": self.rows}
+        check_functions(functions | metrics | loss)
+        check_factory(self.model)
+        counts = {"batch_size": self.batch_size, "epochs": self.epochs}
+        counts |= {"accumulate": self.accumulate}
+        if self.steps_per_epoch is not None:
+            counts |= {"steps_per_epoch": self.steps_per_epoch}
+        check_counts(counts)
+        check_clip_norm(self.clip_norm)
+        check_autocast(self.autocast)
+        check_data("train", self.train)
+        if self.valid is not None:
+            check_data("valid", self.valid)
+        check_metric_names(self.metrics)
+        check_schedules(self.schedules)
+
+    @staticmethod
+    def from_objects(
+        model: nn.Module,
+        optimizer: Optimizer,
+        criterion: Callable[[Any, Any], Tensor] | None,
+        train_loader: Data,
+        valid_loader: Data | None = None,
+        *,
+        loss: Callable[[nn.Module, Any], Tensor] | None = None,
+        epochs: int = 10,
+        metrics: Mapping[str, Measure] | None = None,
+        optimizer_state: Literal["fresh", "keep"] = "fresh",
+        **fields: Any,  # noqa: ANN401 (the remaining fields of Task, checked there)
+    ) -> "Task":
+        """Task from live objects, for fine-tuning; nothing of the caller's is changed.
+
+        The weights are given: a seed varies the order of the data and dropout only. Model and
+        optimizer are copied now, data sets are shared. ``lr`` means the lr of the group with the
+        largest lr, the other groups keep their ratio to it; the optimizer's present lr becomes the
+        baseline. ``optimizer_state="keep"`` starts every run from the optimizer's present state
+        (momentum buffers, step counts), "fresh" from none.
+
+        Raises InvalidArgument when the optimizer holds parameters that the model does not have, or
+        the model cannot be copied.
+        """
+        from lrfinder.tasks.from_objects import factories
+
+        make_model, make_optimizer, lr = factories(model, optimizer, optimizer_state)
+        fields.setdefault("baseline", Baseline(lr) if lr > 0 else None)
+        return Task(
+            model=make_model,
+            optimizer=make_optimizer,
+            criterion=criterion,
+            loss=loss,
+            train=train_loader,
+            valid=valid_loader,
+            epochs=epochs,
+            metrics=metrics or {},
+            **fields,
+        )
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of what is measured: "loss" and the metrics."""
+        return ("loss", *self.metrics)
+
+    @property
+    def update_rows(self) -> int | None:
+        """Rows that a full update sees; None where a DataLoader does not tell."""
+        size: int | None = self.batch_size
+        if isinstance(self.train, DataLoader):
+            loader = self.train
+            size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+        return None if size is None else size * self.accumulate
+
+    def functions(self, device: torch.device) -> Functions:
+        """The loss and the metrics behind `measures`, as copies for one run on the device."""
+        loss = cast(Measure, self.loss if self.criterion is None else self.criterion)
+        given = {"loss": loss, **self.metrics}
+        return Functions(given, self.criterion is not None, device, self.autocast).copy()
+
+    def data(self, device: torch.device | None = None) -> "TaskData":
+        """The task's data on a device, by default the model's own; opened once per device."""
+        device = device or self.prototype.device
+        if device not in self._opened:
+            self._opened[device] = TaskData(self, device)
+        return self._opened[device]
+
+    @cached_property
+    def _opened(self) -> "dict[torch.device, TaskData]":
+        return {}
+
+    @cached_property
+    def prototype(self) -> "Prototype":
+        """What building the task once shows about its model and optimizer."""
+        accelerator = torch.device("cuda") if torch.cuda.is_initialized() else None
+        with kept(accelerator), user_code("building the model"):
+            model = self.model()
+            check_built("model", model, nn.Module)
+            if model is self.model():
+                raise InvalidArgument(
+                    "model() must build a new model at every call, but returned the same one "
+                    "twice; build it inside the function, or use Task.from_objects"
+                )
+        with kept(accelerator), user_code("building the optimizer"):
+            optimizer = self.optimizer(model, 1.0)
+            check_built("optimizer", optimizer, Optimizer)
+            return Prototype(
+                device=next((p.device for p in model.parameters()), torch.device("cpu")),
+                parameters=sum(p.numel() for p in model.parameters()),
+                optimizer=type(optimizer).__name__,
+                lr_ratios=tuple(float(group["lr"]) for group in optimizer.param_groups),
+            )
+
+
+@dataclass(frozen=True)
+class Prototype:
+    """Facts about a task's model and optimizer."""
+
+    device: torch.device
+    """Where the factory puts the model."""
+    parameters: int
+    optimizer: str
+    lr_ratios: tuple[float, ...]
+    """Learning rate of each parameter group, as a multiple of the lr asked for."""
+
+
+class TaskData:
+    """The batches of a task on one device, and how many of them make an update and an epoch."""
+
+    def __init__(self, task: Task, device: torch.device) -> None:
+        self._task = task
+        self._device = device
+        k, steps = task.accumulate, task.steps_per_epoch
+        self.source: Source = training_source(
+            task.train, task.batch_size, device, None if steps is None else steps * k
+        )
+        self.updates_per_epoch: int = -(-self.source.batches // k)
+
+    @cached_property
+    def valid(self) -> Iterable[Batch] | None:
+        """Every batch of the validation set, or None where the task has none."""
+        task = self._task
+        if task.valid is None:
+            return None
+        return evaluation_batches(task.valid, task.batch_size, self._device)
+
+    @cached_property
+    def probe(self) -> list[Batch]:
+        """At most 256 fixed rows of the validation set, or of the training set without one."""
+        task = self._task
+        data = task.train if task.valid is None else task.valid
+        with user_code("reading the data"):
+            return probe_batches(data, task.batch_size, self._device)
+
+    def notes(self) -> list[str]:
+        """What a person should know about the data before reading a result."""
+        found: list[str] = []
+        if getattr(self._task.criterion, "reduction", "mean") == "sum":
+            found.append(
+                "the criterion sums over rows, so that losses depend on the size of a batch "
+                "(reduction='mean' mends it)"
+            )
+        if self.source.drops_single_row:
+            found.append("the last training batch has a single row and is left out of every epoch")
+        with user_code("reading the training data"):
+            if same_order_every_time(self.source):
+                found.append(
+                    "the training data come in the same order for every seed and epoch: "
+                    "seeds vary less than they should (shuffle=True in the DataLoader mends it)"
+                )
+        return found

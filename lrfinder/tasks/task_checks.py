@@ -1,0 +1,153 @@
+"""What the fields of a Task must be."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.schedules import FAMILIES, Family
+from lrfinder.tasks.sources import (
+    loader_length,
+    no_batch_message,
+    tensors_of,
+)
+
+_TAKEN = {
+    "loss",
+    "valid_loss",
+    "train_loss",
+    "lr",
+    "peak_lr",
+    "seed",
+    "step",
+    "epoch",
+    "update",
+    "updates",
+    "value",
+    "diverged",
+    "candidate",
+    "schedule",
+    "run",
+    "act",
+    "name",
+    "trial",
+}
+"""Columns of the records: no metric has one of these names."""
+
+
+def check_built(factory: str, built: object, kind: type) -> None:
+    """Raise InvalidArgument where a factory did not return what it is to build."""
+    if not isinstance(built, kind):
+        raise InvalidArgument(
+            f"{factory}() must return a torch {kind.__name__}, but got {type(built).__name__}"
+        )
+
+
+def check_one_loss(criterion: object, loss: object) -> None:
+    """Exactly one of criterion and loss is given."""
+    if (criterion is None) == (loss is None):
+        got = "neither" if loss is None else "both"
+        raise InvalidArgument(f"exactly one of criterion and loss must be given, but got {got}")
+
+
+def check_functions(functions: Mapping[str, object]) -> None:
+    """Everything here, by the name it is given under, can be called."""
+    for name, function in functions.items():
+        if not callable(function):
+            raise InvalidArgument(f"{name} must be callable, but got {_short(function)}")
+
+
+def check_factory(model: object) -> None:
+    """The model is given as a function that builds it."""
+    if isinstance(model, nn.Module):
+        raise InvalidArgument(
+            "model must be a function that builds the model, but got a model; "
+            "write model=lambda: Net(...), or use Task.from_objects for live objects"
+        )
+
+
+def check_by_name(name: str, given: object) -> None:
+    """A field that holds things by their names is a mapping."""
+    if not isinstance(given, Mapping):
+        raise InvalidArgument(f"{name} must be a dict by name, but got a {_kind(given)}")
+
+
+def check_metric_names(names: Iterable[str]) -> None:
+    """No metric has the name of a column of the records."""
+    for name in names:
+        if name in _TAKEN:
+            raise InvalidArgument(
+                f"metrics: the name {name!r} is taken; give the metric another name"
+            )
+
+
+def check_schedules(schedules: Mapping[str, Any]) -> None:
+    """Further families, each under its own name, which no built-in family has."""
+    for name, family in schedules.items():
+        if not isinstance(family, Family):
+            raise InvalidArgument(f"schedules[{name!r}] must be a Family, but got {family!r}")
+    for name, family in schedules.items():
+        if name == "baseline" or name in FAMILIES:
+            raise InvalidArgument(
+                f"schedules: the name {name!r} is taken; give the family another name"
+            )
+        if name != family.name:
+            raise InvalidArgument(
+                f"schedules[{name!r}] must be the Family of that name, but got one whose name is "
+                f"{family.name!r}"
+            )
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
+def _short(value: object) -> str:
+    """The value on one line, by its type where it is long."""
+    text = repr(value)
+    return text if len(text) <= 40 and "\n" not in text else f"a {_kind(value)}"
+
+
+def check_counts(counts: Mapping[str, object]) -> None:
+    """Everything here, by the name it is given under, is a whole number of at least 1."""
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InvalidArgument(f"{name} must be a whole number of at least 1, but got {value!r}")
+
+
+def check_clip_norm(norm: Any) -> None:  # noqa: ANN401 (whatever was given)
+    """A positive number, or None."""
+    if norm is not None and not (isinstance(norm, int | float) and norm > 0):
+        raise InvalidArgument(f"clip_norm must be a positive number, but got {norm!r}")
+
+
+def check_autocast(dtype: object) -> None:
+    """torch.bfloat16, or None."""
+    if dtype not in (None, torch.bfloat16):
+        raise InvalidArgument(
+            f"autocast must be torch.bfloat16 or None, but got {dtype}; "
+            "float16 would need a gradient scaler"
+        )
+
+
+def check_data(name: str, data: Any) -> None:  # noqa: ANN401 (whatever was given)
+    """Data are a data set or a loader with a row."""
+    if isinstance(data, DataLoader):
+        loader = cast(DataLoader[Any], data)
+        if loader_length(loader) == 0:
+            raise InvalidArgument(f"{name}: {no_batch_message(loader)}")
+        return
+    if isinstance(data, IterableDataset):
+        return
+    indexed = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    if not indexed or isinstance(data, Tensor | tuple | Mapping | str):
+        raise InvalidArgument(
+            f"{name} must be a Dataset or a DataLoader, but got a {_kind(data)}; "
+            "wrap tensors as TensorDataset(x, y)"
+        )
+    tensors = tensors_of(data)
+    if len(data if tensors is None else tensors[0]) == 0:
+        raise InvalidArgument(f"{name} must have at least one row, but got a data set of 0 rows")

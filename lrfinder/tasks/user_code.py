@@ -1,0 +1,34 @@
+"""Running the user's code: what it raises becomes one line with the place in that code."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from sysconfig import get_path
+from traceback import extract_tb
+
+from lrfinder.errors import LRFinderError, TaskFailed
+
+
+@contextmanager
+def user_code(doing: str) -> Generator[None]:
+    """Turn what the user's code raises into TaskFailed: one line, with the place in the code."""
+    try:
+        yield
+    except LRFinderError:
+        raise
+    except Exception as error:
+        raise TaskFailed(f"{doing}, the task raised {describe(error)}") from error
+
+
+def describe(error: BaseException) -> str:
+    """One line for an exception: type, message, and the innermost line of the user's own code."""
+    own = [f for f in extract_tb(error.__traceback__) if _is_users(f.filename)]
+    place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}{place}" if message else type(error).__name__ + place
+
+
+def _is_users(filename: str) -> bool:
+    libraries = (Path(__file__).parent, Path(get_path("stdlib")), Path(get_path("purelib")))
+    parents = Path(filename).parents
+    return Path(filename).is_file() and not any(library in parents for library in libraries)

@@ -1,0 +1,1 @@
+"""All runs of a population in one program, with torch.func, where a model allows it."""

@@ -1,0 +1,205 @@
+"""The stacked tensors of runs, and the one forward and backward that serves them all.
+
+A `Population` holds tensors with a row per run, in three kinds: leaves (parameters that get a
+gradient), fixed (other parameters that differ between runs) and buffers. Frozen parameters that are
+the same in every run stay in the template, where a forward through them is computed once.
+
+A `Program` computes losses and gradients with `torch.vmap`. Runs of one seed see the same batches
+and draw the same random numbers. So where nothing is random, all runs go in one call, each with its
+seed's batch; where the task draws random numbers, the runs of each seed go in a call of their own
+under ``randomness="same"``, which gives every row the numbers that a single run would draw.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrfinder.errors import TaskFailed
+from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.random_states import Stream
+from lrfinder.tasks.task import Task
+from lrfinder.training.batched.module_state import (
+    Template,
+    dims_of,
+    stack_batches,
+    with_plain_dropout,
+)
+from lrfinder.training.batched.runs import Population
+from lrfinder.training.evaluation import as_number
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which of a template's parameters are leaves, and which are fixed; the rest is shared."""
+
+    leaves: tuple[int, ...]
+    fixed: tuple[int, ...]
+
+
+class Program:
+    """Losses, gradients and measures of a population."""
+
+    def __init__(
+        self,
+        task: Task,
+        template: Template,
+        device: torch.device,
+        roles: Roles,
+        *,
+        inside: bool,
+        random: bool,
+    ) -> None:
+        self.template, self.roles, self.random = template, roles, random
+        if random:
+            with_plain_dropout(template.model)
+        self.functions, self._device, self._inside = task.functions(device), device, inside
+        self._shared = [parameter.detach() for parameter in template.parameters]
+        self._randomness = "same" if random else "error"
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """What is in eval mode while it is evaluated."""
+        return [self.template.model, *self.functions.modules.values()]
+
+    def gradients(
+        self,
+        population: Population,
+        batches: Sequence[Batch],
+        streams: Sequence[Stream],
+        parts: int = 1,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Losses [runs] of a batch per distinct seed, over `parts`, and the leaves' gradients.
+
+        The streams, one per distinct seed, are drawn from where there are several calls; a single
+        call draws from the states that are active.
+        """
+        if len(batches) == 1:
+            return self._gradients(population, batches[0], None, parts)
+        if not self.random:
+            together = stack_batches(batches, population.lineup.place)
+            if together is not None:
+                return self._gradients(population, together, dims_of(together), parts)
+        return self._apart(population, batches, streams, parts)
+
+    def measure(self, population: Population, batch: Batch, names: Sequence[str]) -> list[Tensor]:
+        """Measures of one batch for every run: float64[runs] by name."""
+
+        def of_one(*tensors: list[Tensor]) -> tuple[list[Tensor], dict[int, Tensor]]:
+            self._put(*tensors)
+            values = self.functions.measure(self.template.model, batch, names)
+            numbers = [as_number(name, values[name], self._device) for name in names]
+            as_tensors = [torch.as_tensor(number, device=self._device) for number in numbers]
+            return as_tensors, self.template.replaced(tensors[2])
+
+        values, moved = torch.vmap(of_one, randomness="same")(
+            population.leaves, population.fixed, population.buffers
+        )
+        self._take_over(population.buffers, moved)
+        return values
+
+    def measure_run(
+        self, population: Population, row: int, batch: Batch, names: Sequence[str]
+    ) -> dict[str, Tensor | float]:
+        """Measures of one batch for one run, by calling the model like any other."""
+        one = population.run(row)
+        self._put(one.leaves, one.fixed, one.buffers)
+        values = self.functions.measure(self.template.model, batch, names)
+        self._take_over(one.buffers, self.template.replaced(one.buffers))
+        return {name: as_number(name, values[name], self._device) for name in names}
+
+    def state_dict(self, population: Population, row: int) -> dict[str, Tensor]:
+        """Return a copy of the state_dict that the model has with a run's tensors."""
+        one = population.run(row)
+        self._put(one.leaves, one.fixed, one.buffers)
+        found = self.template.model.state_dict()
+        self.template.reset()
+        return {name: tensor.detach().clone() for name, tensor in found.items()}
+
+    def _put(self, leaves: list[Tensor], fixed: list[Tensor], buffers: list[Tensor]) -> None:
+        tensors = list(self._shared)
+        for k, tensor in zip(self.roles.leaves, leaves, strict=True):
+            tensors[k] = tensor
+        for k, tensor in zip(self.roles.fixed, fixed, strict=True):
+            tensors[k] = tensor
+        self.template.put(tensors, buffers)
+
+    def _of_one(self, parts: int) -> Callable[..., Any]:
+        """The loss of one run, and the buffers that the model put in place of its own.
+
+        With its gradients before it, where the backward is inside.
+        """
+        functions, model = self.functions, self.template.model
+
+        def loss(
+            leaves: list[Tensor], fixed: list[Tensor], buffers: list[Tensor], batch: Batch
+        ) -> tuple[Tensor, dict[int, Tensor]]:
+            self._put(leaves, fixed, buffers)
+            value = functions.loss(model, batch)
+            return value if parts == 1 else value / parts, self.template.replaced(buffers)
+
+        return torch.func.grad_and_value(loss, has_aux=True) if self._inside else loss
+
+    def _gradients(
+        self,
+        population: Population,
+        batch: Batch,
+        dims: Any,  # noqa: ANN401
+        parts: int,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """One call for all runs; its backward is mapped with the forward, or goes through it."""
+        p = population
+        call = torch.vmap(self._of_one(parts), (0, 0, 0, dims), randomness=self._randomness)
+        if self._inside:
+            leaves = [leaf.detach() for leaf in p.leaves]
+            gradients, (losses, moved) = call(leaves, p.fixed, p.buffers, batch)
+        else:
+            losses, moved = call(p.leaves, p.fixed, p.buffers, batch)
+            gradients = _given(torch.autograd.grad(losses.sum(), p.leaves, allow_unused=True))
+        self._take_over(p.buffers, moved)
+        return losses.detach(), gradients
+
+    def _apart(
+        self,
+        population: Population,
+        batches: Sequence[Batch],
+        streams: Sequence[Stream],
+        parts: int,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """One call for the runs of each seed, under the seed's random states."""
+        lineup = population.lineup
+        losses: list[Tensor] = []
+        gradients: list[list[Tensor]] = []
+        for rows, batch, stream in zip(lineup.members, batches, streams, strict=True):
+            some = population.only(rows)
+            with stream.active() if self.random else nullcontext():
+                loss, gradient = self._gradients(some, batch, None, parts)
+            losses.append(loss)
+            gradients.append(gradient)
+            for whole, part in zip(population.buffers, some.buffers, strict=True):
+                whole[rows] = part
+
+        def joined(members: Sequence[Tensor]) -> Tensor:
+            together = torch.cat(list(members))
+            return together if lineup.order is None else together[lineup.order]
+
+        return joined(losses), [joined(column) for column in zip(*gradients, strict=True)]
+
+    def _take_over(self, buffers: list[Tensor], moved: dict[int, Tensor]) -> None:
+        """Write the buffers that the model replaced into the population's own."""
+        for k, tensor in moved.items():
+            buffers[k].copy_(tensor.detach())
+
+
+def _given(gradients: Sequence[Tensor | None]) -> list[Tensor]:
+    """The gradients, of which none may be missing."""
+    found = [gradient for gradient in gradients if gradient is not None]
+    if len(found) < len(gradients):
+        raise TaskFailed(
+            "a parameter that had a gradient in the trial has none now, so the runs cannot be "
+            "batched; use --engine sequential, or SequentialTrainer"
+        )
+    return found

@@ -1,0 +1,203 @@
+"""The batched trainer: all runs of a State in one program, where vmap takes the model.
+
+Equal to the sequential trainer up to rounding, and faster for small models. Parameters, buffers and
+gradients of all runs are stacked (`population.py`), one optimizer steps all of them
+(`one_optimizer.py`) where an experiment shows that this is exact (`exact_ways.py`), and how a task
+is batched, or why it cannot be, is found by trying a step (`batchable.py`).
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.sources import Feed, in_pieces
+from lrfinder.tasks.task import Task
+from lrfinder.tasks.user_code import user_code
+from lrfinder.training.batched.module_state import run_by_run_unsaid
+from lrfinder.training.batched.state import BatchedState, started, taken
+from lrfinder.training.batched.trial_step import Way, way_of
+from lrfinder.training.evaluation import evaluating, evaluation_stream, read_numbers
+from lrfinder.types import Floats
+
+_MOST_RUNS = 256
+_BUDGET = 2**31  # bytes of one State on a processor
+_SHARE = 0.5  # of the free memory of an accelerator, for one State
+
+
+class BatchedTrainer:
+    """Trains all runs of a State in one program, equal to `SequentialTrainer` up to rounding.
+
+    `device` is where models and data are moved to; None leaves the model where its factory put it.
+    Raises InvalidArgument for a task that cannot be batched; `why_not` tells before.
+    """
+
+    def __init__(
+        self, device: torch.device | str | None = None, most_runs: int = _MOST_RUNS
+    ) -> None:
+        self.device = None if device is None else torch.device(device)
+        self._most_runs = most_runs
+
+    def why_not(self, task: Task) -> str | None:
+        """One line that says why the task cannot be batched, or None where it can."""
+        way = way_of(task, self.device)
+        return way if isinstance(way, str) else None
+
+    def capacity(self, task: Task) -> int:
+        """Runs that fit into 2 GiB, or half an accelerator's free memory; not over `most_runs`."""
+        way, device = self._way(task), self.device or task.prototype.device
+        budget = _BUDGET
+        if device.type == "cuda":
+            budget = int(_SHARE * torch.cuda.mem_get_info(device)[0])
+        return max(1, min(self._most_runs, budget // max(1, way.bytes_per_run)))
+
+    def start(self, task: Task, seeds: Sequence[int], lrs: Sequence[float]) -> BatchedState:
+        """Build one model per seed and one optimizer per run, for its own lr."""
+        return started(task, self._way(task), self.device, seeds, lrs)
+
+    def advance(self, state: BatchedState, lrs: Floats) -> Floats:
+        """Train on by the lrs float64[runs, updates, groups]; see `Trainer.advance`."""
+        losses = np.full(lrs.shape[:2], np.nan)
+        before, done, updates = set(state.broken), 0, lrs.shape[1]
+        state.stepper.plan(lrs)
+        try:
+            with run_by_run_unsaid():
+                while done < updates and len(state.broken) < len(state):
+                    made = self._train(state, done, updates - done)
+                    losses[:, done : done + len(made)] = _read(made)
+                    done += len(made)
+        finally:
+            state.program.template.reset()
+            state.put_back_broken()
+        state.update += updates - done
+        for row in state.broken:
+            first = 0 if row in before else int(np.argmin(np.isfinite(losses[row]))) + 1
+            losses[row, first:] = np.nan
+        return losses
+
+    def evaluate(self, state: BatchedState, batches: Iterable[Batch]) -> dict[str, Floats]:
+        """Row-weighted means over the batches, in eval mode, by measure: float64[runs]."""
+        task, weight = state.task, 0
+        evaluation = _Evaluation(state)
+        try:
+            with evaluating(state.program.modules), user_code("evaluating"):
+                for piece in in_pieces(batches):
+                    rows = [task.rows(batch) for batch in piece]
+                    weight += sum(rows)
+                    if len(state):
+                        evaluation.add(piece, rows)
+                sums = evaluation.sums()
+        finally:
+            state.program.template.reset()
+        if weight == 0:
+            raise InvalidArgument("the validation data must have a row, but got none")
+        return {name: sums[name] / weight for name in task.measures}
+
+    def select(self, state: BatchedState, rows: Sequence[int]) -> BatchedState:
+        """Keep, drop or duplicate runs; the state given is used up."""
+        return taken(state, rows, state.feeds)
+
+    def fork(self, state: BatchedState, rows: Sequence[int]) -> BatchedState:
+        """Independent copies of runs, repeats allowed; the state given goes on unharmed."""
+        source = state.task.data(self.device).source
+        return taken(state, rows, {seed: Feed(source, seed) for seed in state.feeds})
+
+    def weights(self, state: BatchedState, run: int) -> dict[str, Tensor]:
+        """Return a copy of a run's state_dict."""
+        return state.program.state_dict(state.population, run)
+
+    def _way(self, task: Task) -> Way:
+        way = way_of(task, self.device)
+        if isinstance(way, str):
+            raise InvalidArgument(f"the task cannot be batched, use SequentialTrainer: {way}")
+        return way
+
+    def _train(self, state: BatchedState, planned: int, most: int) -> list[Tensor]:
+        """Make at most so many updates, from number `planned` of the plan; return the losses."""
+        lineup, k = state.population.lineup, state.task.accumulate
+        per_epoch = state.task.data(self.device).updates_per_epoch
+        epoch, start = divmod(state.update, per_epoch)
+        at_once = min(state.feeds[seed].at_once for seed in lineup.distinct)
+        room = max(1, at_once // (k * len(lineup.distinct)))
+        count = min(most, per_epoch - start, room)
+        with user_code("reading the training data"):
+            feeds = [state.feeds[seed] for seed in lineup.distinct]
+            taken = [feed.take(epoch, start * k, count * k) for feed in feeds]
+        batches = list(zip(*taken, strict=True))
+        alone = state.way.random and len(lineup.distinct) == 1
+        losses: list[Tensor] = []
+        with ExitStack() as stack:
+            if alone:
+                stack.enter_context(state.streams[lineup.distinct[0]].active())
+            stack.enter_context(user_code("training"))
+            for index in range(count):
+                micro_batches = batches[index * k : (index + 1) * k]
+                losses.append(_update(state, micro_batches, planned + index))
+        return losses
+
+
+class _Evaluation:
+    """The sums of the runs' measures over rows, kept on the device: nothing waits for them."""
+
+    def __init__(self, state: BatchedState) -> None:
+        self._state = state
+        self._together = state.way.together
+        self._apart = [name for name in state.task.measures if name not in self._together]
+        runs = len(state)
+        self._random = evaluation_stream(state.device)
+        self._randoms = [self._random.copy() for _ in range(runs)] if self._apart else []
+        self._sums: list[Tensor | float] = [0.0] * len(self._together)
+        self._single: dict[str, list[Tensor | float]] = {name: [0.0] * runs for name in self._apart}
+
+    def add(self, batches: Sequence[Batch], rows: Sequence[int]) -> None:
+        """Measure the batches, whose means weigh so many rows."""
+        program, population = self._state.program, self._state.population
+        if self._together:
+            with self._random.active(), run_by_run_unsaid():
+                for batch, weight in zip(batches, rows, strict=True):
+                    values = program.measure(population, batch, self._together)
+                    pairs = zip(self._sums, values, strict=True)
+                    self._sums = [total + weight * value for total, value in pairs]
+        for run, random in enumerate(self._randoms):
+            with random.active():
+                for batch, weight in zip(batches, rows, strict=True):
+                    measured = program.measure_run(population, run, batch, self._apart)
+                    for name, value in measured.items():
+                        self._single[name][run] += weight * value
+
+    def sums(self) -> dict[str, Floats]:
+        """The sums by measure: float64[runs]."""
+        runs = len(self._state)
+        tensors = [t for t in self._sums if isinstance(t, Tensor)]
+        read = torch.stack(tensors).cpu().numpy() if tensors else np.zeros((len(self._sums), runs))
+        found = {name: read_numbers(values) for name, values in self._single.items()}
+        return dict(zip(self._together, read.astype(np.float64), strict=True)) | found
+
+
+def _update(state: BatchedState, micro_batches: Sequence[Sequence[Batch]], planned: int) -> Tensor:
+    losses, gradients = state.gradients(micro_batches)
+    state.notice_broken(losses)
+    if state.task.clip_norm is not None:
+        gradients = _clipped(gradients, state.task.clip_norm)
+    by_index = dict(zip(state.program.roles.leaves, gradients, strict=True))
+    state.stepper.step(planned, by_index, state.broken.keys())
+    state.update += 1
+    return losses
+
+
+def _clipped(gradients: list[Tensor], most: float) -> list[Tensor]:
+    """The gradients of each run, scaled like torch.nn.utils.clip_grad_norm_ does it."""
+    rows = [gradient.flatten(1) for gradient in gradients]
+    norms = torch.stack([torch.linalg.vector_norm(row, dim=1) for row in rows])
+    factors = (most / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
+    pairs = zip(rows, gradients, strict=True)
+    return [(row * factors[:, None]).view_as(gradient) for row, gradient in pairs]
+
+
+def _read(losses: list[Tensor]) -> Floats:
+    """Losses of several updates as float64[runs, updates], read together."""
+    return torch.stack(losses).T.cpu().double().numpy()

@@ -1,0 +1,386 @@
+"""Whether a task can be batched, and how: found by trying a real step, never by name.
+
+Two seeds train one batch and evaluate one, each with a model of its own; the same is done batched,
+with one run of the one seed beside two of the other. Losses, gradients, buffers and measures must
+agree. The trial shows whether the task draws random numbers, which parameters get a gradient, which
+measures vmap takes, whether one optimizer can serve all runs, and how much memory a run needs. No
+random state of the caller moves.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from lrfinder.errors import LRFinderError
+from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.random_states import Stream, derive
+from lrfinder.tasks.task import Task
+from lrfinder.training.batched.module_state import Attributes, Template, run_by_run_unsaid
+from lrfinder.training.batched.optimizer_check import exact_ways, may_be_fused, why_not_stacked
+from lrfinder.training.batched.optimizers import Member
+from lrfinder.training.batched.program import Program, Roles
+from lrfinder.training.batched.runs import Lineup, Population
+from lrfinder.training.building import build_model, build_optimizer, device_of
+from lrfinder.training.evaluation import as_number, evaluating, evaluation_stream
+
+_LRS = (0.001, 0.003, 0.01)
+_SEEDS = tuple(derive(0, "trial", k) for k in range(2))
+_CACHE = 2**21  # bytes
+_DRAWS = 64  # plain steps that look for layers left out at random
+_DRAWING = 0.5  # seconds that they may take
+_RUNS = (0, 0, 1)
+"""Runs of the trial, by the place of their seed."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a task is batched."""
+
+    inside: bool
+    """A backward for every run inside vmap, instead of one through it."""
+    random: bool
+    """Training draws random numbers."""
+    with_gradient: tuple[int, ...]
+    """Parameters that get a gradient, by their index in the template."""
+    together: tuple[str, ...]
+    """Measures of all runs at once; the others are computed run by run.
+
+    All of them are, where vmap does not take them or the evaluation of one run fills the cache.
+    """
+    one_optimizer: bool
+    """One optimizer serves all runs."""
+    fused: bool
+    """It does so with a fused kernel."""
+    bytes_per_run: int
+    """Estimated memory that a run needs in training."""
+
+
+_FOUND: "WeakKeyDictionary[Task, dict[torch.device | None, Way | str]]" = WeakKeyDictionary()
+
+
+def why_not(task: Task, device: torch.device | None = None) -> str | None:
+    """One line that says why the task cannot be batched, or None where it can."""
+    found = way_of(task, device)
+    return found if isinstance(found, str) else None
+
+
+def way_of(task: Task, device: torch.device | None) -> Way | str:
+    """How the task is batched, or why it cannot be; tried once per task and device."""
+    known = _FOUND.setdefault(task, {})
+    if device not in known:
+        try:
+            known[device] = _Trial(task, device).way()
+        except Exception as error:  # what the user's code raises is told where it is trained
+            known[device] = _first_line(error)
+    return known[device]
+
+
+def shared_parameters(models: Sequence[Template], with_gradient: Sequence[int]) -> set[int]:
+    """Parameters without a gradient that are the same in every model, by index."""
+    columns = enumerate(zip(*(model.parameters for model in models), strict=True))
+    return {
+        k
+        for k, column in columns
+        if k not in with_gradient and all(torch.equal(column[0], other) for other in column[1:])
+    }
+
+
+class _NotBatchableError(LRFinderError):
+    """The task cannot be batched."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a plain evaluation and a plain training step of one model show."""
+
+    measures: dict[str, Tensor | float]
+    loss: Tensor
+    gradients: dict[int, Tensor]
+    buffers: list[Tensor]
+    activations: int
+    """Bytes that the forward keeps for the backward."""
+    draws: bool
+    evaluation_draws: bool
+
+
+class _Trial:
+    """An evaluation and a training step, plain and batched."""
+
+    def __init__(self, task: Task, place: torch.device | None) -> None:
+        self._task = task
+        built = [build_model(task, seed, place) for seed in _SEEDS]
+        self._templates = [Template(model) for model, _ in built]
+        self._streams = [stream for _, stream in built]
+        self._device = device_of(built[0][0])
+        self._functions = task.functions(self._device)
+        self._optimizers = [
+            build_optimizer(task, built[0][0], lr, self._streams[0].copy()) for lr in _LRS
+        ]
+        data = task.data(place)
+        self._batches = [next(data.source.epoch(seed, 0)) for seed in _SEEDS]
+        self._evaluated: Batch = next(iter(data.valid or self._batches))
+
+    def way(self) -> Way:
+        """How the task is batched; an exception says why it cannot be."""
+        attributes = self._attributes()
+        kept = {k: Attributes(m, tensors=True) for k, m in self._functions.modules.items()}
+        stacks = self._stacks()
+        streams = [stream.copy() for stream in self._streams]
+        seen = [self._plainly(k) for k in range(len(_SEEDS))]
+        random = any(one.draws for one in seen)
+        constant = not random or self._always(tuple(seen[0].gradients))
+        changed = attributes.changed(self._templates[0].model)
+        if changed is not None:
+            raise _NotBatchableError(f"the model changes its attribute {changed}")
+        self._check_functions(kept)
+        leaves = tuple(seen[0].gradients)
+        if any(tuple(other.gradients) != leaves for other in seen):
+            raise _NotBatchableError("which parameters get a gradient differs between runs")
+        if not constant:
+            raise _NotBatchableError("which parameters get a gradient differs between updates")
+        batched = _Batched(self._task, self._templates[0], self._device, leaves, stacks)
+        one_optimizer, fused = self._one_optimizer(leaves)
+        return Way(
+            inside=batched.inside(self._batches, streams, seen, random=random),
+            random=random,
+            with_gradient=leaves,
+            together=() if self._large(seen[0]) else batched.together(self._evaluated, seen),
+            one_optimizer=one_optimizer,
+            fused=fused,
+            bytes_per_run=self._bytes(seen[0]),
+        )
+
+    def _attributes(self) -> Attributes:
+        first, second = (template.model for template in self._templates)
+        attributes = Attributes(first)
+        name = attributes.difference(second)
+        if name is not None:
+            raise _NotBatchableError(f"the model's attribute {name} differs between seeds")
+        return attributes
+
+    def _check_functions(self, before: Mapping[str, Attributes]) -> None:
+        """Refuse a loss or a metric that keeps something from call to call: all runs share it."""
+        for name, module in self._functions.modules.items():
+            changed = before[name].changed(module)
+            if changed is not None:
+                role = "loss" if name == "loss" else f"metric {name}"
+                raise _NotBatchableError(f"the {role} changes its attribute {changed}")
+
+    def _stacks(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Copies of the runs' parameters and buffers before anything moved."""
+        chosen = [self._templates[k] for k in _RUNS]
+        parameters = zip(*(t.parameters for t in chosen), strict=True)
+        buffers = zip(*(t.buffers for t in chosen), strict=True)
+        return [torch.stack(p).detach() for p in parameters], [torch.stack(b) for b in buffers]
+
+    def _plainly(self, seed: int) -> _Seen:
+        """Evaluate and train the model of a seed like any other."""
+        functions, template, device = self._functions, self._templates[seed], self._device
+        stream = evaluation_stream(device)
+        before = stream.copy()
+        modules = [template.model, *functions.modules.values()]
+        with evaluating(modules), stream.active():
+            values = functions.measure(template.model, self._evaluated)
+        measures = {name: as_number(name, value, device) for name, value in values.items()}
+        start, saved = self._streams[seed].copy(), dict[int, int]()
+
+        def keep(tensor: Tensor) -> Tensor:
+            saved[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+            return tensor
+
+        with self._streams[seed].active(), saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = functions.loss(template.model, self._batches[seed])
+            loss.backward()
+        return _Seen(
+            measures=measures,
+            loss=loss.detach(),
+            gradients={k: p.grad for k, p in enumerate(template.parameters) if p.grad is not None},
+            buffers=[
+                template.replaced(template.buffers).get(k, buffer).clone()
+                for k, buffer in enumerate(template.buffers)
+            ],
+            activations=sum(saved.values()),
+            draws=not self._streams[seed].at(start),
+            evaluation_draws=not stream.at(before),
+        )
+
+    def _always(self, leaves: tuple[int, ...]) -> bool:
+        """Whether these parameters get a gradient whatever random numbers are drawn."""
+        template, end = self._templates[0], time.monotonic() + _DRAWING
+        with self._streams[0].copy().active():
+            for _ in range(_DRAWS):
+                template.model.zero_grad(set_to_none=True)
+                self._functions.loss(template.model, self._batches[0]).backward()
+                given = enumerate(parameter.grad for parameter in template.parameters)
+                if tuple(k for k, gradient in given if gradient is not None) != leaves:
+                    return False
+                if time.monotonic() > end:
+                    break
+        return True
+
+    def _one_optimizer(self, leaves: Sequence[int]) -> tuple[bool, bool]:
+        """Whether one optimizer serves all runs, and whether it does so with a fused kernel."""
+        reasons = [why_not_stacked(optimizer) for optimizer in self._optimizers]
+        for reason in reasons:
+            if reason is not None:
+                raise _NotBatchableError(reason)
+        held = {id(p) for o in self._optimizers for g in o.param_groups for p in g["params"]}
+        parameters = dict(enumerate(self._templates[0].parameters))
+        trained = [k for k in leaves if id(parameters[k]) in held]
+        stream = self._streams[0]
+        before = stream.copy()
+        runs = [Member(o, parameters) for o in self._optimizers]
+        with stream.active():
+            ways = exact_ways(runs, trained, fused=may_be_fused(self._optimizers[0], self._device))
+        if not stream.at(before):
+            raise _NotBatchableError("the optimizer draws random numbers")
+        if ways.why_not_many is not None:
+            raise _NotBatchableError(ways.why_not_many)
+        return ways.one, ways.fused
+
+    def _evaluation_bytes(self, seen: _Seen) -> float:
+        """Memory of an evaluated batch, if all activations were kept."""
+        rows = self._task.rows
+        return seen.activations * rows(self._evaluated) / max(1, rows(self._batches[0]))
+
+    def _large(self, seen: _Seen) -> bool:
+        return self._device.type == "cpu" and self._evaluation_bytes(seen) > _CACHE
+
+    def _bytes(self, seen: _Seen) -> int:
+        """Parameters eight times (gradients, optimizer, copies), and activations."""
+        template = self._templates[0]
+        parameters, buffers = (
+            sum(t.numel() * t.element_size() for t in tensors)
+            for tensors in (template.parameters, template.buffers)
+        )
+        activations = max(seen.activations, self._evaluation_bytes(seen) / 4)
+        return int(8 * parameters + 3 * buffers + activations)
+
+
+class _Batched:
+    """The same evaluation and training step, for the three runs of the trial at once."""
+
+    def __init__(
+        self,
+        task: Task,
+        template: Template,
+        device: torch.device,
+        leaves: tuple[int, ...],
+        stacks: tuple[list[Tensor], list[Tensor]],
+    ) -> None:
+        self._task, self._template, self._device = task, template, device
+        fixed = tuple(k for k in range(len(template.parameters)) if k not in leaves)
+        self._roles, self._stacks = Roles(leaves, fixed), stacks
+        self._lineup = Lineup.of([_SEEDS[k] for k in _RUNS], device)
+
+    def inside(
+        self,
+        batches: Sequence[Batch],
+        streams: Sequence[Stream],
+        seen: Sequence[_Seen],
+        *,
+        random: bool,
+    ) -> bool:
+        """Whether the backward must be inside vmap; an exception where neither way is right."""
+        try:
+            self._train(batches, streams, seen, random=random, inside=False)
+        except Exception:  # the other way may do; if not, its message is told
+            self._train(batches, streams, seen, random=random, inside=True)
+            return True
+        return False
+
+    def together(self, batch: Batch, seen: Sequence[_Seen]) -> tuple[str, ...]:
+        """Measures that come out right for all runs at once.
+
+        Where evaluating draws random numbers, it is all measures or none: a measure computed for
+        itself would draw others.
+        """
+        names = tuple(name for name in seen[0].measures if self._measures(batch, name, seen))
+        draws = any(one.evaluation_draws for one in seen)
+        return () if draws and len(names) < len(seen[0].measures) else names
+
+    def _program(self, *, inside: bool, random: bool) -> Program:
+        return Program(
+            self._task, self._template, self._device, self._roles, inside=inside, random=random
+        )
+
+    def _population(self) -> Population:
+        parameters, buffers = self._stacks
+        leaves = [parameters[k].clone().requires_grad_() for k in self._roles.leaves]
+        fixed = [parameters[k] for k in self._roles.fixed]
+        return Population(self._lineup, leaves, fixed, [buffer.clone() for buffer in buffers])
+
+    def _train(
+        self,
+        batches: Sequence[Batch],
+        streams: Sequence[Stream],
+        seen: Sequence[_Seen],
+        *,
+        random: bool,
+        inside: bool,
+    ) -> None:
+        """Make a training step; an exception where it is not the plain one."""
+        population = self._population()
+        copies = [stream.copy() for stream in streams]
+        try:
+            with run_by_run_unsaid():
+                losses, gradients = self._program(inside=inside, random=random).gradients(
+                    population, batches, copies
+                )
+        finally:
+            self._template.reset()
+        for row, seed in enumerate(_RUNS):
+            plain = seen[seed]
+            agree = [
+                self._agree([losses[row]], [plain.loss]),
+                self._agree([t[row] for t in gradients], list(plain.gradients.values())),
+                self._agree([t[row] for t in population.buffers], plain.buffers),
+            ]
+            if not all(agree):
+                raise _NotBatchableError("runs trained together differ from runs trained alone")
+
+    def _measures(self, batch: Batch, name: str, seen: Sequence[_Seen]) -> bool:
+        program, stream = self._program(inside=False, random=False), evaluation_stream(self._device)
+        try:
+            with evaluating(program.modules), stream.active(), run_by_run_unsaid():
+                (found,) = program.measure(self._population(), batch, [name])
+        except Exception:  # it is measured run by run
+            return False
+        finally:
+            self._template.reset()
+        expected = [torch.as_tensor(seen[seed].measures[name]) for seed in _RUNS]
+        return all(self._agree([a], [b]) for a, b in zip(found, expected, strict=True))
+
+    def _agree(self, found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+        """Whether results are the same but for rounding in the task's own precision.
+
+        The largest of them is the measure: a gradient that is zero in theory is all rounding.
+        """
+        a = _numbers(found)
+        b = _numbers(expected)
+        scale = float(b.abs().max()) if b.numel() else 0.0
+        near = torch.allclose(a, b, rtol=0, atol=self._tolerance() * scale, equal_nan=True)
+        return near or not math.isfinite(scale)
+
+    def _tolerance(self) -> float:
+        if self._task.autocast is not None:
+            return 0.1
+        precise = all(p.dtype == torch.float64 for p in self._template.parameters)
+        return 1e-8 if precise else 1e-2
+
+
+def _numbers(tensors: Sequence[Tensor]) -> Tensor:
+    """All numbers of the tensors in one, in float64."""
+    flat = [tensor.detach().cpu().double().flatten() for tensor in tensors]
+    return torch.cat(flat) if flat else torch.zeros(0)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

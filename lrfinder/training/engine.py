@@ -1,0 +1,192 @@
+"""Which trainer a run uses: a few real updates of each are timed, and the fastest is taken.
+
+Small models train many times faster together than one after another, large ones do not, and several
+intra-op threads help only large ones. No rule tells, so both trainers are tried, the batched one
+with populations of several sizes. The choice and its timings are part of the run's record.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.tasks.task import Task
+from lrfinder.training.batched.trainer import BatchedTrainer
+from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.speed import Speed, Work, measure_speed
+from lrfinder.training.trainer import Trainer
+
+Name = Literal["sequential", "batched"]
+_CLEARLY_FASTER = 1.5  # for several threads: on a busy machine they may turn out far slower
+_FASTER, _AS_FAST = 1.1, 1.3
+_WORTH_TIMING = 3.0  # seconds; less work than that is trained before both are timed
+_SIZES = (8, 32, 128)  # populations that are timed
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How fast one way to train was."""
+
+    trainer: Name
+    runs: int
+    """Runs trained together."""
+    threads: int
+    speed: Speed
+    """Of one run; its share where several are trained together."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A trainer, the number of threads it uses, and why it was chosen."""
+
+    trainer: Trainer
+    chosen: Timing
+    reason: str
+    timings: tuple[Timing, ...]
+
+    @property
+    def speed(self) -> Speed:
+        """Measured speed of the choice."""
+        return self.chosen.speed
+
+    @property
+    def threads(self) -> int:
+        """Intra-op threads to train with."""
+        return self.chosen.threads
+
+    @property
+    def population(self) -> int:
+        """Runs that are best trained together."""
+        return self.chosen.runs
+
+    def facts(self, workers: int = 1) -> dict[str, Any]:
+        """The choice, for so many worker processes, as summary.json has it."""
+        return {
+            "workers": workers,
+            "trainer": self.chosen.trainer,
+            "threads": self.chosen.threads,
+            "runs": self.chosen.runs,
+            "reason": self.reason,
+            "timings": [asdict(timing) for timing in self.timings],
+        }
+
+
+def choose(
+    task: Task,
+    device: torch.device | None,
+    work: Work,
+    asked: Literal["auto", "sequential", "batched"] = "auto",
+) -> Engine:
+    """Trainer for the work on the device, as asked for or the fastest.
+
+    Raises InvalidArgument where the batched trainer is asked for and cannot train the task.
+    """
+    check(task, device, asked)
+    bench = _Bench(task, device)
+    if asked != "auto":
+        return bench.sequential("as asked") if asked == "sequential" else bench.batched("as asked")
+    alone = bench.sequential("the work is small")
+    if work.seconds(alone.speed) < _WORTH_TIMING:
+        return alone
+    why_not = bench.why_not()
+    if why_not is not None:
+        return bench.sequential(f"the task cannot be batched: {why_not}")
+    return bench.fastest(work.runs)
+
+
+def check(
+    task: Task,
+    device: torch.device | None,
+    asked: Literal["auto", "sequential", "batched"],
+    cure: str = "use --engine auto",
+) -> None:
+    """Raise InvalidArgument where the batched trainer is asked for and cannot train the task."""
+    why_not = BatchedTrainer(device).why_not(task) if asked == "batched" else None
+    if why_not is not None:
+        raise InvalidArgument(
+            f"engine must be able to train the task, but batched cannot: {why_not}; {cure}"
+        )
+
+
+def again(device: torch.device | None, facts: Mapping[str, Any]) -> Engine:
+    """Return the earlier choice of these facts, so that a run ends as it began."""
+    timings = tuple(
+        Timing(t["trainer"], t["runs"], t["threads"], Speed(**t["speed"])) for t in facts["timings"]
+    )
+    by_way = {(t.trainer, t.runs, t.threads): t for t in timings}
+    chosen = by_way[facts["trainer"], facts["runs"], facts["threads"]]
+    return _engine(device, chosen, facts["reason"], timings)
+
+
+class _Bench:
+    """Times trainers on a task; each way once."""
+
+    def __init__(self, task: Task, device: torch.device | None) -> None:
+        self._task, self._device = task, device
+        self._one = SequentialTrainer(device)
+        self._many = BatchedTrainer(device)
+        self._timings: dict[tuple[Name, int, int], Timing] = {}
+
+    def why_not(self) -> str | None:
+        return self._many.why_not(self._task)
+
+    def sequential(self, reason: str) -> Engine:
+        return self._engine(self._threaded(self._time("sequential", 1, 1)), reason)
+
+    def batched(self, reason: str, runs: int = max(_SIZES)) -> Engine:
+        """Populations of the largest size that is about as fast as any: they share the most."""
+        timings = [self._time("batched", size, 1) for size in self._sizes(runs)]
+        limit = _AS_FAST * min(map(self._seconds_per_epoch, timings))
+        largest = max((t for t in timings if self._seconds_per_epoch(t) <= limit), key=_runs)
+        return self._engine(self._threaded(largest), reason)
+
+    def fastest(self, runs: int) -> Engine:
+        one, many = self.sequential("").chosen, self.batched("", runs).chosen
+        ratio = self._seconds_per_epoch(one) / self._seconds_per_epoch(many)
+        if ratio > _FASTER:
+            return self._engine(many, f"{ratio:.1f} times faster, {many.runs} runs at a time")
+        return self._engine(one, f"batched is {ratio:.2f} times as fast")
+
+    def _sizes(self, runs: int) -> Iterator[int]:
+        """Sizes of populations to try, for work of so many runs: each at least twice the last."""
+        most = min(runs, self._many.capacity(self._task))
+        yield from (size for size in _SIZES if 2 * size <= most)
+        yield most
+
+    def _engine(self, chosen: Timing, reason: str) -> Engine:
+        return _engine(self._device, chosen, reason, tuple(self._timings.values()))
+
+    def _threaded(self, timing: Timing) -> Timing:
+        """The same with several threads, where they are clearly faster."""
+        several = torch.get_num_threads()
+        device = self._device or self._task.prototype.device
+        if device.type != "cpu" or several == 1:
+            return timing
+        other = self._time(timing.trainer, timing.runs, several)
+        times = self._seconds_per_epoch(timing), self._seconds_per_epoch(other)
+        return other if times[0] > _CLEARLY_FASTER * times[1] else timing
+
+    def _seconds_per_epoch(self, timing: Timing) -> float:
+        return timing.speed.seconds(self._task.data(self._device).updates_per_epoch, 1)
+
+    def _time(self, name: Name, runs: int, count: int) -> Timing:
+        if (name, runs, count) not in self._timings:
+            trainer = self._one if name == "sequential" else self._many
+            speed = measure_speed(self._task, trainer, runs, count)
+            self._timings[name, runs, count] = Timing(name, runs, count, speed)
+        return self._timings[name, runs, count]
+
+
+def _engine(
+    device: torch.device | None, chosen: Timing, reason: str, timings: tuple[Timing, ...]
+) -> Engine:
+    trainer: Trainer = SequentialTrainer(device)
+    if chosen.trainer == "batched":
+        trainer = BatchedTrainer(device, most_runs=chosen.runs)
+    return Engine(trainer, chosen, reason, timings)
+
+
+def _runs(timing: Timing) -> int:
+    return timing.runs

@@ -1,0 +1,172 @@
+"""Local worker processes that train the runs of a population side by side.
+
+The way to use several cores for models that gain nothing from batching. The parent asks and tells;
+a worker builds the task once, trains what it is given on one thread, and sends its History back.
+What comes out is the same as in one process. Runs that share a beginning go to one worker, as long
+as all workers are busy.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, as_completed
+from dataclasses import dataclass, replace
+from functools import cache
+from threading import Thread
+from types import TracebackType
+from typing import Self
+
+import torch
+from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
+
+from lrfinder.errors import InvalidArgument, TaskFailed
+from lrfinder.schedules import Schedule, Value, family
+from lrfinder.tasks.task import Task
+from lrfinder.training.fit import fit
+from lrfinder.training.history import History, Plan
+from lrfinder.training.prefix_tree import Finished, together
+from lrfinder.training.trainer import Trainer
+from lrfinder.types import Per
+
+Build = Callable[[], tuple[Task, Trainer]]
+"""Makes the task and the trainer; a function that can be sent to a process, such as a partial."""
+
+
+class Workers:
+    """Processes for training; a context manager that ends them.
+
+    `build` is called in each of the `count` processes. A worker is given as many plans at a time as
+    `capacity` says, or fewer where they would not keep all workers busy.
+    """
+
+    def __init__(self, count: int, build: Build, capacity: int = 1) -> None:
+        if count < 1:
+            raise InvalidArgument(f"workers must be at least 1, but got {count}")
+        self._count, self._capacity = count, capacity
+        self._pool = ProcessPoolExecutor(count, initializer=_begin, initargs=(build,))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=True, kill_workers=True)
+
+    def fit(
+        self,
+        plans: Sequence[Plan],
+        *,
+        watch: str = "loss",
+        progress: Callable[[int], None] | None = None,
+        finished: Finished | None = None,
+    ) -> None:
+        """Train every plan for the task's epochs, and hand each out as it is complete; see `fit`.
+
+        Raises what `fit` raises in a worker, and TaskFailed where a worker dies.
+        """
+        jobs: dict[Future[History], list[int]] = {}
+        try:
+            for rows in self._parts(plans):
+                sent = [_Sent.of(plans[row]) for row in rows]
+                jobs[self._pool.submit(_train, sent, watch)] = rows
+            for job in as_completed(jobs):
+                rows = jobs[job]
+                history = replace(job.result(), plans=tuple(plans[row] for row in rows))
+                if progress is not None:
+                    progress(history.updates_asked)
+                if finished is not None:
+                    finished(rows, history)
+        except TerminatedWorkerError as error:
+            raise TaskFailed(
+                "a worker process died, perhaps for want of memory; use fewer --workers"
+            ) from error
+        finally:
+            for job in jobs:
+                job.cancel()
+
+    def _parts(self, plans: Sequence[Plan]) -> Iterator[list[int]]:
+        """Rows of plans to train in one process: those that share a beginning, so far as all work.
+
+        Where there are fewer runs than workers, the plans of a run are shared out, and train their
+        common beginning more than once.
+        """
+        most = -(-len(plans) // self._count)
+        for group in together(plans, min(self._capacity, most)):
+            rows = [row for run in group for row in run]
+            for first in range(0, len(rows), most):
+                yield rows[first : first + most]
+
+
+def fit_in(
+    workers: Workers | None,
+    task: Task,
+    plans: Sequence[Plan],
+    watch: str,
+    trainer: Trainer | None,
+    progress: Callable[[int], None] | None,
+    finished: Finished,
+) -> None:
+    """Train the plans in the workers, or with the trainer in this process where there are none."""
+    if workers is None:
+        fit(task, plans, watch=watch, trainer=trainer, progress=progress, finished=finished)
+    else:
+        workers.fit(plans, watch=watch, progress=progress, finished=finished)
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A plan as it is sent to a process, its family by name."""
+
+    lr: float
+    seed: int
+    family: str
+    params: dict[str, Value]
+    per: Per
+    warmup: int
+
+    @classmethod
+    def of(cls, plan: Plan) -> "_Sent":
+        schedule = plan.schedule
+        params = dict(schedule.params)
+        return cls(plan.lr, plan.seed, schedule.family.name, params, schedule.per, schedule.warmup)
+
+    def plan(self, task: Task) -> Plan:
+        member = family(self.family, task.schedules)
+        return Plan(self.lr, Schedule(member, self.params, self.per, self.warmup), self.seed)
+
+
+@cache
+def _builds() -> list[Build]:
+    """What this worker process builds its problem with."""
+    return []
+
+
+@cache
+def _problem() -> tuple[Task, Trainer]:
+    return _builds()[0]()
+
+
+def _begin(build: Build) -> None:
+    """Make this process a worker: one thread, and interrupts are the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    _builds().append(build)
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone, however that ended."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)  # pyright: ignore[reportPrivateUsage]
+
+
+def _train(sent: Sequence[_Sent], watch: str) -> History:
+    task, trainer = _problem()
+    history = fit(task, [one.plan(task) for one in sent], watch=watch, trainer=trainer)
+    return replace(history, plans=())

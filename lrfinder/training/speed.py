@@ -1,0 +1,91 @@
+"""A model of time: how fast a trainer is, and how much work an act asks for."""
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lrfinder.tasks.task import Task
+from lrfinder.training.trainer import Trainer
+
+_SECONDS_PER_TRIAL = 0.1  # of the sampler and the storage, on 2 cores at about 2.5 GHz
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Measured times of one run; of its share, where several are trained together."""
+
+    seconds_per_update: float
+    seconds_per_evaluation: float
+    """Of a whole validation set; of the probe where there is none."""
+
+    def seconds(self, updates: int, evaluations: int) -> float:
+        """Time of so many updates and evaluations."""
+        return updates * self.seconds_per_update + evaluations * self.seconds_per_evaluation
+
+
+@dataclass(frozen=True)
+class Work:
+    """Updates and evaluations that one act of a run asks for."""
+
+    runs: int
+    updates: int
+    """Per run."""
+    evaluations: int
+    """Per run."""
+    trials: int = 0
+
+    def seconds(self, speed: Speed) -> float:
+        """Estimated time at the measured speed."""
+        training = self.runs * speed.seconds(self.updates, self.evaluations)
+        return training + self.trials * _SECONDS_PER_TRIAL
+
+
+_TINY_LR = 1e-12  # timing must not train the model into nan
+_REPEATS, _REPEAT_SECONDS = 7, 0.1
+
+
+@contextmanager
+def threads(count: int) -> Generator[None]:
+    """Use so many intra-op threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def measure_speed(task: Task, trainer: Trainer, runs: int, count: int) -> Speed:
+    """Speed of a run among so many of two seeds, with so many threads."""
+    state = trainer.start(task, [run % 2 for run in range(runs)], [_TINY_LR] * runs)
+    data = task.data(trainer.device)
+    lrs = np.full((runs, data.updates_per_epoch, state.base_lrs.shape[1]), _TINY_LR)
+    batches = data.probe if data.valid is None else data.valid
+    with threads(count):
+        first = _seconds(lambda: trainer.advance(state, lrs[:, :1]))
+        some = int(min(data.updates_per_epoch, max(1, 0.05 / first)))
+        updates = _least_seconds(lambda: trainer.advance(state, lrs[:, :some]))
+        evaluation = _least_seconds(lambda: trainer.evaluate(state, batches))
+    return Speed(updates / some / runs, evaluation / runs)
+
+
+def _least_seconds(action: Callable[[], object]) -> float:
+    """Least time of an action after one warm-up, within about a tenth of a second.
+
+    What else the machine does only adds to a time, and must not decide.
+    """
+    _seconds(action)
+    seconds = [_seconds(action)]
+    while len(seconds) < _REPEATS and sum(seconds) < _REPEAT_SECONDS:
+        seconds.append(_seconds(action))
+    return min(seconds)
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    before = time.perf_counter()
+    action()
+    return time.perf_counter() - before

@@ -1,0 +1,1 @@
+"""Act 2: an Optuna study per decay family."""

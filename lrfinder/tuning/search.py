@@ -1,0 +1,131 @@
+"""Optuna studies, one per decay family, over the family's parameters and its initial learning rate.
+
+A trial is one schedule, trained once per training seed; its objective is the mean over those seeds
+of the final validation measure. All trials of all families train on the same seeds, so that
+schedules are compared on the same luck. Every family gets the same number of trials, in turns, so
+that a timeout is fair.
+
+    ask ─> lr and parameters ─> Schedule ─> Plans, one per seed ─> fit ─> tell
+
+Trials of different families are asked and trained together: no study knows less for it. Within a
+family `ask_size` trials are; what is drawn before any result is used is asked at once.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import optuna
+from threadpoolctl import threadpool_limits
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.tasks.task import Task
+from lrfinder.training.executors import Workers, fit_in
+from lrfinder.training.history import History, Plan
+from lrfinder.training.trainer import Trainer
+from lrfinder.tuning.interrupts import deferred
+from lrfinder.tuning.space import Space
+from lrfinder.tuning.storage import open_storage
+from lrfinder.tuning.study import FamilyStudy, PendingTrial
+from lrfinder.tuning.trials import Conditions, FamilyResult, TrialDone
+
+
+def search(
+    task: Task,
+    spaces: Sequence[Space],
+    *,
+    trials: int,
+    seeds: Sequence[int],
+    storage: str | optuna.storages.BaseStorage | None = None,
+    name: str = "lrfinder",
+    seed: int = 0,
+    measure: str = "loss",
+    ask_size: int = 1,
+    together: int | None = None,
+    trainer: Trainer | None = None,
+    workers: Workers | None = None,
+    progress: Callable[[int], None] | None = None,
+    trial_done: TrialDone | None = None,
+    deadline: float = math.inf,
+) -> list[FamilyResult]:
+    """Search every space until its family has its trials, or the deadline has passed.
+
+    Args:
+        task: the problem; it needs a validation set.
+        spaces: what each family's study searches.
+        trials: COMPLETE trials per family, those already in the storage included.
+        seeds: training seeds, the same for every trial.
+        storage: URL or storage of Optuna; in memory by default.
+        name: studies are called "<name>-<family>".
+        seed: of the samplers, together with the number of trials already in the storage.
+        measure: what is optimised, in the direction of the spaces.
+        ask_size: trials of a family that are asked without knowing each other's result.
+        together: trials, over all families, that are asked and trained together at most; by
+            default `ask_size`.
+        trainer: what trains; by default the sequential trainer.
+        workers: processes that train instead.
+        progress: called with the number of updates made since the last call.
+        trial_done: called with family, trial number and History just before a trial is told.
+        deadline: time.monotonic() after which no further trial is asked; every family gets one.
+
+    Raises InvalidArgument for a budget in which a family cannot decay or a storage that cannot be
+    opened, and TaskFailed when the task's code raises; trials in flight are then told as FAIL.
+    """
+    if trials < 1:
+        raise InvalidArgument(f"trials must be at least 1, but got {trials}")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InvalidArgument(f"a search needs training seeds that differ, but got {list(seeds)}")
+    for space in spaces:
+        space.first_trials()  # refuses a budget in which a parameter would be dead
+    conditions = Conditions(task.name, trials, tuple(seeds), seed, measure, trial_done)
+    opened = open_storage(storage)
+    with deferred():
+        studies = [FamilyStudy(conditions, space, opened, name) for space in spaces]
+    if progress is not None:
+        device = None if trainer is None else trainer.device
+        runs = len(seeds) * sum(len(study.complete) for study in studies)
+        progress(runs * task.epochs * task.data(device).updates_per_epoch)
+
+    def train(asked: Sequence[PendingTrial]) -> None:
+        owners = [one for _ in seeds for one in asked]
+        plans = [Plan(one.lr, one.schedule, seed) for seed in seeds for one in asked]
+
+        def finished(rows: Sequence[int], history: History) -> None:
+            for place, row in enumerate(rows):
+                owners[row].finished(history.only(place))
+
+        fit_in(workers, task, plans, measure, trainer, progress, finished)
+
+    while waiting := [study for study in studies if study.goes_on(deadline)]:
+        asked = _ask(waiting, ask_size, together or ask_size)
+        try:
+            train(asked)
+        except BaseException:
+            _fail(asked)
+            raise
+    with deferred():
+        return [study.result() for study in studies]
+
+
+def _ask(studies: Sequence[FamilyStudy], ask_size: int, together: int) -> list[PendingTrial]:
+    """Ask for the trials of one round, of the families with the fewest complete trials first.
+
+    BLAS gets a single thread: the samplers' matrices are tiny, and its threads would only spin.
+    """
+    asked: list[PendingTrial] = []
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            for study in sorted(studies, key=lambda study: len(study.complete)):
+                room = together - len(asked)
+                if room == 0:
+                    break
+                asked.extend(study.ask(min(room, study.wanted(ask_size))))
+    except BaseException:
+        _fail(asked)
+        raise
+    return asked
+
+
+def _fail(asked: Sequence[PendingTrial]) -> None:
+    with deferred():
+        for one in asked:
+            one.study.fail(one)

@@ -1,0 +1,153 @@
+"""What one family's study searches: its parameters, and the peak lr on a log scale."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FixedTrial
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.schedules import Budget, Family, Params, Schedule
+from lrfinder.types import Direction, Per
+
+
+@dataclass(frozen=True)
+class Space:
+    """What one family's study searches: the lr range and the budget of the family's parameters."""
+
+    family: Family
+    lr_low: float
+    lr_high: float
+    """Range of the peak lr, searched on a log scale; equal bounds fix it."""
+    lr_default: float
+    """The lr at which the family's default parameters are tried first."""
+    epochs: int
+    updates_per_epoch: int
+    per: Per = "epoch"
+    warmup_epochs: float = 0.0
+    lr_ratio: float = 1.0
+    """The smallest parameter group's lr as a share of the lr."""
+    direction: Direction = "minimize"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr_low <= self.lr_default <= self.lr_high < math.inf:
+            raise InvalidArgument(
+                "0 < low <= default <= high must hold for the lr range, but got "
+                f"(low={self.lr_low:g}, default={self.lr_default:g}, high={self.lr_high:g})"
+            )
+        if self.warmup_epochs > 0 and not self.family.warmup:
+            raise InvalidArgument(
+                f"{self.family.name} rises by itself and takes no warm-up, but got "
+                f"warmup {self.warmup_epochs:g}; leave one of them out"
+            )
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise InvalidArgument(
+                f"warmup must be at least 0 and less than the {self.epochs} epochs, "
+                f"but got {self.warmup_epochs:g}"
+            )
+
+    @property
+    def warmup(self) -> int:
+        """Warm-up in scheduler steps, at least one where there is any."""
+        per_batch = self.per == "batch" and not self.family.by_measure
+        steps = round(self.warmup_epochs * (self.updates_per_epoch if per_batch else 1))
+        return max(1, steps) if self.warmup_epochs > 0 else 0
+
+    @property
+    def budget(self) -> Budget:
+        """What the family's parameters are searched for."""
+        per_epoch = self.updates_per_epoch if self.per == "batch" else 1
+        if self.family.by_measure:
+            per_epoch = 1
+        return Budget(
+            steps=self.epochs * per_epoch - self.warmup,
+            steps_per_epoch=per_epoch,
+            lowest_lr=self.lr_low * self.lr_ratio,
+            direction=self.direction,
+        )
+
+    def ask(self, trial: Any) -> tuple[float, Schedule]:  # noqa: ANN401 (Trial or FixedTrial)
+        """Peak lr and schedule of a trial."""
+        trial.suggest_categorical("schedule", [self.family.name])
+        lr = _written(trial.suggest_float("lr", self.lr_low, self.lr_high, log=True))
+        return lr, self.schedule(self.family.space(trial, self.budget))
+
+    def schedule(self, params: Params) -> Schedule:
+        """Return the family's schedule with these parameters, warm-up included."""
+        plain = {k: _written(v) if isinstance(v, float) else v for k, v in params.items()}
+        return Schedule(self.family, plain, self.per, self.warmup)
+
+    @property
+    def default_schedule(self) -> Schedule | None:
+        """The schedule that is tried first; None where the family leaves that to the sampler."""
+        try:
+            return self.ask(FixedTrial(self.first_trials()[0]))[1]
+        except InvalidArgument:
+            raise
+        except ValueError:  # a searched parameter has no default
+            return None
+
+    def first_trials(self) -> list[dict[str, Any]]:
+        """Parameters to try first: the family's defaults at the default lr."""
+        fixed = {"schedule": self.family.name, "lr": self.lr_default}
+        return [fixed | dict(params) for params in self.family.defaults(self.budget) or [{}]]
+
+    def all_trials(self, most: int) -> list[dict[str, Any]] | None:
+        """Every point of a discrete space of at most `most` points; None for any other space."""
+        if self.family.conditional:
+            return None
+        asked = _Asked()
+        self.ask(asked)
+        axes = {name: _values(d) for name, d in asked.distributions.items()}
+        sizes = [math.inf if values is None else len(values) for values in axes.values()]
+        if math.prod(sizes) > most:
+            return None
+        points = product(*(values for values in axes.values() if values is not None))
+        return [dict(zip(axes, point, strict=True)) for point in points]
+
+
+@dataclass
+class _Asked:
+    """Stands in for a trial to see which parameters a space asks for; answers the lowest value."""
+
+    distributions: dict[str, BaseDistribution] = field(default_factory=dict[str, BaseDistribution])
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:  # noqa: ANN401
+        self.distributions[name] = CategoricalDistribution(choices)
+        return choices[0]
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        self.distributions[name] = IntDistribution(low, high, log=log, step=step)
+        return low
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        self.distributions[name] = FloatDistribution(low, high, log=log, step=step)
+        return low
+
+
+def _written(value: float) -> float:
+    """The value to 12 digits, so that what is trained can be pasted without rounding noise."""
+    return float(f"{value:.12g}")
+
+
+def _values(distribution: BaseDistribution) -> Sequence[Any] | None:
+    """Every value of a discrete distribution; None for a continuous one."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    if isinstance(distribution, IntDistribution):
+        return range(distribution.low, distribution.high + 1, distribution.step)
+    if isinstance(distribution, FloatDistribution) and distribution.single():
+        return [distribution.low]
+    return None

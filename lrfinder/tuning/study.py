@@ -1,0 +1,239 @@
+"""One family's study in Optuna's storage: ask, tell, and what must not be lost in between.
+
+Every trial ends COMPLETE with a finite value: a diverged run counts what it had before training and
+is marked ``diverged``. FAIL means that the task raised or that the run was interrupted; such trials
+are asked again when the study is resumed. Nothing is pruned: an early-decaying schedule looks best
+early and ends worst.
+"""
+
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.schedules import Schedule
+from lrfinder.tasks.measures import measure_column
+from lrfinder.tasks.random_states import derive
+from lrfinder.tasks.user_code import user_code
+from lrfinder.training.history import History
+from lrfinder.tuning.interrupts import deferred
+from lrfinder.tuning.samplers import sampler_for
+from lrfinder.tuning.space import Space
+from lrfinder.tuning.trials import (
+    Conditions,
+    FamilyResult,
+    TrialResult,
+    asked_params,
+    rounded,
+    trial_facts,
+)
+
+
+@dataclass
+class PendingTrial:
+    """A trial in training."""
+
+    study: "FamilyStudy"
+    trial: optuna.Trial
+    lr: float
+    schedule: Schedule
+    runs: list[History] = field(default_factory=list[History])
+    """One per training seed, as they finish."""
+
+    def finished(self, run: History) -> None:
+        """Take the run of one seed; the last one completes the trial."""
+        self.runs.append(run)
+        if len(self.runs) == self.study.seeds:
+            with deferred():
+                self.study.tell(self)
+
+
+class FamilyStudy:
+    """One family's study in the storage."""
+
+    def __init__(
+        self,
+        conditions: Conditions,
+        space: Space,
+        storage: optuna.storages.BaseStorage,
+        prefix: str,
+    ) -> None:
+        self._conditions, self._space = conditions, space
+        self._complete: list[FrozenTrial] | None = None
+        self.name = study_name(prefix, space.family.name)
+        self._study = optuna.create_study(
+            study_name=self.name,
+            storage=storage,
+            direction=space.direction,
+            load_if_exists=True,
+        )
+        self._refuse_other_conditions()
+        _name_metric(self._study, measure_column(conditions.measure))
+        self._points = space.all_trials(conditions.trials)
+        self._retry_failed()
+        self._enqueue()
+        existing = len(self._study.get_trials(deepcopy=False))
+        seed = derive(conditions.seed, space.family.name, existing)
+        self._startup = max(4, conditions.trials // 4)
+        self._study.sampler = sampler_for(space, self._startup, seed)
+
+    @property
+    def seeds(self) -> int:
+        """Runs of each trial."""
+        return len(self._conditions.seeds)
+
+    @property
+    def missing(self) -> int:
+        """Trials that are still to be completed; points, where the space is enumerated."""
+        complete = self.complete
+        if self._points is None:
+            return max(0, self._conditions.trials - len(complete))
+        done = [asked_params(trial) for trial in complete]
+        return sum(point not in done for point in self._points)
+
+    def goes_on(self, deadline: float) -> bool:
+        """Whether another trial is to be asked; every family gets one, whatever the deadline."""
+        in_time = time.monotonic() < deadline
+        with deferred():
+            return self.missing > 0 and (in_time or not self.complete)
+
+    def wanted(self, ask_size: int) -> int:
+        """Trials to ask for now: so many, or all that are drawn before any result is used."""
+        with deferred():
+            enumerated = self.missing if self._points is not None else 0
+            unguided = max(enumerated, self._startup - len(self.complete))
+            return min(self.missing, max(ask_size, unguided))
+
+    def ask(self, count: int) -> Iterator[PendingTrial]:
+        """Ask for trials; each is to be told or failed."""
+        for _ in range(count):
+            with deferred():
+                yield self._asked(self._study.ask())
+
+    def _asked(self, trial: optuna.Trial) -> PendingTrial:
+        try:
+            with user_code("asking for a schedule's parameters"):
+                return PendingTrial(self, trial, *self._space.ask(trial))
+        except BaseException:
+            self._study.tell(trial, state=TrialState.FAIL)
+            raise
+
+    def fail(self, asked: PendingTrial) -> None:
+        """End a trial that was not trained to its end, if it has not been told."""
+        self._study.tell(asked.trial, state=TrialState.FAIL, skip_if_finished=True)
+
+    def tell(self, asked: PendingTrial) -> None:
+        """Store what a trial's runs came to."""
+        shared, trial = self._conditions, asked.trial
+        history = History.joined(asked.runs)
+        for epoch, value in enumerate(history.measures[shared.measure].mean(axis=0)):
+            if np.isfinite(value):
+                trial.report(rounded(value), epoch)
+        outcomes = history.outcomes(shared.measure, self._space.direction)
+        trial.set_user_attr("tried", f"{asked.schedule} at lr {asked.lr:.3g}")
+        for name, value in trial_facts(history, outcomes, measure_column(shared.measure)).items():
+            trial.set_user_attr(name, value)
+        if shared.trial_done is not None:
+            shared.trial_done(self._space.family.name, trial.number, history)
+        self._study.tell(trial, rounded(np.mean([outcome.value for outcome in outcomes])))
+        self._complete = None
+
+    @property
+    def complete(self) -> list[FrozenTrial]:
+        """Trials that ended with a value; no other process adds any."""
+        if self._complete is None:
+            states = [TrialState.COMPLETE]
+            self._complete = self._study.get_trials(deepcopy=False, states=states)
+        return self._complete
+
+    def _refuse_other_conditions(self) -> None:
+        """Raise InvalidArgument where the study in the storage was made for something else."""
+        shared, space = self._conditions, self._space
+        wanted: dict[str, Any] = {
+            "task": shared.task,
+            "epochs": space.epochs,
+            "updates_per_epoch": space.updates_per_epoch,
+            "seeds": list(shared.seeds),
+            "measure": measure_column(shared.measure),
+            "direction": space.direction,
+            "lr_range": [rounded(space.lr_low), rounded(space.lr_high)],
+            "per": space.per,
+            "warmup_epochs": space.warmup_epochs,
+        }
+        made = self._study.user_attrs.get("conditions")
+        if made is None:
+            self._study.set_user_attr("conditions", wanted)
+            made = wanted
+        for name, value in wanted.items():
+            if made[name] != value:
+                raise InvalidArgument(
+                    f"study {self.name!r} exists and was made with {name} {made[name]}, "
+                    f"but got {value}; give another name or storage"
+                )
+
+    def _retry_failed(self) -> None:
+        """Ask failed trials again, and those that were running when the process died."""
+        trials = self._study.get_trials(deepcopy=False)
+        for trial in trials:
+            if trial.state == TrialState.RUNNING:
+                self._study.tell(trial.number, state=TrialState.FAIL)
+        retried = {t.user_attrs.get("retry_of") for t in trials}
+        for trial in trials:
+            ended_badly = trial.state in (TrialState.RUNNING, TrialState.FAIL)
+            if ended_badly and trial.number not in retried:
+                attrs = {"retry_of": trial.number}
+                self._study.enqueue_trial(asked_params(trial), user_attrs=attrs)
+
+    def _enqueue(self) -> None:
+        """Queue the defaults, or every point of a small discrete space with the defaults first."""
+        first = self._space.first_trials()
+        if self._points is None:
+            for params in first:
+                self._study.enqueue_trial(params, skip_if_exists=True)
+            return
+        asked = [asked_params(trial) for trial in self._study.get_trials(deepcopy=False)]
+        for point in sorted(self._points, key=lambda point: point not in first):
+            if point not in asked:
+                self._study.enqueue_trial(point)
+
+    def result(self) -> FamilyResult:
+        """Everything the study holds."""
+        complete = self.complete
+        failed = self._study.get_trials(deepcopy=False, states=[TrialState.FAIL])
+        return FamilyResult(
+            space=self._space,
+            study_name=self.name,
+            trials=tuple(self._trial_result(trial) for trial in complete),
+            failed=len(failed),
+            exhausted=self._points is not None and not self.missing,
+        )
+
+    def _trial_result(self, trial: FrozenTrial) -> TrialResult:
+        lr, schedule = self._space.ask(FixedTrial(trial.params))
+        searched = {k: v for k, v in trial.params.items() if k not in ("lr", "schedule")}
+        return TrialResult(
+            number=trial.number,
+            lr=lr,
+            schedule=schedule,
+            params=searched,
+            value=float(trial.values[0]),
+            diverged=bool(trial.user_attrs["diverged"]),
+            updates=int(trial.user_attrs["updates"]),
+        )
+
+
+def study_name(prefix: str, family: str) -> str:
+    """Name of a family's study in the storage."""
+    return f"{prefix}-{family}"
+
+
+def _name_metric(study: optuna.Study, name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([name])

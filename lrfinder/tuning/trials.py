@@ -1,0 +1,92 @@
+"""The trials of a study: in training, and ended."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.trial import FrozenTrial
+
+from lrfinder.schedules import Schedule
+from lrfinder.tasks.measures import measure_column
+from lrfinder.training.history import History, Outcome
+from lrfinder.tuning.space import Space
+
+_SIGNIFICANT = 6  # digits of a stored value; more do not fit the dashboard's cards
+TrialDone = Callable[[str, int, History], None]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trial of a study that ended."""
+
+    number: int
+    lr: float
+    schedule: Schedule
+    params: Mapping[str, Any]
+    """What was searched, as the dashboard shows it."""
+    value: float
+    """Stored objective: the mean over seeds of the final measure, or of the start if better."""
+    diverged: bool
+    updates: int
+
+
+@dataclass(frozen=True)
+class FamilyResult:
+    """What a family's study found."""
+
+    space: Space
+    study_name: str
+    trials: tuple[TrialResult, ...]
+    """COMPLETE trials, in order of their numbers."""
+    failed: int
+    """Trials that were interrupted or whose task raised."""
+    exhausted: bool
+    """Whether the trials are every point of a discrete space."""
+
+    @property
+    def best(self) -> TrialResult | None:
+        """The best trial that did not diverge, the earliest of equals; None if all did."""
+        usable = [trial for trial in self.trials if not trial.diverged]
+        sign = 1 if self.space.direction == "minimize" else -1
+        return min(usable, key=lambda trial: sign * trial.value, default=None)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What is the same for all studies of a search."""
+
+    task: str
+    """Name of the task."""
+    trials: int
+    """COMPLETE trials that every study is to reach."""
+    seeds: tuple[int, ...]
+    """Training seeds of every trial."""
+    seed: int
+    """Of the samplers."""
+    measure: str
+    trial_done: TrialDone | None
+
+
+def asked_params(trial: FrozenTrial) -> dict[str, Any]:
+    """What a trial was enqueued with, and what it had drawn."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
+def trial_facts(history: History, outcomes: Sequence[Outcome], objective: str) -> dict[str, Any]:
+    """User attributes of a trial: means over its seeds; None where a run diverged."""
+    facts: dict[str, Any] = {
+        "diverged": any(outcome.diverged for outcome in outcomes),
+        f"{objective} before training": rounded(np.mean([outcome.start for outcome in outcomes])),
+        "updates": history.updates_trained,
+        "seeds": [plan.seed for plan in history.plans],
+    }
+    for name, values in history.measures.items():
+        final = values[:, -1].mean()
+        facts[f"final {measure_column(name)}"] = rounded(final) if np.isfinite(final) else None
+    return facts
+
+
+def rounded(value: float | np.floating[Any]) -> float:
+    """The value to the digits that the dashboard has room for."""
+    return float(f"{value:.{_SIGNIFICANT}g}")

@@ -1,0 +1,165 @@
+"""best_schedule.py is a plain loop that runs, is well written, and trains what the run trained."""
+
+import io
+import runpy
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+import torch
+
+from lrfinder.report.training_script import training_loop
+from lrfinder.schedules import FAMILIES, Schedule
+from lrfinder.tasks.loading import load_task
+from lrfinder.training.fit import fit
+from lrfinder.training.history import Plan
+
+HEAD = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from lrfinder import Task
+
+x = torch.randn(65, 4, generator=torch.Generator().manual_seed(0))
+y = x.sum(1, keepdim=True)
+rows = TensorDataset(x, y)
+common = dict(
+    model=lambda: nn.Linear(4, 1),
+    optimizer=lambda model, lr: torch.optim.SGD(model.parameters(), lr, momentum=0.5),
+    epochs=3, batch_size=16,
+)
+plain = dict(**common, train=rows, valid=rows, criterion=nn.MSELoss())
+
+class Rows(torch.utils.data.Dataset):
+    def __len__(self):
+        return 48
+    def __getitem__(self, i):
+        return {"x": x[i], "y": y[i]}
+
+def dict_loss(model, batch):
+    return ((model(batch["x"]) - batch["y"]) ** 2).mean()
+
+def mean_error(*arguments):
+    return (arguments[0] - arguments[1]).abs().mean()
+"""
+TASKS = {
+    "pairs": "Task(**plain)",
+    "metrics": 'Task(**plain, metrics={"error": mean_error, "twice": mean_error})',
+    "accumulating": "Task(**plain, accumulate=2, clip_norm=1.0)",
+    "short_epochs": "Task(**plain, steps_per_epoch=2)",
+    "long_epochs": "Task(**plain, steps_per_epoch=7)",
+    "bfloat16": "Task(**plain, autocast=torch.bfloat16)",
+    "dicts": "Task(**common, train=Rows(), valid=Rows(), loss=dict_loss)",
+    "loaders": (
+        "Task(**common, train=DataLoader(rows, 16, shuffle=True), valid=DataLoader(rows, 16), "
+        "criterion=nn.MSELoss())"
+    ),
+    "nested": (
+        "Task(**{**common, 'model': lambda: Adder()}, criterion=nn.MSELoss(), "
+        "train=Pairs(), valid=Pairs())"
+    ),
+}
+NESTED = """
+class Adder(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 1)
+    def forward(self, parts):
+        return super().forward(parts[0] + parts[1])
+
+class Pairs(torch.utils.data.Dataset):
+    def __len__(self):
+        return 48
+    def __getitem__(self, i):
+        return (x[i], x[i]), y[i]
+"""
+SCHEDULES = {
+    "step": Schedule(FAMILIES["step"], {"step_size": 2, "gamma": 0.5}),
+    "per_batch": Schedule(FAMILIES["exponential"], {"gamma": 0.95}, per="batch"),
+    "plateau": Schedule(
+        FAMILIES["plateau"], {"mode": "min", "factor": 0.5, "patience": 0}, warmup=1
+    ),
+}
+
+
+def run_script(
+    folder: Path, task: str, schedule: Schedule, measure: str = "valid_loss"
+) -> tuple[str, float]:
+    """Write the script for a task, run it, and return its text and last validation loss."""
+    text = f"{HEAD}{NESTED}\ndef make_task():\n    return {TASKS[task]}\n"
+    (folder / f"{task}_task.py").write_text(text, encoding="utf-8")
+    reference = str(folder / f"{task}_task.py")
+    best = {
+        "schedule": str(schedule),
+        "lr": 0.05,
+        "code": schedule.code(measure),
+        "step_code": schedule.steps_by(measure),
+        "stepped_per": schedule.stepped_per,
+    }
+    script = training_loop(load_task(reference), reference, {"best": best})
+    (folder / "best_schedule.py").write_text(script, encoding="utf-8")
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        runpy.run_path(str(folder / "best_schedule.py"), run_name="__main__")
+    lines = printed.getvalue().splitlines()
+    assert len(lines) == 3
+    return script, float(lines[-1].split("valid_loss")[1].split()[0])
+
+
+def assert_well_written(folder: Path):
+    """The project's own linter and formatter find nothing to change."""
+    for words in (["check", "--select", "E,W,F,I,B,SIM"], ["format", "--diff"]):
+        command = ["ruff", words[0], "--isolated", "--line-length", "120", *words[1:]]
+        done = subprocess.run(
+            [sys.executable, "-m", *command, "best_schedule.py"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+
+
+CASES = [(task, "step") for task in TASKS] + [("metrics", "per_batch"), ("pairs", "plateau")]
+
+
+@pytest.mark.parametrize(("task", "schedule"), CASES)
+def test_the_script_runs_and_learns_like_fit(tmp_path, task, schedule):
+    _, loss = run_script(tmp_path, task, SCHEDULES[schedule])
+    assert_well_written(tmp_path)
+    problem = load_task(str(tmp_path / f"{task}_task.py"))
+    plans = [Plan(0.05, SCHEDULES[schedule], seed) for seed in range(12)]
+    finals = torch.tensor([o.final for o in fit(problem, plans).outcomes()])
+    assert finals.min() / 3 < loss < finals.max() * 3
+
+
+def test_plateau_follows_the_metric_that_was_optimised(tmp_path):
+    plateau = Schedule(FAMILIES["plateau"], {"mode": "max", "factor": 0.5, "patience": 0})
+    script, _ = run_script(tmp_path, "metrics", plateau, measure="twice")
+    assert_well_written(tmp_path)
+    assert "    twice = metrics[1]\n    scheduler.step(twice)\n" in script
+
+
+def test_a_file_whose_name_is_no_identifier_is_imported(tmp_path):
+    path = tmp_path / "01-my task.py"
+    path.write_text(f"{HEAD}\ndef make_task():\n    return Task(**plain)\n", encoding="utf-8")
+    schedule = SCHEDULES["step"]
+    best = {
+        "schedule": str(schedule),
+        "lr": 0.05,
+        "code": schedule.code(),
+        "step_code": schedule.step_code,
+        "stepped_per": "epoch",
+    }
+    script = training_loop(load_task(str(path)), str(path), {"best": best})
+    (tmp_path / "best_schedule.py").write_text(script, encoding="utf-8")
+    assert_well_written(tmp_path)
+    with redirect_stdout(io.StringIO()) as printed:
+        runpy.run_path(str(tmp_path / "best_schedule.py"), run_name="__main__")
+    assert len(printed.getvalue().splitlines()) == 3
+
+
+def test_the_script_of_a_file_uses_lrfinder_only_through_the_file(tmp_path):
+    script, _ = run_script(tmp_path, "pairs", SCHEDULES["step"])
+    assert "lrfinder" not in script

@@ -1,0 +1,137 @@
+"""What a run works on: lr ranges, baselines, objectives, budgets."""
+
+import inspect
+
+import pytest
+from torch.optim.lr_scheduler import LambdaLR
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.experiment import RunProblem
+from lrfinder.range_tests.range_test import range_test
+from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.schedules import Family
+from lrfinder.settings import RangeTestSettings, RunSettings
+
+SUGGESTED = Suggestion(0.01, 0.008, 0.0125, "suggested", "", diverged_at=1.0)
+UNKNOWN = Suggestion(None, None, None, "inconclusive", "flat")
+
+
+def problem(**options) -> RunProblem:
+    return RunProblem(RunSettings(**{"task": "digits", **options}))
+
+
+def ranges(asked: RunProblem, suggestion):
+    spaces, why = asked.spaces(suggestion)
+    return {space.family.name: (space.lr_low, space.lr_high) for space in spaces}, why
+
+
+def test_every_range_holds_the_suggestion_moved_to_its_family():
+    spaces, _ = problem().spaces(SUGGESTED)
+    for space in spaces:
+        assert space.lr_low < space.lr_default < space.lr_high
+    by_name = {space.family.name: space for space in spaces}
+    assert by_name["constant"].lr_default == pytest.approx(0.01)
+    assert 2 < by_name["cosine"].lr_default / 0.01 < 3.5  # as predicted for a cosine
+    assert by_name["plateau"].lr_default == pytest.approx(0.01)  # its shape is not known
+
+
+def test_no_range_reaches_beyond_the_divergence_edge():
+    edge = Suggestion(0.3, 0.2, 0.45, "suggested", "", diverged_at=1.0)
+    found, _ = ranges(problem(), edge)
+    assert found["constant"][1] == 1.0
+
+
+def test_without_a_suggestion_two_decades_below_the_edge_are_searched():
+    edge = Suggestion(None, None, None, "inconclusive", "flat", diverged_at=0.5)
+    found, why = ranges(problem(), edge)
+    assert set(found.values()) == {(0.005, 0.5)}
+    assert "two decades below 0.5" in why
+
+
+def test_without_an_edge_the_baseline_is_the_centre():
+    found, why = ranges(problem(baseline="0.2"), UNKNOWN)
+    assert found["step"] == (pytest.approx(0.02), pytest.approx(2.0))
+    assert "baseline" in why
+
+
+def test_without_anything_the_optimizers_usual_lr_is_the_centre():
+    found, why = ranges(problem(), UNKNOWN)
+    assert found["step"] == (pytest.approx(1e-4), pytest.approx(1e-2))
+    assert "usual lr" in why
+
+
+def test_a_constant_lr_is_always_compared():
+    assert [f.name for f in problem(families=["step"]).families] == ["constant", "step"]
+
+
+def test_a_metric_is_maximised_unless_told():
+    assert problem(objective="accuracy").direction == "maximize"
+    assert problem(objective="accuracy", direction="minimize").direction == "minimize"
+    assert problem().direction == "minimize"
+
+
+def test_a_baseline_is_read_with_its_schedule():
+    baseline = problem(baseline="0.1, step, step_size=30, gamma=0.1").task.baseline
+    assert (baseline.lr, str(baseline.schedule)) == (0.1, "StepLR(step_size=30, gamma=0.1)")
+    staircase = problem(
+        baseline="0.1,inverse_time,decay_rate=0.5,decay_steps=2,staircase=True"
+    ).task.baseline
+    assert staircase.schedule.params["staircase"] is True
+
+
+@pytest.mark.parametrize("text", ["", "fast", "0.1,step,step_size", "-1", "0.1,steep", "nan"])
+def test_an_unreadable_baseline_is_told(text):
+    with pytest.raises(InvalidArgument):
+        problem(baseline=text)
+
+
+def test_per_batch_searches_in_updates():
+    asked = problem(per="batch", epochs=2, families=["cosine"])
+    spaces, _ = asked.spaces(SUGGESTED)
+    cosine = next(space for space in spaces if space.family.name == "cosine")
+    assert cosine.budget.steps == 2 * asked.updates_per_epoch
+
+
+def test_warm_up_is_taken_off_the_budget():
+    asked = problem(warmup=2, epochs=10, families=["step", "plateau"])
+    budgets = {s.family.name: s.budget.steps for s in asked.spaces(SUGGESTED)[0]}
+    assert budgets == {"constant": 8, "step": 8, "plateau": 8}
+
+
+def test_a_family_that_rises_by_itself_refuses_a_warm_up():
+    with pytest.raises(InvalidArgument, match="one_cycle rises by itself and takes no warm-up"):
+        problem(warmup=2, families=["one_cycle"])
+
+
+def test_a_usual_family_that_cannot_decay_in_the_budget_is_left_out_with_a_note():
+    asked = problem(epochs=2)
+    assert "inverse_time" not in [member.name for member in asked.families]
+    assert any(note.startswith("inverse_time is left out: ") for note in asked.notes)
+    with pytest.raises(InvalidArgument, match="inverse_time needs at least 3"):
+        problem(epochs=2, families=["inverse_time"])
+
+
+def test_a_family_without_defaults_is_searched_around_the_suggestion():
+    own = Family(
+        name="mine",
+        build=lambda optimizer, p: LambdaLR(optimizer, lambda t: 1 / (1 + p["rate"] * t)),
+        space=lambda trial, budget: {"rate": trial.suggest_float("rate", 0.01, 10, log=True)},
+    )
+    asked = problem()
+    space = asked._around(own, SUGGESTED)
+    assert space.lr_low < 0.01 < space.lr_high
+
+
+def test_defaults_of_settings_and_of_the_range_test_are_one():
+    signature = inspect.signature(range_test).parameters
+    fields = RangeTestSettings.model_fields
+    for name in ("min_lr", "max_lr", "steps", "every", "growth"):
+        assert fields[name].default == signature[name].default
+    assert fields["find_seeds"].default == signature["seeds"].default
+
+
+def test_work_counts_what_is_asked():
+    asked = problem(families=["step"], trials=5, trial_seeds=2, confirm_seeds=3)
+    assert asked.search_work().runs == 2 * 5 * 2
+    assert asked.compare_work().runs == 2 * 3
+    assert problem(families=["step"], trials=5, lr=0.1).search_work().trials == 5 + 1

@@ -1,0 +1,106 @@
+"""The trainer of a run is chosen by timing, and what was chosen is said."""
+
+import json
+
+import pytest
+import torch
+from small_tasks import linear_task, noisy_task
+from torch import Tensor, nn
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.report.wording import estimate
+from lrfinder.training.batched.trainer import BatchedTrainer
+from lrfinder.training.engine import again, choose
+from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.speed import Speed, Work
+
+SMALL, LARGE = Work(4, 10, 2), Work(40, 10**9, 2)
+
+
+class Unbatchable(nn.Module):
+    """A linear model that reads its own output as a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 1, dtype=torch.float64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        return y if y.mean().item() < 1e9 else -y
+
+
+def test_small_work_is_trained_before_more_could_be_timed():
+    engine = choose(linear_task(), None, SMALL)
+    assert isinstance(engine.trainer, SequentialTrainer)
+    assert {timing.trainer for timing in engine.timings} == {"sequential"}
+    assert "small" in engine.reason
+
+
+def test_large_work_goes_to_the_fastest_of_what_was_timed():
+    engine = choose(linear_task(), None, LARGE)
+    at_one_thread = [t for t in engine.timings if t.threads == 1]
+    assert {t.trainer for t in at_one_thread} == {"sequential", "batched"}
+    assert {t.runs for t in at_one_thread} == {1, 8, 40}
+    assert engine.chosen in engine.timings
+    fastest = min(at_one_thread, key=lambda t: t.speed.seconds(4, 1))
+    assert engine.chosen.trainer == fastest.trainer == "batched"  # many times faster here
+    assert engine.trainer.capacity(linear_task()) == engine.population
+
+
+def test_a_task_that_cannot_be_batched_is_trained_sequentially_and_the_reason_said():
+    engine = choose(linear_task(model=Unbatchable), None, LARGE)
+    assert isinstance(engine.trainer, SequentialTrainer)
+    assert "cannot be batched" in engine.reason
+    assert "\n" not in engine.reason
+
+
+def test_asking_for_batches_that_are_not_possible_is_refused_in_one_line():
+    with pytest.raises(InvalidArgument, match=r"batched cannot: .*; use --engine auto") as error:
+        choose(linear_task(model=Unbatchable), None, SMALL, "batched")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"), [("sequential", SequentialTrainer), ("batched", BatchedTrainer)]
+)
+@pytest.mark.parametrize("work", [SMALL, LARGE])
+def test_what_is_asked_for_is_taken(asked, kind, work):
+    engine = choose(noisy_task(), None, work, asked)
+    assert isinstance(engine.trainer, kind)
+    assert engine.reason == "as asked"
+
+
+def test_several_threads_are_timed_where_there_are_several():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        engine = choose(linear_task(), None, SMALL)
+        assert {timing.threads for timing in engine.timings} == {1, 2}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_record_of_a_choice_holds_every_timing():
+    engine = choose(linear_task(), None, SMALL)
+    facts = engine.facts()
+    assert facts["trainer"] == "sequential"
+    assert facts["timings"][0]["speed"]["seconds_per_update"] > 0
+    assert set(facts) == {"trainer", "threads", "workers", "runs", "reason", "timings"}
+
+
+@pytest.mark.parametrize("work", [SMALL, LARGE])
+def test_a_choice_is_made_again_from_its_record(work):
+    task = linear_task()
+    engine = choose(task, None, work)
+    facts = json.loads(json.dumps(engine.facts()))
+    same = again(None, facts)
+    assert type(same.trainer) is type(engine.trainer)
+    assert same.trainer.capacity(task) == engine.trainer.capacity(task)
+    assert same.facts() == engine.facts()
+
+
+def test_workers_divide_the_estimated_time():
+    works, speed = {"studies": Work(10, 100, 1)}, Speed(1.0, 0.0)
+    assert "about 16.7 min" in estimate(works, speed)
+    assert "about 8.3 min" in estimate(works, speed, workers=2)
