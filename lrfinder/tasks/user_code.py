@@ -29,6 +29,6 @@ def describe(error: BaseException) -> str:
 
 
 def _is_users(filename: str) -> bool:
-    libraries = (Path(__file__).parent, Path(get_path("stdlib")), Path(get_path("purelib")))
+    libraries = (Path(__file__).parents[1], Path(get_path("stdlib")), Path(get_path("purelib")))
     parents = Path(filename).parents
     return Path(filename).is_file() and not any(library in parents for library in libraries)

@@ -476,7 +476,7 @@ def test_reading_errors_are_one_line_with_the_place():
             raise OSError("torn\npage")
 
     loss = {"criterion": None, "loss": lambda model, batch: model(batch).mean()}
-    with pytest.raises(TaskFailed, match=r"OSError: torn page \(test_data.py, line \d+\)"):
+    with pytest.raises(TaskFailed, match=r"OSError: torn page \(test_sources.py, line \d+\)"):
         range_test(linear_task(train=Torn(), valid=None, **loss), steps=8, seeds=1)
 
 

@@ -253,7 +253,7 @@ def test_a_task_that_raises_fails_its_trials_which_are_asked_again(url):
     def broken(output, target):
         raise ValueError("broken")
 
-    with pytest.raises(TaskFailed, match=r"ValueError: broken \(test_searching.py") as error:
+    with pytest.raises(TaskFailed, match=r"ValueError: broken \(test_search.py") as error:
         search(task(criterion=broken), [space()], trials=3, seeds=[0], storage=url, ask_size=2)
     assert "\n" not in str(error.value)
     states = [trial.state for trial in trials_of(url, "step")]
