@@ -12,4 +12,5 @@ Names are loaded when they are first used, so that importing the package is chea
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-__all__.remove("html")  # how values show themselves in a notebook; no name for users
+# Values show themselves in a notebook by `html`, which is no name for users.
+__all__ = [name for name in __all__ if name != "html"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -337,13 +338,13 @@ def _find(
         from lrfinder import pipeline as acts
         from lrfinder.report.wording import suggestion_line, validity
         from lrfinder.results.folder import RunFolder
-        from lrfinder.results.summary import curve_facts, suggestion_facts
+        from lrfinder.results.summary import RangeTestFacts
         from lrfinder.settings import RangeTestSettings, settings_from
 
     given = _with_task(task, options)
     known = {key: value for key, value in given.items() if key in RangeTestSettings.model_fields}
     settings = settings_from(RangeTestSettings, known)  # a study file may hold more
-    problem = acts.RangeTestProblem(settings)
+    problem = acts.RangeTestExperiment(settings)
     folder = None if out is None else RunFolder.create(out)
     try:
         with _shown(quiet) as progress:
@@ -353,7 +354,11 @@ def _find(
             folder.discard()
         raise
     suggestion = curve.suggest()
-    facts = {"task": problem.task.name, **suggestion_facts(suggestion), **curve_facts(curve)}
+    facts = {
+        "task": problem.task.name,
+        **asdict(suggestion),
+        **RangeTestFacts.of(curve).model_dump(),
+    }
     if folder is not None:
         acts.keep_range_test(problem, curve, suggestion, folder)
     if as_json:
@@ -409,7 +414,7 @@ def _print_run(run: Any) -> None:  # noqa: ANN401 (importing its type would impo
     _out.print()
     for sentence in words.conclusions(run):
         _out.print(escape(sentence))
-    _out.print(escape(f"\n{run.summary['best']['code']}\n"))
+    _out.print(escape(f"\n{run.answers.winner.code}\n"))
     _out.print(escape(f"{run.path / 'report.md'}  {run.path / 'best_schedule.py'}"))
 
 
@@ -489,7 +494,7 @@ def _shown(quiet: bool) -> Generator[Any]:
     """Progress on stderr, and Optuna's own log kept to warnings."""
     import optuna
 
-    from lrfinder.pipeline import Silent
+    from lrfinder.report.progress import Silent
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if quiet:

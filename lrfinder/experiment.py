@@ -1,11 +1,11 @@
 """What a run works on: the task with its options resolved and checked, before it is trained."""
 
-import math
+from collections.abc import Sequence
 from dataclasses import replace
 
-import optuna
 import torch
 
+from lrfinder.comparison.candidates import BASELINE
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.range_test import STEPS
 from lrfinder.range_tests.suggestion import Suggestion
@@ -15,10 +15,8 @@ from lrfinder.tasks.loading import load_task
 from lrfinder.tasks.measures import measure_name
 from lrfinder.tasks.task import Baseline, Task
 from lrfinder.training.speed import Work
-from lrfinder.tuning.lr_ranges import ABOVE, BELOW, usual_lr
+from lrfinder.tuning import lr_ranges
 from lrfinder.tuning.space import Space
-from lrfinder.tuning.storage import open_storage
-from lrfinder.tuning.study import study_name
 from lrfinder.types import Direction
 
 _SEEDS_PER_SEED = 3000
@@ -38,11 +36,16 @@ def training_seeds(act: str, seed: int, count: int) -> list[int]:
     return list(range(first, first + count))
 
 
-class RangeTestProblem:
-    """A task, where it is trained, and the seeds of a range test."""
+class RangeTestExperiment:
+    """A task, where it is trained, and the seeds of a range test.
 
-    def __init__(self, settings: RangeTestSettings) -> None:
-        self.task: Task = load_task(settings.task)
+    `task` is given where it is an object of the caller's; else the settings name it.
+    """
+
+    def __init__(self, settings: RangeTestSettings, task: Task | None = None) -> None:
+        self.task: Task = load_task(settings.task) if task is None else task
+        self.is_live = task is not None
+        """Whether the task is an object of the caller's, which no name brings back."""
         self.device = _device(settings.device)
         """Where it is trained; None leaves the model where its factory puts it."""
         self.find_seeds = training_seeds("find", settings.seed, settings.find_seeds)
@@ -62,12 +65,12 @@ class RangeTestProblem:
         return Work(runs, steps * per_step, steps + 1)
 
 
-class RunProblem(RangeTestProblem):
+class Experiment(RangeTestExperiment):
     """A task with everything that a whole run needs, checked as far as can be without training."""
 
-    def __init__(self, settings: RunSettings) -> None:
-        super().__init__(settings)
-        self.task = prepared_task(settings)
+    def __init__(self, settings: RunSettings, task: Task | None = None) -> None:
+        super().__init__(settings, task)
+        self.task = prepared_task(self.task, settings)
         self.measure = measure_name(settings.objective, self.task.measures)
         direction = settings.direction or ("minimize" if self.measure == "loss" else "maximize")
         self.direction: Direction = direction
@@ -86,74 +89,69 @@ class RunProblem(RangeTestProblem):
         self.settings = settings.model_copy(update=resolved)
         self.search_seeds = training_seeds("search", settings.seed, settings.trial_seeds)
         self.confirm_seeds = training_seeds("confirm", settings.seed, settings.confirm_seeds)
-        self.storage = None if settings.storage is None else open_storage(settings.storage)
-        for member in self.families:  # one that cannot decay in this budget is told now
-            self._space(member, 1.0, 1.0, 1.0).first_trials()
+        self._check_families_fit_budget(self.families)
+
+    @property
+    def updates(self) -> int:
+        """Updates of one training."""
+        return self.task.epochs * self.updates_per_epoch
+
+    @property
+    def training(self) -> Work:
+        """The work of one training."""
+        return Work(1, self.updates, self.task.epochs + 1)
+
+    @property
+    def candidate_names(self) -> list[str]:
+        """Names of what the comparison may compare."""
+        baseline = [] if self.task.baseline is None else [BASELINE]
+        return [*(member.name for member in self.families), *baseline]
+
+    def spaces(self, suggestion: Suggestion | None) -> lr_ranges.Ranged:
+        """Return each family's search space, and where its lr range comes from."""
+        settings, spaces = self.settings, [self._space(member) for member in self.families]
+        if settings.lr is not None:
+            return lr_ranges.fixed_lr(spaces, settings.lr)
+        if settings.lr_range is not None:
+            return lr_ranges.given_range(spaces, *settings.lr_range)
+        return lr_ranges.from_range_test(spaces, self.task, suggestion)
+
+    def search_work(self) -> Work:
+        """What the studies ask for."""
+        trials, searched = self.settings.trials, 1.0 if self.settings.lr is not None else 2.0
+        count = 0
+        for member in self.families:
+            points = replace(self._space(member), lr_high=searched).all_trials(trials)
+            count += trials if points is None else len(points)
+        return replace(self.training, runs=count * len(self.search_seeds), trials=count)
+
+    def compare_work(self) -> Work:
+        """What the comparison asks for."""
+        return replace(self.training, runs=len(self.candidate_names) * len(self.confirm_seeds))
 
     def _default_families(self) -> list[str]:
         """Names of the usual families and the task's own; a note for one that cannot decay here."""
         names: list[str] = []
         for name in dict.fromkeys([*DEFAULT_FAMILIES, *self.task.schedules]):
             try:
-                self._space(family(name, self.task.schedules), 1.0, 1.0, 1.0).first_trials()
+                self._check_families_fit_budget([family(name, self.task.schedules)])
                 names.append(name)
             except InvalidArgument as error:
                 self.notes.append(f"{name} is left out: {error}")
         return names
 
-    @property
-    def updates(self) -> int:
-        """Updates of one training run."""
-        return self.task.epochs * self.updates_per_epoch
+    def _check_families_fit_budget(self, families: Sequence[Family]) -> None:
+        """Raise InvalidArgument for a family that cannot decay in this budget."""
+        for member in families:
+            self._space(member).check_budget()
 
-    def spaces(self, suggestion: Suggestion | None) -> tuple[list[Space], str]:
-        """Return each family's search space, and where its lr range comes from."""
-        settings = self.settings
-        if settings.lr is not None:
-            return self._same_range(settings.lr, settings.lr), f"lr fixed at {settings.lr:g}"
-        if settings.lr_range is not None:
-            low, high = settings.lr_range
-            return self._same_range(low, high), f"lr searched in {low:g} to {high:g}, as asked"
-        if suggestion is None or suggestion.lr is None:
-            return self._without_suggestion(suggestion)
-        spaces = [self._around(member, suggestion) for member in self.families]
-        low, high = min(s.lr_low for s in spaces), max(s.lr_high for s in spaces)
-        return spaces, f"lr searched around the suggestion, in {low:.2g} to {high:.2g} by family"
-
-    def refuse_existing_studies(self, name: str) -> None:
-        """Raise InvalidArgument where the storage has studies of another run of this name."""
-        if self.storage is None:
-            return
-        existing = optuna.get_all_study_names(self.storage)
-        taken = {study_name(name, member.name) for member in self.families} & set(existing)
-        if taken:
-            raise InvalidArgument(
-                f"the storage has a study {min(taken)!r} already; give another --out"
-            )
-
-    def search_work(self) -> Work:
-        """What the studies ask for."""
-        trials = self.settings.trials
-        count = 0
-        for member in self.families:
-            lr = self.settings.lr
-            space = self._space(member, 1.0, 1.0, 2.0 if lr is None else 1.0)
-            points = space.all_trials(trials)
-            count += trials if points is None else len(points)
-        runs = count * len(self.search_seeds)
-        return Work(runs, self.updates, self.task.epochs + 1, count)
-
-    def compare_work(self) -> Work:
-        """What the comparison asks for."""
-        candidates = len(self.families) + (self.task.baseline is not None)
-        return Work(candidates * len(self.confirm_seeds), self.updates, self.task.epochs + 1)
-
-    def _space(self, member: Family, low: float, default: float, high: float) -> Space:
+    def _space(self, member: Family) -> Space:
+        """The family's space for this budget, at an lr of 1 until its range is known."""
         return Space(
             family=member,
-            lr_low=low,
-            lr_high=high,
-            lr_default=default,
+            lr_low=1.0,
+            lr_high=1.0,
+            lr_default=1.0,
             epochs=self.task.epochs,
             updates_per_epoch=self.updates_per_epoch,
             per=self.settings.per,
@@ -162,38 +160,9 @@ class RunProblem(RangeTestProblem):
             direction=self.direction,
         )
 
-    def _same_range(self, low: float, high: float) -> list[Space]:
-        middle = min(max(math.sqrt(low * high), low), high)
-        return [self._space(member, low, middle, high) for member in self.families]
 
-    def _around(self, member: Family, suggestion: Suggestion) -> Space:
-        """Range around the suggestion, moved to the peak of the family's default schedule."""
-        space = self._space(member, 1.0, 1.0, 1.0)
-        default, moved = space.default_schedule, suggestion
-        if default is not None:
-            moved = suggestion.for_schedule(
-                default, self.updates, self.updates_per_epoch, self.task.prototype.lr_ratios
-            )
-        lr = moved.lr or math.nan
-        low, high = (moved.low or lr) / BELOW, (moved.high or lr) * ABOVE
-        return self._space(member, low, lr, max(lr, min(high, suggestion.diverged_at or math.inf)))
-
-    def _without_suggestion(self, suggestion: Suggestion | None) -> tuple[list[Space], str]:
-        edge = None if suggestion is None else suggestion.diverged_at
-        if edge is not None:
-            why = f"no suggestion: lr searched in two decades below {edge:.2g}, where it diverged"
-            return self._same_range(edge / 100, edge), why
-        if self.task.baseline is not None:
-            lr, whose = self.task.baseline.lr, "the baseline's lr"
-        else:
-            lr, whose = usual_lr(self.task.prototype.optimizer), "the optimizer's usual lr"
-        why = f"no suggestion: lr searched a decade either way of {whose}, {lr:g}"
-        return self._same_range(lr / 10, lr * 10), why
-
-
-def prepared_task(settings: RunSettings) -> Task:
-    """Return the task of a run, with the run's epochs and baseline."""
-    task = load_task(settings.task)
+def prepared_task(task: Task, settings: RunSettings) -> Task:
+    """Return the task with the run's epochs and baseline."""
     if task.valid is None:
         raise InvalidArgument(
             f"{settings.task}: studies compare runs on a validation set, but it has none; "
@@ -245,5 +214,5 @@ def _device(name: str) -> torch.device | None:
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
     if not available[name]:
-        raise InvalidArgument(f"device must be there, but {name!r} is not; use --device cpu")
+        raise InvalidArgument(f"device {name!r} is not available; use --device cpu")
     return torch.device(name)

@@ -8,15 +8,14 @@ so that an interrupted run is resumed from its folder: the range test is read ba
 on in their storage, and confirmed runs are not repeated.
 """
 
-import math
-import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property, partial
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from optuna.storages import BaseStorage
 
@@ -25,163 +24,147 @@ from lrfinder.comparison.candidates import BASELINE, Candidate, ConfirmedRun
 from lrfinder.comparison.compare import compare
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import Interrupted, InvalidArgument, RunFolderError, TaskFailed
-from lrfinder.experiment import RangeTestProblem, RunProblem, prepared_task
+from lrfinder.experiment import Experiment, RangeTestExperiment, prepared_task
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report import dashboard, markdown
+from lrfinder.report.progress import Progress, Silent
 from lrfinder.report.training_script import training_loop
 from lrfinder.report.wording import engine_line, estimate, suggestion_line
 from lrfinder.results.folder import RunFolder
+from lrfinder.results.recorder import RunRecorder
 from lrfinder.results.saved_run import Run, has_begun, open_run, open_studies, read_config
 from lrfinder.results.summary import (
-    answers,
-    cost_facts,
-    curve_facts,
+    LRSearch,
     first_summary,
     range_test_summary,
-    suggestion_facts,
 )
-from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.settings import RangeTestSettings, RunSettings, settings_from
+from lrfinder.tasks.loading import load_task
 from lrfinder.tasks.reference import TaskReference
 from lrfinder.tasks.task import Task
 from lrfinder.training import engine
 from lrfinder.training.engine import Engine
-from lrfinder.training.executors import Workers
+from lrfinder.training.executors import Executor, InProcess, Processes, check_can_be_sent
 from lrfinder.training.history import History
-from lrfinder.training.speed import Speed, Work, threads
+from lrfinder.training.speed import threads
 from lrfinder.training.trainer import Trainer
 from lrfinder.tuning.lr_ranges import describe_ranges
-from lrfinder.tuning.rounds import LONG_ROUND, ask_size
+from lrfinder.tuning.rounds import ask_size, deadline, trials_at_once
 from lrfinder.tuning.search import search
-from lrfinder.tuning.storage import own_file
+from lrfinder.tuning.storage import open_storage, own_file, refuse_existing_studies
 from lrfinder.tuning.trials import FamilyResult
 
 _NOT_COMPARED = "is not compared"
 
 
-class Progress(Protocol):
-    """Who is told how a run goes on."""
-
-    def stage(self, name: str, updates: int) -> None:
-        """Begin an act of so many updates."""
-        ...
-
-    def advance(self, updates: int) -> None:
-        """Count updates that have been made, or need not be."""
-        ...
-
-    def say(self, text: str) -> None:
-        """Show a line."""
-        ...
-
-
-class Silent:
-    """Tells nobody."""
-
-    def stage(self, name: str, updates: int) -> None:
-        """Begin an act."""
-
-    def advance(self, updates: int) -> None:
-        """Count updates."""
-
-    def say(self, text: str) -> None:
-        """Show a line."""
-
-
-def find(problem: RangeTestProblem, progress: Progress | None = None) -> Curve:
+def find(experiment: RangeTestExperiment, progress: Progress | None = None) -> Curve:
     """Run the range test alone."""
-    told = progress or Silent()
-    for note in problem.task.data(problem.device).notes():
-        told.say(f"note: {note}")
-    settings, work = problem.find_settings, problem.find_work()
-    chosen = engine.choose(problem.task, problem.device, work, settings.engine)
-    told.say(estimate({"range test": work}, chosen.speed))
-    told.say(engine_line(chosen.facts()))
+    shown = progress or Silent()
+    for note in experiment.task.data(experiment.device).notes():
+        shown.say(f"note: {note}")
+    asked, work = experiment.find_settings.engine, experiment.find_work()
+    chosen = engine.choose(experiment.task, experiment.device, work, asked)
+    shown.say(estimate({"range test": work}, chosen.speed))
+    shown.say(engine_line(chosen.record()))
     with threads(chosen.threads):
-        return _find(problem, chosen.trainer, told)
+        return range_test_act(experiment, chosen.trainer, shown)
 
 
 def keep_range_test(
-    problem: RangeTestProblem, curve: Curve, suggestion: Suggestion, folder: RunFolder
+    experiment: RangeTestExperiment, curve: Curve, suggestion: Suggestion, folder: RunFolder
 ) -> None:
     """Write the folder of a range test alone, which `open_run` reads like that of a run."""
-    _write_config(folder, problem.find_settings)
+    _write_config(folder, experiment.find_settings)
     folder.write_curve(curve)
     folder.replace("range_test.png", lambda p: plots.save_range_test(p, curve, suggestion))
-    folder.write_summary(range_test_summary(problem, curve, suggestion))
+    folder.write_summary(range_test_summary(experiment, curve, suggestion))
 
 
-def start(settings: RunSettings, out: Path | None = None, progress: Progress | None = None) -> Run:
+def start(
+    settings: RunSettings,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    task: Task | None = None,
+) -> Run:
     """Make a run folder and go through all acts.
 
-    Raises InvalidArgument or TaskLoadError, and leaves no folder where nothing was found yet;
-    TaskFailed and KeyboardInterrupt leave one behind that `resume` takes up.
+    `task` is given where it is an object, which the settings cannot name. Raises InvalidArgument or
+    TaskLoadError, and leaves no folder where nothing was found yet; TaskFailed and
+    KeyboardInterrupt leave one behind that `resume` takes up.
     """
-    problem = RunProblem(settings)
-    path = out or Path("runs") / f"{problem.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    experiment = Experiment(settings, task)
+    path = out or Path("runs") / f"{experiment.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
     name = path.resolve().name
-    problem.refuse_existing_studies(name)
-    engine.check(problem.task, problem.device, problem.settings.engine)
+    if settings.storage is not None:
+        refuse_existing_studies(settings.storage, name, [f.name for f in experiment.families])
+    engine.check(experiment.task, experiment.device, settings.engine)
+    if experiment.is_live and settings.workers > 1:
+        check_can_be_sent(experiment.task)
     folder = RunFolder.create(path)
     try:
-        _write_config(folder, problem.settings)
+        _write_config(folder, experiment.settings)
     except BaseException:
         folder.discard()
         raise
+    recorder = RunRecorder(folder, first_summary(experiment))
     try:
-        return _Acts(problem, folder, name, progress or Silent()).all()
+        return _all_acts(experiment, recorder, name, progress or Silent())
     except InvalidArgument:
         folder.discard()
         raise
 
 
-def resume(path: Path, given: Mapping[str, Any], progress: Progress | None = None) -> Run:
+def resume(
+    path: Path,
+    given: Mapping[str, Any],
+    progress: Progress | None = None,
+    task: Task | None = None,
+) -> Run:
     """Go on with an interrupted run, up to the numbers in its config.
 
-    One that has left no summary yet starts with its first act.
-    `given` are options that were given again: one that differs from the config is an error. A task
-    file that has changed is told.
+    One that has left no summary yet starts with its first act. `given` are options that were given
+    again: one that differs from the config is an error. A task file that has changed is noted.
     """
-    told = progress or Silent()
     config = read_config(path)
+    settings = _same_settings(path, config, given)
+    experiment = Experiment(settings, task)
     earlier = open_studies(path) if has_begun(path) else None
-    asked = {key: value for key, value in config.items() if key != "run"}
-    asked["task"] = TaskReference.parse(asked["task"]).text
-    settings = settings_from(RunSettings, asked)
-    if "task" in given:
-        given = {**given, "task": TaskReference.parse(given["task"]).text}
-    for key, value in given.items():
-        if settings_from(RunSettings, {**asked, key: value}) != settings:
-            raise RunFolderError(
-                f"{key} must stay {asked.get(key)!r} when {path} is resumed, but got {value!r}; "
-                "start a new run instead"
-            )
-    problem = RunProblem(settings)
-    begun_with = None if earlier is None else earlier.summary["engine"]
-    asked_for = settings.engine if begun_with is None else begun_with["trainer"]
-    engine.check(problem.task, problem.device, asked_for, "start a new run instead")
+    record = None if earlier is None else earlier.answers.engine
+    asked = settings.engine if record is None else record.trainer
+    engine.check(experiment.task, experiment.device, asked, "start a new run instead")
+    summary = first_summary(experiment)
     if earlier is not None:
-        problem.notes += [n for n in earlier.summary["notes"] if _NOT_COMPARED not in n]
-    if TaskReference.parse(settings.task).source_hash() != config["run"]["task_hash"]:
-        problem.notes.append("the task's file has changed since this run was started")
-    return _Acts(problem, RunFolder(path), config["run"]["name"], told, earlier).all()
+        before = earlier.answers
+        experiment.notes += [note for note in before.notes if _NOT_COMPARED not in note]
+        cost = summary.cost.model_copy(update={"wall_seconds": before.cost.wall_seconds})
+        summary = summary.changed(
+            range_test=before.range_test, suggestion=before.suggestion, cost=cost
+        )
+    if task is None:
+        changed = TaskReference.parse(settings.task).source_hash() != config["run"]["task_hash"]
+        note = "the task's file has changed since this run was started"
+        experiment.notes += [note] * changed
+    recorder = RunRecorder(RunFolder(path), summary)
+    name = str(config["run"]["name"])
+    return _all_acts(experiment, recorder, name, progress or Silent(), earlier)
 
 
 def rebuild(path: Path, progress: Progress | None = None) -> Run:
     """Make the report, the pictures and the dashboard's notes of a finished run again.
 
-    Where the storage of its studies is gone, that is told, and the rest is made.
+    Where the storage of its studies is gone, that is noted, and the rest is made.
     """
     run = open_studies(path)
-    if run.summary["status"] != "complete":
+    status = run.answers.status
+    if status != "complete":
         raise RunFolderError(
-            f"{path} must be a finished run, but it is {run.summary['status']}; "
+            f"{path} must be a finished run, but it is {status}; "
             f"go on with `lrfinder run --resume {path}`"
         )
     compared = set() if run.comparison is None else set(run.comparison.seeds)
-    if compared != set(run.summary["seeds"]["confirm"]):
+    if compared != set(run.answers.seeds.confirm):
         raise RunFolderError(
             f"{path / 'comparison.csv'} is missing or damaged; "
             f"`lrfinder run --resume {path}` mends it"
@@ -194,286 +177,304 @@ def rebuild(path: Path, progress: Progress | None = None) -> Run:
     return run
 
 
-class _Acts:
-    """One pass through the acts of a run, writing its folder as it goes."""
-
-    def __init__(
-        self,
-        problem: RunProblem,
-        folder: RunFolder,
-        name: str,
-        progress: Progress,
-        earlier: Run | None = None,
-    ) -> None:
-        self._problem, self._folder, self._name = problem, folder, name
-        self._progress, self._earlier = progress, earlier
-        self._began = time.monotonic()
-        self._spent_before = 0.0
-        self._noted = False
-        self._opened = ExitStack()
-        self._summary = first_summary(problem)
-        if earlier is not None:
-            self._spent_before = float(earlier.summary["cost"]["wall_seconds"])
-            self._summary |= {k: earlier.summary[k] for k in ("range_test", "suggestion")}
-
-    @cached_property
-    def _storage(self) -> BaseStorage:
-        """Storage of the studies; the folder's own is made when it is first asked for."""
-        own = own_file(self._folder.storage)
-        return self._problem.storage or self._opened.enter_context(own)
-
-    def all(self) -> Run:
-        """Range test, studies, comparison, report."""
-        with self._folder.locked(), self._opened:
-            self._save("running")
-            try:
-                self._train_and_report()
-            except KeyboardInterrupt as error:
-                self._save("interrupted")
-                raise Interrupted(f"interrupted; {self._way_on()}") from error
-            except TaskFailed as error:
-                self._save("failed")
-                raise TaskFailed(f"{error}; {self._way_on()}") from error
-            except BaseException:
-                self._save("failed")
-                raise
-            self._save("complete")
-        return open_run(self._folder.path)
-
-    def _train_and_report(self) -> None:
-        chosen = self._prepare()
-        with threads(chosen.threads), self._workers(chosen) as workers:
-            suggestion = self._range_test(chosen)
-            results = self._search(suggestion, chosen, workers)
-            candidates = self._candidates(results)
-            comparison = self._compare(candidates, chosen, workers)
-        self._drop_other_curves(results, candidates)
-        range_test = self._summary["range_test"]
-        self._summary |= answers(self._problem, results, candidates, comparison)
-        self._summary["cost"] |= cost_facts(self._problem, range_test, results, comparison)
-        self._save("reporting")
-        run = open_run(self._folder.path)
-        markdown.write(run, self._folder)
-        loop = training_loop(self._problem.task, self._problem.settings.task, run.summary)
-        self._folder.write_text("best_schedule.py", loop)
-        dashboard.enrich(run, self._storage)
-
-    def _way_on(self) -> str:
-        return f"go on with `lrfinder run --resume {self._folder.path}`"
-
-    def _save(self, status: str) -> None:
-        self._summary["status"] = status
-        if status != "complete":  # what the report says, it was written just before
-            spent = self._spent_before + time.monotonic() - self._began
-            self._summary["cost"]["wall_seconds"] = round(spent, 3)
-        self._folder.write_summary(self._summary)
-
-    def _prepare(self) -> Engine:
-        """Choose a trainer, and say what is to come."""
-        problem, settings = self._problem, self._problem.settings
-        notes = [*problem.notes, *problem.task.data(problem.device).notes()]
-        notes = list(dict.fromkeys(notes))
-        self._summary["notes"] = notes
-        for note in notes:
-            self._progress.say(f"note: {note}")
-        works = {"studies": problem.search_work(), "comparison": problem.compare_work()}
-        if settings.finds_lr and self._summary["suggestion"] is None:
-            works = {"range test": problem.find_work(), **works}
-        earlier = None if self._earlier is None else self._earlier.summary["engine"]
-        if earlier is None:
-            work = works["studies"]
-            chosen = engine.choose(problem.task, problem.device, work, settings.engine)
-        else:
-            chosen = engine.again(problem.device, earlier)
-        self._summary["engine"] = chosen.facts(settings.workers)
-        at_most = "" if self._earlier is None else "at most "
-        self._progress.say(at_most + estimate(works, chosen.speed, settings.workers))
-        self._progress.say(engine_line(chosen.facts(settings.workers)))
-        return chosen
-
-    @contextmanager
-    def _workers(self, chosen: Engine) -> Generator[Workers | None]:
-        """The worker processes that are asked for, if any."""
-        settings, capacity = self._problem.settings, chosen.trainer.capacity(self._problem.task)
-        if settings.workers == 1:
-            yield None
-            return
-        build = partial(_worker_problem, settings, chosen.trainer)
-        with Workers(settings.workers, build, capacity) as workers:
-            yield workers
-
-    def _range_test(self, chosen: Engine) -> Suggestion | None:
-        problem = self._problem
-        if not problem.settings.finds_lr:
-            return None
-        if self._earlier is not None and self._earlier.suggestion is not None:
-            return self._earlier.suggestion
-        curve = _find(problem, chosen.trainer, self._progress)
-        suggestion = curve.suggest()
-        self._folder.write_curve(curve)
-        self._summary["range_test"] = curve_facts(curve)
-        self._summary["suggestion"] = suggestion_facts(suggestion)
-        self._save("running")
-        self._progress.say(suggestion_line(suggestion))
-        return suggestion
-
-    def _search(
-        self, suggestion: Suggestion | None, chosen: Engine, workers: Workers | None
-    ) -> list[FamilyResult]:
-        problem, settings = self._problem, self._problem.settings
-        spaces, why = problem.spaces(suggestion)
-        self._summary["lr_search"] = {"why": why, "ranges": describe_ranges(spaces)}
-        self._progress.say(why)
-        work = problem.search_work()
-        self._progress.stage("studies", work.runs * work.updates)
-        results = search(
-            problem.task,
-            spaces,
-            trials=settings.trials,
-            seeds=problem.search_seeds,
-            storage=self._storage,
-            name=self._name,
-            seed=settings.seed,
-            measure=problem.measure,
-            trainer=chosen.trainer,
-            workers=workers,
-            progress=self._progress.advance,
-            trial_done=self._trial_done,
-            deadline=self._deadline(chosen.speed),
-            ask_size=self._ask_size,
-            together=self._together(chosen),
-        )
-        self._folder.write_trials(results)
-        return results
-
-    def _trial_done(self, name: str, trial: int, history: History) -> None:
-        self._folder.append_curves("search", name, trial, history)
-        self._save("running")
-        if not self._noted:  # the studies are there now; what the range test said can be read
-            dashboard.enrich(open_run(self._folder.path), self._storage)
-            self._noted = True
-
-    def _together(self, chosen: Engine) -> int:
-        """Trials to train at once: as many as are fast together, and keep all workers busy.
-
-        Where that would take long, fewer, because an interrupt loses them.
-        """
-        problem, settings = self._problem, self._problem.settings
-        seeds, workers = len(problem.search_seeds), settings.workers
-        runs = max(chosen.population, 2 * workers if workers > 1 else 1)
-        seconds = Work(runs, problem.updates, problem.task.epochs + 1).seconds(chosen.speed)
-        trials = runs / seeds * min(1.0, LONG_ROUND * workers / seconds)
-        return max(1 if settings.lr is None else self._ask_size, round(trials))
-
-    @property
-    def _ask_size(self) -> int:
-        settings = self._problem.settings
-        return ask_size(settings.trials, one_lr=settings.lr is not None)
-
-    def _deadline(self, speed: Speed) -> float:
-        """When the studies must stop, so that the comparison ends within the timeout."""
-        timeout = self._problem.settings.timeout
-        if timeout is None:
-            return math.inf
-        comparing = self._problem.compare_work().seconds(speed) / self._problem.settings.workers
-        return self._began + max(timeout - comparing, timeout / 2)
-
-    def _candidates(self, results: list[FamilyResult]) -> list[Candidate]:
-        """Return the best of each family, and what the task uses today."""
-        found: list[Candidate] = []
-        for result in results:
-            name, best = result.space.family.name, result.best
-            if best is not None:
-                found.append(Candidate(name, best.lr, best.schedule))
-            else:
-                ended = f"all {len(result.trials)} trials diverged" if result.trials else "no trial"
-                self._summary["notes"].append(f"{name} {_NOT_COMPARED}: {ended}")
-        if not found:
-            raise TaskFailed(
-                "every trial of every family diverged; "
-                "search a lower lr (`lrfinder sweep --lr-range LOW HIGH`)"
-            )
-        baseline = self._problem.task.baseline
-        if baseline is not None:
-            schedule = baseline.schedule or Schedule(FAMILIES["constant"])
-            found.append(Candidate(BASELINE, baseline.lr, schedule))
-        return found
-
-    def _compare(
-        self, candidates: list[Candidate], chosen: Engine, workers: Workers | None
-    ) -> Comparison:
-        problem = self._problem
-        earlier = () if self._earlier is None else self._earlier.confirmed
-        known = [run for run in earlier if any(c.made(run) for c in candidates)]
-        runs = len(candidates) * len(problem.confirm_seeds) - len(known)
-        self._progress.stage("comparison", runs * problem.updates)
-
-        def run_done(run: ConfirmedRun, history: History) -> None:
-            known.append(run)
-            self._folder.append_curves("confirm", run.candidate, None, history)
-            self._folder.write_confirmed(known)
-            self._save("running")
-
-        comparison = compare(
-            problem.task,
-            candidates,
-            seeds=problem.confirm_seeds,
-            measure=problem.measure,
-            direction=problem.direction,
-            known=tuple(known),
-            trainer=chosen.trainer,
-            workers=workers,
-            progress=self._progress.advance,
-            run_done=run_done,
-        )
-        if all(run.diverged for run in comparison.runs):
-            raise TaskFailed(
-                "every candidate diverged on every fresh seed; "
-                "search a lower lr (`lrfinder sweep --lr-range LOW HIGH`)"
-            )
-        return comparison
-
-    def _drop_other_curves(self, results: list[FamilyResult], candidates: list[Candidate]) -> None:
-        """Keep the curves of complete trials and of the candidates that are compared."""
-        trials = {(r.space.family.name, t.number) for r in results for t in r.trials}
-        lrs = {candidate.name: candidate.lr for candidate in candidates}
-
-        def counts(act: str, name: str, trial: int, seed: int, peak_lr: float) -> bool:
-            if act == "search":
-                return (name, trial) in trials
-            return name in lrs and math.isclose(lrs[name], peak_lr, rel_tol=1e-9)
-
-        self._folder.keep_curves(counts)
-
-
-def _write_config(folder: RunFolder, settings: RangeTestSettings) -> None:
-    """Write what was asked, and which file it was asked of."""
-    reference = TaskReference.parse(settings.task)
-    facts = {
-        "name": folder.path.resolve().name,
-        "task_hash": reference.source_hash(),
-        "version": version("lrfinder"),
-    }
-    options = settings.model_dump(exclude_none=True)
-    folder.write_config({**options, "task": reference.text, "run": facts})
-
-
-def _worker_problem(settings: RunSettings, trainer: Trainer) -> tuple[Task, Trainer]:
-    return prepared_task(settings), trainer
-
-
-def _find(problem: RangeTestProblem, trainer: Trainer, progress: Progress) -> Curve:
-    settings, work = problem.find_settings, problem.find_work()
+def range_test_act(experiment: RangeTestExperiment, trainer: Trainer, progress: Progress) -> Curve:
+    """Act 1: the range test of an experiment."""
+    settings, work = experiment.find_settings, experiment.find_work()
     progress.stage("range test", work.runs * work.updates)
     return range_test(
-        problem.task,
+        experiment.task,
         min_lr=settings.min_lr,
         max_lr=settings.max_lr,
         steps=settings.steps,
-        seeds=problem.find_seeds,
+        seeds=experiment.find_seeds,
         every=settings.every,
         growth=settings.growth,
         probes=settings.probes,
         trainer=trainer,
         progress=progress.advance,
     )
+
+
+def search_act(
+    bench: "Workbench", suggestion: Suggestion | None, storage: BaseStorage, name: str
+) -> list[FamilyResult]:
+    """Act 2: a study per family, in the storage, under names that begin with this one."""
+    experiment, recorder = bench.experiment, bench.recorder
+    settings, speed = experiment.settings, bench.engine.speed
+    spaces, why = experiment.spaces(suggestion)
+    recorder.note(lr_search=LRSearch(why=why, ranges=describe_ranges(spaces)))
+    bench.progress.say(why)
+    work, population = experiment.search_work(), bench.engine.population
+    bench.progress.stage("studies", work.runs * work.updates)
+    seeds, workers = experiment.search_seeds, settings.workers
+    size = ask_size(settings.trials, one_lr=settings.lr is not None)
+    together = trials_at_once(experiment.training, len(seeds), speed, population, workers)
+    comparison = experiment.compare_work().seconds(speed) / workers
+
+    def trial_done(family: str, number: int, history: History) -> None:
+        first = not (recorder.folder.path / "curves.csv").exists()
+        recorder.trial(family, number, history)
+        if first:  # the studies are there now; what the range test says can be read
+            dashboard.enrich(open_run(recorder.folder.path), storage)
+
+    return search(
+        experiment.task,
+        spaces,
+        trials=settings.trials,
+        seeds=seeds,
+        storage=storage,
+        name=name,
+        seed=settings.seed,
+        measure=experiment.measure,
+        trainer=bench.engine.trainer,
+        executor=bench.executor,
+        progress=bench.progress.advance,
+        trial_done=trial_done,
+        deadline=deadline(recorder.began, settings.timeout, comparison),
+        ask_size=size,
+        together=max(1 if settings.lr is None else size, together),
+    )
+
+
+def comparison_act(
+    bench: "Workbench", candidates: Sequence[Candidate], known: Sequence[ConfirmedRun]
+) -> Comparison:
+    """Act 3: the candidates on fresh seeds; runs of them that are known are not made again."""
+    experiment = bench.experiment
+    runs = len(candidates) * len(experiment.confirm_seeds) - len(known)
+    bench.progress.stage("comparison", runs * experiment.updates)
+    comparison = compare(
+        experiment.task,
+        candidates,
+        seeds=experiment.confirm_seeds,
+        measure=experiment.measure,
+        direction=experiment.direction,
+        known=known,
+        trainer=bench.engine.trainer,
+        executor=bench.executor,
+        progress=bench.progress.advance,
+        run_done=bench.recorder.confirmed,
+    )
+    if all(run.diverged for run in comparison.runs):
+        raise TaskFailed(
+            "every candidate diverged on every fresh seed; "
+            "search a lower lr (`lrfinder sweep --lr-range LOW HIGH`)"
+        )
+    return comparison
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What the acts of one run work with."""
+
+    experiment: Experiment
+    engine: Engine
+    executor: Executor
+    recorder: RunRecorder
+    progress: Progress
+
+
+def _all_acts(
+    experiment: Experiment,
+    recorder: RunRecorder,
+    name: str,
+    progress: Progress,
+    earlier: Run | None = None,
+) -> Run:
+    """Range test, studies, comparison and report, under the folder's lock."""
+    path = recorder.folder.path
+    way_on = f"go on with `{_command_to_resume(experiment, path)}`"
+    with recorder.folder.locked():
+        recorder.save("running")
+        try:
+            _train_and_report(experiment, recorder, name, progress, earlier)
+        except KeyboardInterrupt as error:
+            recorder.save("interrupted")
+            raise Interrupted(f"interrupted; {way_on}") from error
+        except TaskFailed as error:
+            recorder.save("failed")
+            raise TaskFailed(f"{error}; {way_on}") from error
+        except BaseException:
+            recorder.save("failed")
+            raise
+        recorder.save("complete")
+    return open_run(path)
+
+
+def _train_and_report(
+    experiment: Experiment,
+    recorder: RunRecorder,
+    name: str,
+    progress: Progress,
+    earlier: Run | None,
+) -> None:
+    chosen = _choose_engine(experiment, recorder, progress, earlier)
+    with ExitStack() as opened:
+        with threads(chosen.threads), _executor(experiment, chosen) as executor:
+            bench = Workbench(experiment, chosen, executor, recorder, progress)
+            suggestion = _suggestion(bench)
+            storage = opened.enter_context(_storage(experiment, recorder.folder))
+            results = search_act(bench, suggestion, storage, name)
+            recorder.folder.write_trials(results)
+            candidates, left_out = _candidates(results, experiment.task)
+            recorder.note(notes=[*recorder.summary.notes, *left_out])
+            known = () if earlier is None else earlier.confirmed
+            known = [run for run in known if any(c.made(run) for c in candidates)]
+            recorder.begin_comparison(known)
+            comparison = comparison_act(bench, candidates, known)
+        recorder.folder.keep_curves(_counted_runs(results, candidates))
+        recorder.note_answers(experiment, results, candidates, comparison)
+        recorder.save("reporting")
+        _report(open_run(recorder.folder.path), experiment, recorder.folder, storage)
+
+
+def _choose_engine(
+    experiment: Experiment, recorder: RunRecorder, progress: Progress, earlier: Run | None
+) -> Engine:
+    """Choose a trainer, and show what is to come."""
+    settings, task, device = experiment.settings, experiment.task, experiment.device
+    notes = list(dict.fromkeys([*experiment.notes, *task.data(device).notes()]))
+    for note in notes:
+        progress.say(f"note: {note}")
+    works = {"studies": experiment.search_work(), "comparison": experiment.compare_work()}
+    if settings.finds_lr and recorder.summary.suggestion is None:
+        works = {"range test": experiment.find_work(), **works}
+    record = None if earlier is None else earlier.answers.engine
+    if record is None:
+        chosen = engine.choose(task, device, works["studies"], settings.engine)
+    else:
+        chosen = engine.again(device, record)
+    record = chosen.record(settings.workers)
+    recorder.note(notes=notes, engine=record)
+    at_most = "" if earlier is None else "at most "
+    progress.say(at_most + estimate(works, chosen.speed, settings.workers))
+    progress.say(engine_line(record))
+    return chosen
+
+
+def _suggestion(bench: Workbench) -> Suggestion | None:
+    """What the range test suggests, which is made unless the run has one; None without any."""
+    experiment, recorder = bench.experiment, bench.recorder
+    if not experiment.settings.finds_lr:
+        return None
+    if recorder.summary.suggestion is not None:
+        return recorder.summary.suggestion
+    curve = range_test_act(experiment, bench.engine.trainer, bench.progress)
+    suggestion = curve.suggest()
+    recorder.range_test(curve, suggestion)
+    bench.progress.say(suggestion_line(suggestion))
+    return suggestion
+
+
+def _candidates(results: Sequence[FamilyResult], task: Task) -> tuple[list[Candidate], list[str]]:
+    """Return the best of each family and what the task uses today; notes on families left out."""
+    found: list[Candidate] = []
+    left_out: list[str] = []
+    for result in results:
+        name, best = result.space.family.name, result.best
+        if best is not None:
+            found.append(Candidate(name, best.lr, best.schedule))
+        else:
+            ended = f"all {len(result.trials)} trials diverged" if result.trials else "no trial"
+            left_out.append(f"{name} {_NOT_COMPARED}: {ended}")
+    if not found:
+        raise TaskFailed(
+            "every trial of every family diverged; "
+            "search a lower lr (`lrfinder sweep --lr-range LOW HIGH`)"
+        )
+    if task.baseline is not None:
+        recipe = task.baseline.recipe
+        found.append(Candidate(BASELINE, recipe.lr, recipe.schedule))
+    return found, left_out
+
+
+def _counted_runs(
+    results: Sequence[FamilyResult], candidates: Sequence[Candidate]
+) -> Callable[[str, str, int, int, float], bool]:
+    """Which curves are kept: those of complete trials and of the candidates that are compared."""
+    trials = {(r.space.family.name, t.number) for r in results for t in r.trials}
+    lrs = {(candidate.name, candidate.lr) for candidate in candidates}
+
+    def counts(act: str, name: str, trial: int, seed: int, peak_lr: float) -> bool:
+        return (name, trial) in trials if act == "search" else (name, peak_lr) in lrs
+
+    return counts
+
+
+def _report(run: Run, experiment: Experiment, folder: RunFolder, storage: BaseStorage) -> None:
+    markdown.write(run, folder)
+    reference = None if experiment.is_live else experiment.settings.task
+    folder.write_text(
+        "best_schedule.py", training_loop(experiment.task, reference, run.answers.winner)
+    )
+    dashboard.enrich(run, storage)
+
+
+@contextmanager
+def _executor(experiment: Experiment, chosen: Engine) -> Generator[Executor]:
+    """Where the studies and the comparison are trained."""
+    settings, trainer = experiment.settings, chosen.trainer
+    if settings.workers == 1:
+        yield InProcess(experiment.task, trainer)
+        return
+    build = partial(_built_in_worker, settings, trainer)
+    if experiment.is_live:
+        build = partial(_sent_to_worker, experiment.task, trainer)
+    capacity = trainer.capacity(experiment.task)
+    with Processes(settings.workers, build, capacity) as executor:
+        yield executor
+
+
+def _built_in_worker(settings: RunSettings, trainer: Trainer) -> tuple[Task, Trainer]:
+    return prepared_task(load_task(settings.task), settings), trainer
+
+
+def _sent_to_worker(task: Task, trainer: Trainer) -> tuple[Task, Trainer]:
+    return task, trainer
+
+
+@contextmanager
+def _storage(experiment: Experiment, folder: RunFolder) -> Generator[BaseStorage]:
+    """Storage of the studies: the one that was asked for, or a file in the run's folder."""
+    asked = experiment.settings.storage
+    if asked is not None:
+        yield open_storage(asked)
+        return
+    with own_file(folder.storage) as storage:
+        yield storage
+
+
+def _command_to_resume(experiment: Experiment, path: Path) -> str:
+    if experiment.is_live:
+        return f"lrfinder.run(task, resume={str(path)!r})"
+    return f"lrfinder run --resume {path}"
+
+
+def _same_settings(path: Path, config: Mapping[str, Any], given: Mapping[str, Any]) -> RunSettings:
+    """Settings of a run's config; RunFolderError for an option that differs from them."""
+    asked = {key: value for key, value in config.items() if key != "run"}
+    asked["task"] = _reference_text(asked["task"])
+    settings = settings_from(RunSettings, asked)
+    for key, value in given.items():
+        again = _reference_text(value) if key == "task" else value
+        if settings_from(RunSettings, {**asked, key: again}) != settings:
+            raise RunFolderError(
+                f"{key} must stay {asked.get(key)!r} when {path} is resumed, but got {again!r}; "
+                "start a new run instead"
+            )
+    return settings
+
+
+def _write_config(folder: RunFolder, settings: RangeTestSettings) -> None:
+    """Write what was asked, and which file it was asked of."""
+    facts = {
+        "name": folder.path.resolve().name,
+        "task_hash": TaskReference.parse(settings.task).source_hash(),
+        "version": version("lrfinder"),
+    }
+    options = settings.model_dump(exclude_none=True)
+    folder.write_config({**options, "task": _reference_text(settings.task), "run": facts})
+
+
+def _reference_text(task: str) -> str:
+    return TaskReference.parse(task).text

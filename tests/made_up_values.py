@@ -84,3 +84,27 @@ def trials(count=20, *, scale=1.0, offset=0.0, diverged=0):
             "shape": random.choice(["linear", "1-sqrt"], count),
         }
     )
+
+
+def summary(status):
+    """What summary.json holds of a run without any answer."""
+    return {
+        "schema": 3,
+        "task": MARKUP,
+        "optimizer": "SGD",
+        "device": "cpu",
+        "versions": {},
+        "status": status,
+        "epochs": 1,
+        "engine": None,
+        "objective": {"name": "valid_loss", "measure": "loss", "direction": "minimize"},
+        "seeds": {"find": [], "search": [], "confirm": []},
+        "range_test": None,
+        "suggestion": None,
+        "lr_search": None,
+        "families": {},
+        "best": None,
+        "ties": [],
+        "notes": [],
+        "cost": {"updates_asked": 0, "updates_trained": 0, "wall_seconds": 0.0},
+    }

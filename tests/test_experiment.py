@@ -1,26 +1,28 @@
 """What a run works on: lr ranges, baselines, objectives, budgets."""
 
 import inspect
+from dataclasses import replace
 
 import pytest
 from torch.optim.lr_scheduler import LambdaLR
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.experiment import RunProblem
+from lrfinder.experiment import Experiment
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.schedules import Family
 from lrfinder.settings import RangeTestSettings, RunSettings
+from lrfinder.tuning.lr_ranges import from_range_test
 
 SUGGESTED = Suggestion(0.01, 0.008, 0.0125, "suggested", "", diverged_at=1.0)
 UNKNOWN = Suggestion(None, None, None, "inconclusive", "flat")
 
 
-def problem(**options) -> RunProblem:
-    return RunProblem(RunSettings(**{"task": "digits", **options}))
+def problem(**options) -> Experiment:
+    return Experiment(RunSettings(**{"task": "digits", **options}))
 
 
-def ranges(asked: RunProblem, suggestion):
+def ranges(asked: Experiment, suggestion):
     spaces, why = asked.spaces(suggestion)
     return {space.family.name: (space.lr_low, space.lr_high) for space in spaces}, why
 
@@ -118,7 +120,8 @@ def test_a_family_without_defaults_is_searched_around_the_suggestion():
         space=lambda trial, budget: {"rate": trial.suggest_float("rate", 0.01, 10, log=True)},
     )
     asked = problem()
-    space = asked._around(own, SUGGESTED)
+    space = replace(asked.spaces(SUGGESTED)[0][0], family=own)
+    [space], _ = from_range_test([space], asked.task, SUGGESTED)
     assert space.lr_low < 0.01 < space.lr_high
 
 

@@ -42,10 +42,10 @@ MAY_IMPORT = {
 ONLY_IN = {
     "matplotlib": {"plots"},
     "typer": {"cli"},
-    "rich": {"cli"},
+    "rich": {"cli", "report"},
     "optuna_dashboard": {"report"},
-    "pydantic": {"settings"},
-    "optuna": {"tuning", "report", "experiment", "pipeline", "cli"},
+    "pydantic": {"settings", "results"},
+    "optuna": {"tuning", "report", "pipeline", "cli"},
     "loky": {"training"},
     "filelock": {"results"},
     "scipy": {"statistics"},

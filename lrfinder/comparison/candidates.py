@@ -1,10 +1,10 @@
 """What is compared, and the runs of it."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lrfinder.schedules import Schedule
+from lrfinder.schedules.recipe import Recipe
 
 BASELINE = "baseline"
 """Name of the candidate that a task uses today."""
@@ -18,10 +18,14 @@ class Candidate:
     lr: float
     schedule: Schedule
 
+    @property
+    def recipe(self) -> Recipe:
+        """The lr and the schedule alone."""
+        return Recipe(self.lr, self.schedule)
+
     def made(self, run: "ConfirmedRun") -> bool:
         """Whether the run was one of this very candidate."""
-        same_lr = math.isclose(self.lr, run.lr, rel_tol=1e-9)
-        return same_lr and (self.name, str(self.schedule)) == (run.candidate, run.schedule)
+        return (run.candidate, run.lr, run.schedule) == (self.name, self.lr, str(self.schedule))
 
 
 @dataclass(frozen=True)

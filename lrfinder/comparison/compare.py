@@ -1,4 +1,4 @@
-"""Candidates trained on fresh common seeds."""
+"""Act 3: every candidate trained on the same fresh seeds, none of which a search has seen."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +6,7 @@ from lrfinder.comparison.candidates import Candidate, ConfirmedRun
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.task import Task
-from lrfinder.training.executors import Workers, fit_in
+from lrfinder.training.executors import Executor, InProcess
 from lrfinder.training.history import History, Plan
 from lrfinder.training.trainer import Trainer
 from lrfinder.types import Direction
@@ -21,7 +21,7 @@ def compare(
     direction: Direction = "minimize",
     known: Sequence[ConfirmedRun] = (),
     trainer: Trainer | None = None,
-    workers: Workers | None = None,
+    executor: Executor | None = None,
     progress: Callable[[int], None] | None = None,
     run_done: Callable[[ConfirmedRun, History], None] | None = None,
 ) -> Comparison:
@@ -34,7 +34,7 @@ def compare(
         measure, direction: what is compared, and which way is better.
         known: runs that were made before; those of the same candidates are not repeated.
         trainer: what trains; by default the sequential trainer.
-        workers: processes that train instead.
+        executor: where it is trained instead; see `lrfinder.training.executors`.
         progress: called with the number of updates made since the last call.
         run_done: called with each run and its History as it finishes.
     """
@@ -67,6 +67,7 @@ def compare(
                 run_done(run, alone)
 
     plans = [Plan(candidate.lr, candidate.schedule, seed) for candidate, seed in todo]
-    fit_in(workers, task, plans, measure, trainer, progress, finished)
+    chosen = executor or InProcess(task, trainer)
+    chosen.fit(plans, watch=measure, progress=progress, finished=finished)
     runs = tuple(made[name, seed] for name in names for seed in seeds)
     return Comparison(runs, measure, direction)

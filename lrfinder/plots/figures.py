@@ -36,7 +36,7 @@ _DPI = 150
 def figures(run: Run) -> Mapping[str, Callable[[Path], None]]:
     """Every picture of a run that its files allow: file name to a function that saves it."""
     found: dict[str, Figure] = {}
-    name, direction = run.summary["objective"]["name"], run.summary["objective"]["direction"]
+    name, direction = run.answers.objective.name, run.answers.objective.direction
     if run.curve is not None and run.suggestion is not None:
         found["range_test.png"] = range_test_figure(run.curve, run.suggestion)
     if run.comparison is not None:

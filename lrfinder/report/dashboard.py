@@ -28,8 +28,7 @@ from lrfinder.report.markdown import PICTURES
 from lrfinder.results.folder import storage_url
 from lrfinder.results.saved_run import Run
 from lrfinder.tuning.interrupts import deferred
-from lrfinder.tuning.storage import open_storage
-from lrfinder.tuning.study import study_name
+from lrfinder.tuning.storage import open_storage, study_name
 
 HOST = "127.0.0.1"
 _SQLITE = "sqlite:///"
@@ -55,7 +54,7 @@ def serve(run: Run, port: int, say: Callable[[str], None]) -> None:
 
 def stored(run: Run) -> BaseStorage:
     """Open the storage of a run's studies, and make none where there is none."""
-    url = run.config.get("storage") or storage_url(run.path)
+    url = run.settings.storage or storage_url(run.path)
     file = _sqlite_file(url)
     if file is not None and not file.is_file():
         raise RunFolderError(
@@ -68,10 +67,10 @@ def stored(run: Run) -> BaseStorage:
 def worth_opening(run: Run, pages: Pages) -> dict[str, str]:
     """Pages that answer the question, most telling first: what each shows, and where it is."""
     found: dict[str, str] = {}
-    best = _best_searched(run, pages)
-    if best is not None:
+    best, best_trial = _best_searched(run, pages)
+    if best is not None and best_trial is not None:
         found["answer"] = pages.note(best)
-        found["best trial"] = pages.trial(best, run.summary["families"][best]["best_trial"])
+        found["best trial"] = pages.trial(best, best_trial)
     elif pages.studies:
         found["so far"] = pages.note(next(iter(pages.studies)))
     if pages.studies:
@@ -100,39 +99,40 @@ def _write(
         for picture in pictures
     }
     _write_note(study, notes.study_note(run, family, pages, shown))
-    facts = run.summary["families"].get(family)
-    if facts is None:
+    facts = run.answers.families.get(family)
+    if facts is None or facts.best_trial is None:
         return
     study.set_user_attr("answer of the run", notes.answer(run))
     study.set_user_attr("this family", notes.standing(run, family))
-    trial = storage.get_trial_id_from_study_id_trial_number(number, facts["best_trial"])
+    trial = storage.get_trial_id_from_study_id_trial_number(number, facts.best_trial)
     _write_note(optuna.Trial(study, trial), notes.trial_note(run, family, pages, shown))
 
 
 def _pages(run: Run, storage: BaseStorage) -> Pages:
     """Studies of the run that the storage holds."""
     existing = set(optuna.get_all_study_names(storage))
-    families = dict.fromkeys(["constant", *run.config["families"]])
-    names = {family: study_name(run.config["run"]["name"], family) for family in families}
+    families = dict.fromkeys(["constant", *(run.settings.families or ())])
+    names = {family: study_name(run.name, family) for family in families}
     with deferred():
         return Pages(
             {f: storage.get_study_id_from_name(n) for f, n in names.items() if n in existing}
         )
 
 
-def _best_searched(run: Run, pages: Pages) -> str | None:
-    """The best candidate that has a study; a baseline has none."""
-    compared = run.summary["families"]  # in the order of their ranking
-    return next((family for family in compared if family in pages.studies), None)
+def _best_searched(run: Run, pages: Pages) -> tuple[str | None, int | None]:
+    """The best candidate that has a study, and its best trial; a baseline has none."""
+    ranked = run.answers.families.items()
+    searched = ((name, facts.best_trial) for name, facts in ranked if name in pages.studies)
+    return next(searched, (None, None))
 
 
 def _pictures(run: Run, family: str, folder: Path) -> list[Path]:
     """Pictures of the run's folder, and that of the family's best trial, drawn into `folder`."""
     found = [run.path / name for name in PICTURES if (run.path / name).is_file()]
-    facts = run.summary["families"].get(family)
-    if facts is not None:
-        curve = run.trial_curve(family, facts["best_trial"])
-        plots.save_trial(folder / BEST_TRIAL, curve, run.summary["objective"]["name"])
+    facts = run.answers.families.get(family)
+    if facts is not None and facts.best_trial is not None:
+        curve = run.trial_curve(family, facts.best_trial)
+        plots.save_trial(folder / BEST_TRIAL, curve, run.answers.objective.name)
         found.append(folder / BEST_TRIAL)
     return found
 

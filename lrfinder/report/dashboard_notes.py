@@ -7,11 +7,10 @@ from the run; nothing is computed here but the wording.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lrfinder.report.markdown import PICTURES
 from lrfinder.report.tables import Table, ranking
-from lrfinder.report.wording import conclusions, suggestion_line
+from lrfinder.report.wording import code_of, conclusions, suggestion_line
 from lrfinder.results.saved_run import Run
 
 BEST_TRIAL = "best_trial.png"
@@ -52,8 +51,8 @@ class Pages:
 
 def answer(run: Run) -> str:
     """Return the answer of a finished run in one line, and where the rest stands."""
-    best = run.summary["best"]
-    found = f"{best['family']} at lr {best['lr']:.3g}: {best['schedule']}"
+    best = run.answers.winner
+    found = f"{best.family} at lr {best.lr:.3g}: {best.schedule}"
     return f"{found}. The note of this study (last symbol on the left) says more."
 
 
@@ -61,14 +60,14 @@ def standing(run: Run, family: str) -> str:
     """Return a family's place on fresh seeds in one line."""
     rows = ranking(run).rows
     place = next(place for place, row in enumerate(rows) if row[0] == family)
-    name, verdict = run.summary["objective"]["name"], rows[place][4]
+    name, verdict = run.answers.objective.name, rows[place][4]
     to_best = "" if place == 0 else f", {verdict} to the best"
     return f"place {place + 1} of {len(rows)}, {name} {rows[place][3]} on fresh seeds{to_best}"
 
 
 def study_note(run: Run, family: str, pages: Pages, pictures: Mapping[str, str]) -> str:
     """Return the note of a family's study; `pictures` holds the address of each file name."""
-    if run.comparison is None or run.summary["best"] is None:
+    if run.comparison is None or run.answers.best is None:
         parts = _without_answer(run)
     else:
         parts = [*_answer(run, pages, pictures), *_own_part(run, family, pages, pictures)]
@@ -77,15 +76,15 @@ def study_note(run: Run, family: str, pages: Pages, pictures: Mapping[str, str])
 
 def trial_note(run: Run, family: str, pages: Pages, pictures: Mapping[str, str]) -> str:
     """Return the note of a family's best trial."""
-    facts, name = run.summary["families"][family], run.summary["objective"]["name"]
+    facts, name = run.answers.families[family], run.answers.objective.name
     fresh = next(row[3] for row in ranking(run).rows if row[0] == family)
     parts = [
-        f"# Best trial of {family}: lr {facts['lr']:.3g}",
-        f"{facts['schedule']}. Searched {name}: {facts['search_value']:.4g}, the luckiest of "
-        f"{facts['trials']} trials. On fresh seeds: {fresh}, which is the better forecast. "
+        f"# Best trial of {family}: lr {facts.lr:.3g}",
+        f"{facts.schedule}. Searched {name}: {facts.search_value:.4g}, the luckiest of "
+        f"{facts.trials} trials. On fresh seeds: {fresh}, which is the better forecast. "
         f"[The answer of the run]({pages.note(family)})",
         *_picture(pictures, BEST_TRIAL),
-        *_code(facts),
+        f"```python\n{code_of(facts)}\n```",
     ]
     return "\n\n".join(parts)
 
@@ -100,13 +99,13 @@ def _without_answer(run: Run) -> list[str]:
 
 
 def _answer(run: Run, pages: Pages, pictures: Mapping[str, str]) -> list[str]:
-    best = run.summary["best"]
+    best = run.answers.winner
     table = ranking(run)
     linked = tuple((_linked(row[0], pages), *row[1:]) for row in table.rows)
     return [
-        f"# Answer: {best['family']} at lr {best['lr']:.3g}",
+        f"# Answer: {best.family} at lr {best.lr:.3g}",
         "\n".join(f"- {sentence}" for sentence in conclusions(run)),
-        *_code(best),
+        f"```python\n{code_of(best)}\n```",
         "Every decay at its best, trained again on seeds that no search has seen:",
         Table(("decay", *table.header[1:]), linked).markdown(),
         *_picture(pictures, "comparison.png"),
@@ -115,14 +114,14 @@ def _answer(run: Run, pages: Pages, pictures: Mapping[str, str]) -> list[str]:
 
 
 def _own_part(run: Run, family: str, pages: Pages, pictures: Mapping[str, str]) -> list[str]:
-    facts, name = run.summary["families"].get(family), run.summary["objective"]["name"]
-    if facts is None:
+    facts, name = run.answers.families.get(family), run.answers.objective.name
+    if facts is None or facts.best_trial is None:
         return [f"## This study: {family}", "None of its trials could be compared."]
-    trial = f"[Trial {facts['best_trial']}]({pages.trial(family, facts['best_trial'])})"
+    trial = f"[Trial {facts.best_trial}]({pages.trial(family, facts.best_trial)})"
     return [
         f"## This study: {family}",
-        f"{_sentence(standing(run, family))} {trial} is its best: {facts['schedule']} at lr "
-        f"{facts['lr']:.3g}; the search saw {name} {facts['search_value']:.4g}.",
+        f"{_sentence(standing(run, family))} {trial} is its best: {facts.schedule} at lr "
+        f"{facts.lr:.3g}; the search saw {name} {facts.search_value:.4g}.",
         *_picture(pictures, BEST_TRIAL),
         *_picture(pictures, "parameters.png"),
     ]
@@ -137,7 +136,7 @@ def _range_test(run: Run, pictures: Mapping[str, str]) -> list[str]:
 
 
 def _guide(run: Run, family: str, pages: Pages) -> list[str]:
-    name, seeds = run.summary["objective"]["name"], len(run.summary["seeds"]["search"])
+    name, seeds = run.answers.objective.name, len(run.answers.seeds.search)
     others = ", ".join(_linked(other, pages) for other in pages.studies if other != family)
     over = f", the mean over {seeds} training seeds" if seeds > 1 else ""
     lines = [
@@ -159,11 +158,6 @@ def _sentence(text: str) -> str:
 
 def _linked(family: str, pages: Pages) -> str:
     return f"[{family}]({pages.note(family)})" if family in pages.studies else family
-
-
-def _code(facts: Mapping[str, Any]) -> list[str]:
-    code = facts.get("code")
-    return [] if code is None else [f"```python\n# lr = {facts['lr']!r}\n{code}\n```"]
 
 
 def _picture(pictures: Mapping[str, str], name: str) -> list[str]:

@@ -1,12 +1,10 @@
 """report.md: the pictures and the text of a finished run."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from lrfinder import plots
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report.tables import Table, ranking
 from lrfinder.report.wording import (
+    code_of,
     comparison_of,
     conclusions,
     duration,
@@ -16,6 +14,7 @@ from lrfinder.report.wording import (
 )
 from lrfinder.results.folder import RunFolder
 from lrfinder.results.saved_run import Run
+from lrfinder.results.summary import RunSummary
 
 PICTURES = {
     "range_test.png": "Range test: loss against learning rate",
@@ -35,13 +34,13 @@ def write(run: Run, folder: RunFolder) -> None:
 
 def markdown(run: Run) -> str:
     """Return the text of report.md."""
-    summary = run.summary
+    answers = run.answers
     parts = [
-        f"# Learning rate and decay for {summary['task']}",
+        f"# Learning rate and decay for {answers.task}",
         "\n".join(f"- {line}" for line in conclusions(run)),
-        f"```python\n{_code(summary['best'])}\n```",
+        f"```python\n{code_of(answers.winner)}\n```",
     ]
-    if summary["suggestion"] is not None and run.suggestion is not None:
+    if run.suggestion is not None:
         parts += ["## Initial learning rate", *_range_test_section(run.suggestion)]
     parts += [
         "## Decays on fresh seeds",
@@ -51,7 +50,7 @@ def markdown(run: Run) -> str:
         "## Studies",
         _studies(run).markdown(),
         *_parameters_section(run),
-        f"{summary['lr_search']['why'].capitalize()}. The searched value is the luckiest of its "
+        f"{_searched(answers)}The searched value is the luckiest of its "
         "trials and is no forecast; the table above is.",
         "## How it was made",
         _cost(run),
@@ -98,30 +97,32 @@ def _how_to_read(run: Run) -> str:
 
 
 def _studies(run: Run) -> Table:
+    search = run.answers.lr_search
+    ranges = {} if search is None else search.ranges
     rows = tuple(
         (
             name,
-            str(facts["trials"]),
-            str(facts["diverged"]),
-            f"{facts['search_value']:.4g}",
-            "{:.2g} to {:.2g}".format(*run.summary["lr_search"]["ranges"][name]),
+            str(facts.trials),
+            str(facts.diverged),
+            f"{facts.search_value:.4g}",
+            "{:.2g} to {:.2g}".format(*ranges[name]),
         )
-        for name, facts in run.summary["families"].items()
-        if facts["trials"]
+        for name, facts in run.answers.families.items()
+        if facts.trials
     )
     return Table(("family", "trials", "diverged", "best searched value", "lr range"), rows)
 
 
-def _code(best: Mapping[str, Any]) -> str:
-    return f"# lr = {best['lr']!r}\n{best['code']}"
+def _searched(answers: RunSummary) -> str:
+    return "" if answers.lr_search is None else f"{answers.lr_search.why.capitalize()}. "
 
 
 def _cost(run: Run) -> str:
-    cost, versions = run.summary["cost"], run.summary["versions"]
-    packages = ", ".join(f"{name} {number}" for name, number in versions.items())
-    engine = run.summary["engine"]
+    cost, engine = run.answers.cost, run.answers.engine
+    packages = ", ".join(f"{name} {number}" for name, number in run.answers.versions.items())
+    trained_by = "" if engine is None else f", {engine_line(engine)}"
     return (
-        f"{cost['updates_trained']:,} updates of {cost['updates_asked']:,} asked, "
-        f"{duration(cost['wall_seconds'])}, {engine_line(engine)}. {packages}. "
+        f"{cost.updates_trained:,} updates of {cost.updates_asked:,} asked, "
+        f"{duration(cost.wall_seconds)}{trained_by}. {packages}. "
         "Options: config.toml; every number: summary.json."
     )

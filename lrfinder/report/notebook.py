@@ -20,6 +20,7 @@ from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report.tables import ranking
 from lrfinder.report.wording import conclusions, duration, verdict
 from lrfinder.results.saved_run import Run
+from lrfinder.results.summary import RunSummary
 
 _WIDTH = 700  # pixels
 _RUN_FACTS = ("task", "status", "optimizer", "epochs")
@@ -100,13 +101,15 @@ def comparison(shown: Comparison) -> str:
 def run(shown: Run) -> str:
     """A run: its answers with the comparison, or how far it came."""
     try:
-        return _finished(shown) if shown.summary.get("best") else _unfinished(shown)
+        answers = shown.record
+        finished = isinstance(answers, RunSummary) and answers.best is not None
+        return _finished(shown) if finished else _unfinished(shown)
     except RunFolderError as error:
         return _facts("Run", _run_facts(shown)) + _paragraph(f"{error}.")
 
 
 def _finished(shown: Run) -> str:
-    table, name = ranking(shown), str(shown.summary["objective"]["name"])
+    table, name = ranking(shown), shown.answers.objective.name
     said = "".join(f"<li>{escape(line)}</li>" for line in conclusions(shown))
     text = _facts("Run", _run_facts(shown)) + f"<ul>{said}</ul>"
     text += _table("Best of each family on fresh seeds", table.header, table.rows)

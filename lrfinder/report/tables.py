@@ -1,5 +1,6 @@
 """Tables of text, and the ranking of a run as one."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,20 +28,18 @@ class Table:
 def ranking(run: Run) -> Table:
     """Candidates from best to worst on fresh seeds."""
     comparison = comparison_of(run)
-    name = str(run.summary["objective"]["name"])
-    families = run.summary["families"]
-    metrics = list(next(iter(families.values()))["metrics"])
-    metrics = [metric for metric in metrics if metric != name]
-    other = metrics if name == "valid_loss" else ["valid_loss", *metrics]
+    name, families = run.answers.objective.name, run.answers.families
+    measured = ["valid_loss", *families[comparison.best.candidate].metrics]
+    other = [column for column in measured if column != name]
     header = ("", "lr", PARAMETERS, f"{name} (±95%)", "to the best", *other)
     rows = tuple(
         (
             s.candidate,
-            f"{families[s.candidate]['lr']:.3g}",
-            _parameters(families[s.candidate]["searched"]),
+            f"{families[s.candidate].lr:.3g}",
+            _parameters(families[s.candidate].searched),
             with_interval(s),
             verdict(s, comparison),
-            *(_other(families[s.candidate], metric) for metric in other),
+            *(_mean(families[s.candidate].mean(column)) for column in other),
         )
         for s in comparison.ranking
     )
@@ -52,6 +51,5 @@ def _parameters(params: Mapping[str, Any]) -> str:
     return ", ".join(shown)
 
 
-def _other(facts: Mapping[str, Any], measure: str) -> str:
-    mean = facts["valid_loss"] if measure == "valid_loss" else facts["metrics"][measure]
-    return "-" if mean["mean"] is None else f"{mean['mean']:.4g}"
+def _mean(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4g}"

@@ -1,17 +1,19 @@
 """best_schedule.py: the winner as a plain PyTorch training loop that runs as it is.
 
 Its only use of lrfinder is through the task's own file, which it imports for the model, the data,
-the loss and the optimizer. Everything else is the loop that one writes by hand, with no more in it
-than the task needs.
+the loss and the optimizer. Where the task was an object, no file has these: the script then has a
+marked place for them. Everything else is the loop that one writes by hand, with no more in it than
+the task needs.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from lrfinder.results.summary import BestFacts
 from lrfinder.schedules.codegen import variable_name
 from lrfinder.tasks.batches import count_rows
 from lrfinder.tasks.reference import DEFAULT_FACTORY, TaskReference
@@ -26,29 +28,33 @@ def to_device(batch):
     return tuple(to_device(value) for value in batch)"""
 
 
-def training_loop(task: Task, reference: str, summary: Mapping[str, Any]) -> str:
-    """Text of the script for a task, the reference it is loaded by, and a run's summary."""
-    best, source = summary["best"], TaskReference.parse(reference)
-    loop = _Loop(task)
+def training_loop(task: Task, reference: str | None, best: BestFacts) -> str:
+    """Text of the script for a task, the reference it is loaded by, and the winner of a run.
+
+    A task without a reference was an object; the script has a marked place for what it held.
+    """
+    source = None if reference is None else TaskReference.parse(reference)
+    loop = _Loop(task, given=source is None)
     head = (
         f'"""Train {task.name} with the best schedule that was found.\n\n'
-        f'{best["schedule"]}, initial learning rate {best["lr"]:.4g}.\n"""'
+        f'{best.schedule}, initial learning rate {best.lr:.4g}.\n"""'
     )
     parts = [
         head,
         *_imports(task, source),
-        f"EPOCHS = {task.epochs}\nLR = {best['lr']!r}\nSEED = 0",
-        "\n".join(loop.setting_up(_loaded_by(source), best["code"].rpartition("\n# after")[0])),
+        f"EPOCHS = {task.epochs}\nLR = {best.lr!r}\nSEED = 0",
+        "\n".join(loop.setting_up(source, best.code.rpartition("\n# after")[0])),
         *([] if loop.pairs else [_TO_DEVICE]),
         "\n" + "\n".join(loop.evaluating()) + "\n",
-        "\n".join(loop.training(best["step_code"], best["stepped_per"])),
+        "\n".join(loop.training(best.step_code, best.stepped_per)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _imports(task: Task, source: TaskReference) -> list[str]:
-    standard = ["import sys"] if source.file is not None else []
-    if source.file is not None and not source.module.isidentifier():
+def _imports(task: Task, source: TaskReference | None) -> list[str]:
+    file = None if source is None else source.file
+    standard = ["import sys"] if file is not None else []
+    if source is not None and file is not None and not source.module.isidentifier():
         standard.insert(0, "from importlib import import_module")
     tools = [] if task.steps_per_epoch is None else ["chain", "islice", "repeat"]
     if task.accumulate > 1 and not tools:
@@ -56,9 +62,15 @@ def _imports(task: Task, source: TaskReference) -> list[str]:
     if tools:
         standard.append(f"from itertools import {', '.join(tools)}")
     torch = ["import torch"]
-    if not (isinstance(task.train, DataLoader) and isinstance(task.valid, DataLoader)):
+    if source is not None and not (
+        isinstance(task.train, DataLoader) and isinstance(task.valid, DataLoader)
+    ):
         torch.append("from torch.utils.data import DataLoader")
-    parts = ["\n".join(sorted(standard, key=_as_isort)), "\n".join(torch), _own_import(source)]
+    parts = [
+        "\n".join(sorted(standard, key=_as_isort)),
+        "\n".join(torch),
+        "" if source is None else _own_import(source),
+    ]
     return [part for part in parts if part]
 
 
@@ -90,16 +102,19 @@ def _loaded_by(source: TaskReference) -> str:
 class _Loop:
     """The parts of the loop, as lines of code."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self, task: Task, *, given: bool) -> None:
+        self._task, self._given = task, given
         batch: Any = next(task.data().source.epoch(0, 0))
         self.pairs = task.criterion is not None and all(isinstance(p, Tensor) for p in batch)
         """Whether batches are x, y: two tensors."""
 
-    def setting_up(self, loaded: str, scheduler: str) -> list[str]:
+    def setting_up(self, source: TaskReference | None, scheduler: str) -> list[str]:
+        """Lines that make the model, the optimizer, its scheduler and the data."""
+        if source is None:
+            return ["torch.manual_seed(SEED)", *self._marked_place(), scheduler]
         return [
             "torch.manual_seed(SEED)",
-            f"task = {loaded}",
+            f"task = {_loaded_by(source)}",
             'device = torch.device("cuda" if torch.cuda.is_available() else "cpu")',
             "model = task.model().to(device)",
             "optimizer = task.optimizer(model, LR)",
@@ -108,6 +123,35 @@ class _Loop:
             f"train_loader = {self._loader('train', shuffle=True)}",
             f"valid_loader = {self._loader('valid', shuffle=False)}",
         ]
+
+    def _marked_place(self) -> list[str]:
+        """Lines to be filled in where the task was an object, which no import brings back."""
+        task = self._task
+        wanted = {
+            "model": "the model, on the device",
+            "optimizer": f"its {task.prototype.optimizer}, built for the learning rate LR",
+            "train_loader": f"training batches of {task.update_rows or 'any'} rows, shuffled",
+            "valid_loader": "validation batches",
+        }
+        wanted |= {"criterion": "criterion(output, target)"} if task.criterion else {}
+        wanted |= {"loss_of": "loss_of(model, batch)"} if task.loss else {}
+        wanted |= (
+            {"metric_functions": f"by name: {', '.join(task.metrics)}"} if task.metrics else {}
+        )
+        wanted |= {"rows_of": "rows_of(batch), its number of rows"} if self._counts_rows else {}
+        line = "# " + "-" * 70
+        return [
+            'device = torch.device("cuda" if torch.cuda.is_available() else "cpu")',
+            line,
+            "# Put in here what was given to lrfinder.",
+            *(f"{name} = ...  # {what}" for name, what in wanted.items()),
+            line,
+        ]
+
+    def _own(self, name: str) -> str:
+        """A field of the task, or the variable of the marked place that holds it."""
+        given = {"loss": "loss_of", "rows": "rows_of", "metrics": "metric_functions"}
+        return given[name] if self._given else f"task.{name}"
 
     @property
     def _criterion_on_device(self) -> str:
@@ -122,7 +166,8 @@ class _Loop:
             if task.criterion is None:
                 arguments = "model, batch"
             body += [
-                f"values = [loss, *(metric({arguments}) for metric in task.metrics.values())]",
+                f"others = (metric({arguments}) for metric in {self._own('metrics')}.values())",
+                "values = [loss, *others]",
                 "pairs = zip(sums, values, strict=True)",
                 "sums = [total + rows * float(value) for total, value in pairs]",
             ]
@@ -146,9 +191,8 @@ class _Loop:
         line = 'f"epoch {epoch + 1:3d}  lr {lr:.3g}  valid_loss {valid_loss:.4f}"'
         show = [f"    print({line})"]
         if task.metrics:
-            values = (
-                'f" {name} {value:.4f}" for name, value in zip(task.metrics, metrics, strict=True)'
-            )
+            pairs = f"zip({self._own('metrics')}, metrics, strict=True)"
+            values = f'f" {{name}} {{value:.4f}}" for name, value in {pairs}'
             show = [f"    shown = [{values}]", f"    print({line}, *shown)"]
         found = "valid_loss, *metrics" if task.metrics else "valid_loss"
         return [
@@ -182,7 +226,7 @@ class _Loop:
         if size == 1:
             body = ["optimizer.zero_grad()", *self._forward(), "loss.backward()", *step]
             if isinstance(task.train, DataLoader) and task.data().source.drops_single_row:
-                skip = f"if task.rows({'(x, y)' if self.pairs else 'batch'}) == 1:"
+                skip = f"if {self._own('rows')}({'(x, y)' if self.pairs else 'batch'}) == 1:"
                 body = [skip, "    continue  # batch normalisation cannot train on it", *body]
             return [f"for {self._batch} in {batches}:", *_indented(body, 1)]
         return [
@@ -207,15 +251,20 @@ class _Loop:
             move = "batch = to_device(batch)"
             lines = ["output = model(batch[0])", "loss = criterion(output, batch[1])"]
             if self._task.criterion is None:
-                lines = ["loss = task.loss(model, batch)"]
+                lines = [f"loss = {self._own('loss')}(model, batch)"]
         if self._task.autocast is not None:
             opened = f"with torch.autocast(device.type, {self._task.autocast}):"
             lines = [opened, *_indented(lines, 1)]
         return [move, *lines]
 
+    @property
+    def _counts_rows(self) -> bool:
+        """Whether the rows of a batch need a function to count them."""
+        return self._task.rows is not count_rows or not self.pairs
+
     def _rows(self) -> str:
-        if self._task.rows is not count_rows or not self.pairs:
-            return f"task.rows({'(x, y)' if self.pairs else 'batch'})"
+        if self._counts_rows:
+            return f"{self._own('rows')}({'(x, y)' if self.pairs else 'batch'})"
         return "len(x)"
 
     def _loader(self, name: str, *, shuffle: bool) -> str:

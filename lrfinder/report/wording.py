@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from lrfinder.comparison.candidates import BASELINE
 from lrfinder.comparison.ranking import Comparison, Standing
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.results.saved_run import Run
+from lrfinder.results.summary import BestFacts, FamilyFacts
+from lrfinder.training.engine import EngineRecord
 from lrfinder.training.speed import Speed, Work
 
 
@@ -36,16 +37,15 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
-def engine_line(engine: Mapping[str, Any]) -> str:
-    """Return what trained in one line, from its record in summary.json.
+def engine_line(engine: EngineRecord) -> str:
+    """Return what trained, and why, in one line.
 
-    >>> engine_line({"trainer": "batched", "threads": 1, "workers": 2, "reason": "as asked"})
+    >>> engine_line(EngineRecord(2, "batched", 1, 8, "as asked", ()))
     'batched trainer, 1 thread, 2 workers: as asked'
     """
-    threads, workers = engine["threads"], engine["workers"]
-    beside = f", {workers} workers" if workers > 1 else ""
-    plural = "s"[: threads != 1]
-    return f"{engine['trainer']} trainer, {threads} thread{plural}{beside}: {engine['reason']}"
+    beside = f", {engine.workers} workers" if engine.workers > 1 else ""
+    threads = f"{engine.threads} thread{'s'[: engine.threads != 1]}"
+    return f"{engine.trainer} trainer, {threads}{beside}: {engine.reason}"
 
 
 def validity(suggestion: Suggestion) -> str:
@@ -71,11 +71,11 @@ def verdict(standing: Standing, comparison: Comparison) -> str:
 
 def conclusions(run: Run) -> list[str]:
     """Sentences that answer the question."""
-    comparison, best = comparison_of(run), run.summary["best"]
-    name, seeds = run.summary["objective"]["name"], len(comparison.seeds)
+    comparison, best = comparison_of(run), run.answers.winner
+    name, seeds = run.answers.objective.name, len(comparison.seeds)
     extreme = "lowest" if comparison.direction == "minimize" else "highest"
     said = [
-        f"Best: {best['schedule']} at lr {best['lr']:.3g}, {extreme} {name} "
+        f"Best: {best.schedule} at lr {best.lr:.3g}, {extreme} {name} "
         f"{with_interval(comparison.best)} "
         f"over {seeds} fresh seed{'s'[: seeds != 1]}."
     ]
@@ -84,7 +84,7 @@ def conclusions(run: Run) -> list[str]:
         said.append(f"Not distinguishable from it with these seeds: {', '.join(ties)}.")
     constant = next((s for s in comparison.ranking if s.candidate == "constant"), None)
     if constant is not None and constant is not comparison.best and constant.diverged == 0:
-        tuned = "a constant lr" if "lr" in run.config else "a tuned constant lr"
+        tuned = "a constant lr" if run.settings.lr is not None else "a tuned constant lr"
         said.append(_against(constant, tuned))
     if "constant" in ties or comparison.best.candidate == "constant":
         said.append("These seeds do not show that any decay helps here.")
@@ -97,22 +97,23 @@ def conclusions(run: Run) -> list[str]:
 
 def _cautions(run: Run) -> list[str]:
     """What to doubt."""
-    families: Mapping[str, Any] = run.summary["families"]
-    found = [f"Note: {note}." for note in run.summary["notes"]]
-    if run.suggestion is not None and run.suggestion.lr is None:
-        found.append(f"{run.summary['lr_search']['why'].capitalize()}.")
-    bounded = [name for name, facts in families.items() if facts.get("at_lr_bound")]
+    families, suggestion = run.answers.families, run.suggestion
+    found = [f"Note: {note}." for note in run.answers.notes]
+    if suggestion is not None and suggestion.lr is None and run.answers.lr_search is not None:
+        found.append(f"{run.answers.lr_search.why.capitalize()}.")
+    bounded = [name for name, facts in families.items() if facts.at_lr_bound]
     if bounded:
         found.append(
             f"The best lr of {', '.join(bounded)} lies at the bound of its range: "
             "a wider --lr-range may do better."
         )
-    suggestion = run.suggestion
     if suggestion is not None and suggestion.lr is None:
         found.append(f"The range test was inconclusive: {suggestion.reason}.")
-    short = [n for n, f in families.items() if f["trials"] and not f["exhausted"]]
-    least = min((families[name]["trials"] for name in short), default=run.config["trials"])
-    if least < run.config["trials"]:
+    asked = run.settings.trials
+    least = min(
+        (f.trials for f in families.values() if f.trials and not f.exhausted), default=asked
+    )
+    if least < asked:
         found.append(f"The timeout cut the studies short, to {least} trials for some families.")
     best = comparison_of(run).best
     if best.diverged:
@@ -132,7 +133,7 @@ def _cautions(run: Run) -> list[str]:
 def _before_training(run: Run) -> float:
     """Mean objective of the best before its first update, over the fresh seeds."""
     curve = run.mean_curves[comparison_of(run).best.candidate]
-    return float(curve[run.summary["objective"]["name"]].iloc[0])
+    return float(curve[run.answers.objective.name].iloc[0])
 
 
 def _against(standing: Standing, what: str) -> str:
@@ -141,6 +142,11 @@ def _against(standing: Standing, what: str) -> str:
         return f"{better} on a single seed."
     sure = "not shown" if standing.ties else "shown"
     return f"{better}, {sure} by these seeds (p {standing.p:.2g} corrected for all pairs)."
+
+
+def code_of(best: BestFacts | FamilyFacts) -> str:
+    """PyTorch code of a recipe: its lr, and its scheduler with the line that steps it."""
+    return f"# lr = {best.lr!r}\n{best.code}"
 
 
 def with_interval(standing: Standing) -> str:

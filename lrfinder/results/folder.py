@@ -38,13 +38,15 @@ from filelock import FileLock, Timeout
 from lrfinder.comparison.candidates import ConfirmedRun
 from lrfinder.errors import RunFolderError
 from lrfinder.range_tests.curve import Curve
-from lrfinder.results.summary import jsonable
+from lrfinder.results.summary import RangeTestSummary
 from lrfinder.tasks.measures import measure_column
 from lrfinder.training.history import History
 from lrfinder.tuning.trials import FamilyResult
 
 _WITHOUT_RESULTS = {"config.toml", "summary.json", ".lock"}
 _RUN_KEYS = ("act", "name", "trial", "seed")
+EXACT = {"peak_lr": float}
+"""Columns of which no bit is lost when a file is read: runs are found again by them."""
 RUN_COLUMNS = ("candidate", "lr", "schedule", "seed", "value", "diverged", "updates")
 
 
@@ -92,9 +94,9 @@ class RunFolder:
         present = {key: value for key, value in config.items() if value is not None}
         self.write_text("config.toml", tomli_w.dumps(present))
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json; nan becomes null."""
-        self.write_text("summary.json", json.dumps(jsonable(summary), indent=2) + "\n")
+    def write_summary(self, summary: RangeTestSummary) -> None:
+        """Write summary.json."""
+        self.write_text("summary.json", json.dumps(summary.facts(), indent=2) + "\n")
 
     def write_curve(self, curve: Curve) -> None:
         """Write range_test.csv."""
@@ -136,7 +138,7 @@ class RunFolder:
         path = self.path / "curves.csv"
         if not path.exists():
             return
-        frame = pd.read_csv(path, on_bad_lines="skip")
+        frame = pd.read_csv(path, on_bad_lines="skip", converters=EXACT)
         keys = zip(*(frame[k] for k in (*_RUN_KEYS, "peak_lr")), strict=True)
         kept = frame.take(np.flatnonzero([wanted(*key) for key in keys]).tolist())
         once = kept.drop_duplicates([*_RUN_KEYS, "update"], keep="last")

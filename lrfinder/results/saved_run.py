@@ -1,6 +1,8 @@
-"""A run read back from its folder."""
+"""A run read back from its folder: nothing is computed again, and nothing of it is executed.
 
-import json
+What is missing or damaged is refused in one line, when the folder is opened or the file is read.
+"""
+
 import tomllib
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -16,10 +18,17 @@ from lrfinder.comparison.candidates import ConfirmedRun
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import RunFolderError
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.probes import Probe
 from lrfinder.range_tests.suggestion import Suggestion
-from lrfinder.results.folder import RUN_COLUMNS
-from lrfinder.results.summary import CURVE_FACTS, RANGE_TEST, SCHEMA
+from lrfinder.results.folder import EXACT, RUN_COLUMNS
+from lrfinder.results.summary import (
+    SCHEMA,
+    RangeTestFacts,
+    RangeTestSummary,
+    RunSummary,
+    read_summary,
+    typed_summary,
+)
+from lrfinder.settings import RunSettings, settings_from
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,9 @@ class Run:
 
     path: Path
     config: Mapping[str, Any]
+    """config.toml: what was asked, resolved, and the table [run]."""
     summary: Mapping[str, Any]
+    """summary.json as it stands in the file."""
 
     def __repr__(self) -> str:
         facts = {key: self.summary.get(key) for key in ("task", "status")}
@@ -41,22 +52,44 @@ class Run:
         return lrfinder.html(self)
 
     @cached_property
+    def record(self) -> RangeTestSummary:
+        """The summary, typed; that of a range test alone has no answers."""
+        with self._undamaged("summary.json"):
+            return typed_summary(self.summary)
+
+    @property
+    def answers(self) -> RunSummary:
+        """The summary of a run with studies; RunFolderError for a range test alone."""
+        if not isinstance(self.record, RunSummary):
+            raise RunFolderError(f"{self.path} holds a range test without studies")
+        return self.record
+
+    @cached_property
+    def settings(self) -> RunSettings:
+        """What was asked, typed."""
+        with self._undamaged("config.toml"):
+            asked = {key: value for key, value in self.config.items() if key != "run"}
+            return settings_from(RunSettings, asked)
+
+    @property
+    def name(self) -> str:
+        """What the run is called in its storage: its studies are <name>-<family>."""
+        with self._undamaged("config.toml"):
+            return str(self.config["run"]["name"])
+
+    @cached_property
     def curve(self) -> Curve | None:
         """The range test; None for a run that had none, or has not finished it."""
-        facts = self.summary.get("range_test")
+        facts = self.record.range_test
         if facts is None:
             return None
         with self._undamaged("range_test.csv"):
             return _read_curve(self.path / "range_test.csv", facts)
 
-    @cached_property
+    @property
     def suggestion(self) -> Suggestion | None:
         """What was read off the range test when it was made; None where there is none."""
-        facts = self.summary.get("suggestion")
-        if facts is None:
-            return None
-        with self._undamaged("summary.json"):
-            return Suggestion(**facts)
+        return self.record.suggestion
 
     @cached_property
     def comparison(self) -> Comparison | None:
@@ -64,8 +97,8 @@ class Run:
         runs = self.confirmed
         if not runs:
             return None
-        objective = self.summary["objective"]
-        return Comparison(runs, objective["measure"], objective["direction"])
+        objective = self.answers.objective
+        return Comparison(runs, objective.measure, objective.direction)
 
     @cached_property
     def confirmed(self) -> tuple[ConfirmedRun, ...]:
@@ -73,6 +106,8 @@ class Run:
         frame = self._frame("comparison.csv")
         measures = [c for c in frame.columns if c not in RUN_COLUMNS]
         with self._undamaged("comparison.csv"):
+            if not frame.empty and frame.duplicated(["candidate", "seed"]).any():
+                raise ValueError("a run stands in it twice")
             return tuple(
                 ConfirmedRun(
                     candidate=str(row["candidate"]),
@@ -120,14 +155,17 @@ class Run:
         if not path.exists() or path.stat().st_size < 2:
             return pd.DataFrame()
         with self._undamaged(name):
-            return pd.read_csv(path)
+            exact = {"lr": float} if name == "comparison.csv" else EXACT
+            return pd.read_csv(path, converters=exact)
 
     @contextmanager
     def _undamaged(self, name: str) -> Generator[None]:
         """Say in one line that a file of the folder is missing or damaged."""
         try:
             yield
-        except (OSError, KeyError, ValueError, TypeError) as error:
+        except RunFolderError:
+            raise
+        except (OSError, LookupError, ValueError, TypeError) as error:
             raise RunFolderError(
                 f"{self.path / name} is missing or damaged; it cannot be read"
             ) from error
@@ -137,8 +175,11 @@ def read_config(path: Path) -> Mapping[str, Any]:
     """Read what a run was asked; RunFolderError in one line where the folder is none."""
     with _readable(path):
         config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
-    if "run" not in config:
-        raise RunFolderError(f"{path}/config.toml must have a table [run], but has none")
+    run = config.get("run")
+    if not isinstance(run, dict) or not {"name", "task_hash"} <= set(cast(dict[str, Any], run)):
+        raise RunFolderError(
+            f"{path}/config.toml must have a table [run] with name and task_hash, but has none"
+        )
     return config
 
 
@@ -156,19 +197,21 @@ def open_run(path: str | Path) -> Run:
             f"{folder} has no summary.json yet; go on with `lrfinder run --resume {folder}`"
         )
     with _readable(folder):
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        summary = read_summary((folder / "summary.json").read_text(encoding="utf-8"))
     if summary.get("schema") != SCHEMA:
         raise RunFolderError(
             f"{folder}: summary.json must have schema {SCHEMA}, but got {summary.get('schema')!r}; "
             "read it with the version that wrote it"
         )
-    return Run(folder, config, summary)
+    run = Run(folder, config, summary)
+    _ = run.record, run.settings  # refuses a folder that is damaged
+    return run
 
 
 def open_studies(path: Path) -> Run:
     """Read a run folder; RunFolderError also where it holds a range test alone."""
     run = open_run(path)
-    if run.summary["status"] == RANGE_TEST:
+    if not isinstance(run.record, RunSummary):
         raise RunFolderError(
             f"{path} holds a range test without studies; lrfinder.open_run({str(path)!r}) reads it"
         )
@@ -193,9 +236,8 @@ def _over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
     return mean.join([lowest.add_suffix("_min"), highest.add_suffix("_max")])
 
 
-def _read_curve(path: Path, facts: Mapping[str, Any]) -> Curve:
-    frame = pd.read_csv(path)
-    seeds = tuple(int(seed) for seed in facts["seeds"])
+def _read_curve(path: Path, facts: RangeTestFacts) -> Curve:
+    frame, seeds = pd.read_csv(path), facts.seeds
     steps = int(frame["step"].to_numpy().max()) + 1
     if steps < 1 or len(frame) != len(seeds) * (steps + 1):
         raise ValueError(f"{path} must have a row per seed and step, but got {len(frame)} rows")
@@ -213,13 +255,6 @@ def _read_curve(path: Path, facts: Mapping[str, Any]) -> Curve:
         train_loss=tables["train_loss"][:, 1:],
         start=tables["loss"][:, 0],
         metrics={name: tables[name][:, 1:] for name in frame.columns if name in metrics},
-        seeds=seeds,
-        probes=tuple(_read_probe(probe) for probe in facts["probes"]),
-        asked=None if facts["asked"] is None else tuple(facts["asked"]),
-        **{name: facts[name] for name in CURVE_FACTS if name not in ("seeds", "probes", "asked")},
+        probes=tuple(probe.probe() for probe in facts.probes),
+        **{name: getattr(facts, name) for name in RangeTestFacts.model_fields if name != "probes"},
     )
-
-
-def _read_probe(facts: Mapping[str, Any]) -> Probe:
-    known: dict[str, Any] = {k: float("nan") if v is None else v for k, v in facts.items()}
-    return Probe(**known)

@@ -19,7 +19,8 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules import Family, Schedule
+from lrfinder.schedules import FAMILIES, Family, Schedule
+from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.batches import Batch, count_rows
 from lrfinder.tasks.measures import Functions, Measure
 from lrfinder.tasks.random_states import kept
@@ -58,6 +59,11 @@ class Baseline:
     def __post_init__(self) -> None:
         if not 0 < self.lr < float("inf"):
             raise InvalidArgument(f"baseline: lr must be positive and finite, but got {self.lr}")
+
+    @property
+    def recipe(self) -> Recipe:
+        """The lr and the schedule, a constant one where none is given."""
+        return Recipe(self.lr, self.schedule or Schedule(FAMILIES["constant"]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,9 +5,9 @@ intra-op threads help only large ones. No rule tells, so both trainers are tried
 with populations of several sizes. The choice and its timings are part of the run's record.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -17,6 +17,7 @@ from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.speed import Speed, Work, measure_speed
 from lrfinder.training.trainer import Trainer
+from lrfinder.types import EngineName
 
 Name = Literal["sequential", "batched"]
 _CLEARLY_FASTER = 1.5  # for several threads: on a busy machine they may turn out far slower
@@ -61,23 +62,33 @@ class Engine:
         """Runs that are best trained together."""
         return self.chosen.runs
 
-    def facts(self, workers: int = 1) -> dict[str, Any]:
-        """The choice, for so many worker processes, as summary.json has it."""
-        return {
-            "workers": workers,
-            "trainer": self.chosen.trainer,
-            "threads": self.chosen.threads,
-            "runs": self.chosen.runs,
-            "reason": self.reason,
-            "timings": [asdict(timing) for timing in self.timings],
-        }
+    def record(self, workers: int = 1) -> "EngineRecord":
+        """The choice, for so many worker processes, as the run's record keeps it."""
+        chosen = self.chosen
+        return EngineRecord(
+            workers, chosen.trainer, chosen.threads, chosen.runs, self.reason, self.timings
+        )
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """What trained a run, and why."""
+
+    workers: int
+    trainer: Name
+    threads: int
+    runs: int
+    """Runs trained together."""
+    reason: str
+    timings: tuple[Timing, ...]
+    """Every way that was timed."""
 
 
 def choose(
     task: Task,
     device: torch.device | None,
     work: Work,
-    asked: Literal["auto", "sequential", "batched"] = "auto",
+    asked: EngineName = "auto",
 ) -> Engine:
     """Trainer for the work on the device, as asked for or the fastest.
 
@@ -99,7 +110,7 @@ def choose(
 def check(
     task: Task,
     device: torch.device | None,
-    asked: Literal["auto", "sequential", "batched"],
+    asked: EngineName,
     cure: str = "use --engine auto",
 ) -> None:
     """Raise InvalidArgument where the batched trainer is asked for and cannot train the task."""
@@ -110,14 +121,16 @@ def check(
         )
 
 
-def again(device: torch.device | None, facts: Mapping[str, Any]) -> Engine:
-    """Return the earlier choice of these facts, so that a run ends as it began."""
-    timings = tuple(
-        Timing(t["trainer"], t["runs"], t["threads"], Speed(**t["speed"])) for t in facts["timings"]
-    )
-    by_way = {(t.trainer, t.runs, t.threads): t for t in timings}
-    chosen = by_way[facts["trainer"], facts["runs"], facts["threads"]]
-    return _engine(device, chosen, facts["reason"], timings)
+def again(device: torch.device | None, record: EngineRecord) -> Engine:
+    """Return the choice of an earlier record, so that a run ends as it began."""
+    by_way = {(t.trainer, t.runs, t.threads): t for t in record.timings}
+    chosen = by_way.get((record.trainer, record.runs, record.threads))
+    if chosen is None:
+        raise InvalidArgument(
+            "the engine of the record must be among its timings, but "
+            f"{record.trainer} with {record.runs} runs is not; start a new run instead"
+        )
+    return _engine(device, chosen, record.reason, record.timings)
 
 
 class _Bench:

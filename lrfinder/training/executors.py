@@ -1,9 +1,10 @@
-"""Local worker processes that train the runs of a population side by side.
+"""Where runs are trained: in this process, or side by side in several.
 
-The way to use several cores for models that gain nothing from batching. The parent asks and tells;
-a worker builds the task once, trains what it is given on one thread, and sends its History back.
-What comes out is the same as in one process. Runs that share a beginning go to one worker, as long
-as all workers are busy.
+An act hands its plans to an `Executor` and is handed their Histories as they are complete; where
+they are trained makes no difference to what comes out. `Processes` is the way to use several cores
+for models that gain nothing from batching: the parent asks and tells, a worker builds the task
+once, trains what it is given on one thread, and sends its History back. Plans that share a
+beginning go to one worker, as long as all workers are busy.
 """
 
 import os
@@ -15,14 +16,16 @@ from dataclasses import dataclass, replace
 from functools import cache
 from threading import Thread
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
+import cloudpickle
 import torch
 from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules import Schedule, Value, family
 from lrfinder.tasks.task import Task
+from lrfinder.tasks.user_code import describe
 from lrfinder.training.fit import fit
 from lrfinder.training.history import History, Plan
 from lrfinder.training.prefix_tree import Finished, together
@@ -33,8 +36,46 @@ Build = Callable[[], tuple[Task, Trainer]]
 """Makes the task and the trainer; a function that can be sent to a process, such as a partial."""
 
 
-class Workers:
-    """Processes for training; a context manager that ends them.
+class Executor(Protocol):
+    """Trains the plans of one task."""
+
+    def fit(
+        self,
+        plans: Sequence[Plan],
+        *,
+        watch: str = "loss",
+        progress: Callable[[int], None] | None = None,
+        finished: Finished | None = None,
+    ) -> None:
+        """Train every plan for the task's epochs, and hand each out as it is complete; see `fit`.
+
+        Raises what `fit` raises.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """Trains in this process, by default with the sequential trainer."""
+
+    task: Task
+    trainer: Trainer | None = None
+
+    def fit(
+        self,
+        plans: Sequence[Plan],
+        *,
+        watch: str = "loss",
+        progress: Callable[[int], None] | None = None,
+        finished: Finished | None = None,
+    ) -> None:
+        """Train every plan; see `Executor`."""
+        trainer = self.trainer
+        fit(self.task, plans, watch=watch, trainer=trainer, progress=progress, finished=finished)
+
+
+class Processes:
+    """Trains in processes of its own; a context manager that ends them.
 
     `build` is called in each of the `count` processes. A worker is given as many plans at a time as
     `capacity` says, or fewer where they would not keep all workers busy.
@@ -65,10 +106,7 @@ class Workers:
         progress: Callable[[int], None] | None = None,
         finished: Finished | None = None,
     ) -> None:
-        """Train every plan for the task's epochs, and hand each out as it is complete; see `fit`.
-
-        Raises what `fit` raises in a worker, and TaskFailed where a worker dies.
-        """
+        """Train every plan; see `Executor`. Raises TaskFailed also where a worker dies."""
         jobs: dict[Future[History], list[int]] = {}
         try:
             for rows in self._parts(plans):
@@ -102,20 +140,15 @@ class Workers:
                 yield rows[first : first + most]
 
 
-def fit_in(
-    workers: Workers | None,
-    task: Task,
-    plans: Sequence[Plan],
-    watch: str,
-    trainer: Trainer | None,
-    progress: Callable[[int], None] | None,
-    finished: Finished,
-) -> None:
-    """Train the plans in the workers, or with the trainer in this process where there are none."""
-    if workers is None:
-        fit(task, plans, watch=watch, trainer=trainer, progress=progress, finished=finished)
-    else:
-        workers.fit(plans, watch=watch, progress=progress, finished=finished)
+def check_can_be_sent(task: Task) -> None:
+    """Raise InvalidArgument where a task that is an object cannot be sent to other processes."""
+    try:
+        cloudpickle.dumps(task)
+    except Exception as error:
+        raise InvalidArgument(
+            "workers must be 1 for this task, which cannot be sent to a process "
+            f"({describe(error)}); or name its file, as in lrfinder.run('my_task.py', workers=2)"
+        ) from error
 
 
 @dataclass(frozen=True)

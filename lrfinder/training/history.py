@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Schedule
+from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.measures import measure_column
 from lrfinder.types import Direction, Floats, Ints
 
@@ -21,8 +21,12 @@ class Plan:
     seed: int
 
     def __post_init__(self) -> None:
-        if not 0 < self.lr < float("inf"):
-            raise InvalidArgument(f"lr must be positive and finite, but got {self.lr}")
+        Recipe(self.lr, self.schedule)  # refuses an lr that nothing trains with
+
+    @property
+    def recipe(self) -> Recipe:
+        """The lr and the schedule, which plans of several seeds have in common."""
+        return Recipe(self.lr, self.schedule)
 
 
 @dataclass(frozen=True)

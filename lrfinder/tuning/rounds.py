@@ -1,6 +1,11 @@
-"""How many trials to ask for and train at once."""
+"""How much a search trains at once, how much in all, and until when."""
+
+import math
+
+from lrfinder.training.speed import Speed, Work
 
 _MANY = 32  # trials at one lr that need no guidance by each other
+_LONG_ROUND = 60.0  # seconds of training that an interrupt may lose
 
 
 def ask_size(trials: int, *, one_lr: bool) -> int:
@@ -15,4 +20,27 @@ def ask_size(trials: int, *, one_lr: bool) -> int:
     return trials if trials >= _MANY else max(2, trials // 2)
 
 
-LONG_ROUND = 60.0  # seconds of training that an interrupt may lose
+def trials_at_once(run: Work, seeds: int, speed: Speed, population: int, workers: int) -> int:
+    """Trials to train at once: as many as are fast together, and keep all workers busy.
+
+    Where that would take long, fewer, because an interrupt loses them.
+
+    Args:
+        run: the work of one run of a trial.
+        seeds: runs of a trial.
+        speed, population: how fast a run is, and how many are best trained together.
+        workers: processes that train.
+    """
+    runs = max(population, 2 * workers if workers > 1 else 1)
+    seconds = runs * run.seconds(speed)
+    return round(runs / seeds * min(1.0, _LONG_ROUND * workers / seconds))
+
+
+def deadline(began: float, timeout: float | None, comparison_seconds: float) -> float:
+    """When a search must stop, so that the comparison ends within the timeout; inf without one.
+
+    The search gets half of the timeout at least. `began` is of time.monotonic(), as the answer is.
+    """
+    if timeout is None:
+        return math.inf
+    return began + max(timeout - comparison_seconds, timeout / 2)

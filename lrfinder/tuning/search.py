@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.task import Task
-from lrfinder.training.executors import Workers, fit_in
+from lrfinder.training.executors import Executor, InProcess
 from lrfinder.training.history import History, Plan
 from lrfinder.training.trainer import Trainer
 from lrfinder.tuning.interrupts import deferred
@@ -42,7 +42,7 @@ def search(
     ask_size: int = 1,
     together: int | None = None,
     trainer: Trainer | None = None,
-    workers: Workers | None = None,
+    executor: Executor | None = None,
     progress: Callable[[int], None] | None = None,
     trial_done: TrialDone | None = None,
     deadline: float = math.inf,
@@ -62,7 +62,7 @@ def search(
         together: trials, over all families, that are asked and trained together at most; by
             default `ask_size`.
         trainer: what trains; by default the sequential trainer.
-        workers: processes that train instead.
+        executor: where it is trained instead; see `lrfinder.training.executors`.
         progress: called with the number of updates made since the last call.
         trial_done: called with family, trial number and History just before a trial is told.
         deadline: time.monotonic() after which no further trial is asked; every family gets one.
@@ -75,7 +75,7 @@ def search(
     if not seeds or len(set(seeds)) < len(seeds):
         raise InvalidArgument(f"a search needs training seeds that differ, but got {list(seeds)}")
     for space in spaces:
-        space.first_trials()  # refuses a budget in which a parameter would be dead
+        space.check_budget()
     conditions = Conditions(task.name, trials, tuple(seeds), seed, measure, trial_done)
     opened = open_storage(storage)
     with deferred():
@@ -85,15 +85,18 @@ def search(
         runs = len(seeds) * sum(len(study.complete) for study in studies)
         progress(runs * task.epochs * task.data(device).updates_per_epoch)
 
+    chosen = executor or InProcess(task, trainer)
+
     def train(asked: Sequence[PendingTrial]) -> None:
         owners = [one for _ in seeds for one in asked]
-        plans = [Plan(one.lr, one.schedule, seed) for seed in seeds for one in asked]
+        recipes = [(one.recipe, seed) for seed in seeds for one in asked]
+        plans = [Plan(recipe.lr, recipe.schedule, seed) for recipe, seed in recipes]
 
         def finished(rows: Sequence[int], history: History) -> None:
             for place, row in enumerate(rows):
-                owners[row].finished(history.only(place))
+                owners[row].record_run(history.only(place))
 
-        fit_in(workers, task, plans, measure, trainer, progress, finished)
+        chosen.fit(plans, watch=measure, progress=progress, finished=finished)
 
     while waiting := [study for study in studies if study.goes_on(deadline)]:
         asked = _ask(waiting, ask_size, together or ask_size)

@@ -95,6 +95,10 @@ class Space:
         except ValueError:  # a searched parameter has no default
             return None
 
+    def check_budget(self) -> None:
+        """Raise InvalidArgument for a budget in which the family cannot decay."""
+        self.family.defaults(self.budget)
+
     def first_trials(self) -> list[dict[str, Any]]:
         """Parameters to try first: the family's defaults at the default lr."""
         fixed = {"schedule": self.family.name, "lr": self.lr_default}

@@ -1,7 +1,7 @@
 """Optuna's storage, opened by URL, or in a file of the run's own."""
 
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -17,6 +17,19 @@ def open_storage(storage: str | BaseStorage | None) -> BaseStorage:
         return optuna.storages.get_storage(storage)
     except Exception as error:
         raise InvalidArgument(_unusable(storage, error)) from error
+
+
+def refuse_existing_studies(url: str, name: str, families: Sequence[str]) -> None:
+    """Raise InvalidArgument where the storage has studies of another run of this name."""
+    existing = optuna.get_all_study_names(open_storage(url))
+    taken = {study_name(name, family) for family in families} & set(existing)
+    if taken:
+        raise InvalidArgument(f"the storage has a study {min(taken)!r} already; give another --out")
+
+
+def study_name(prefix: str, family: str) -> str:
+    """Name of a family's study in the storage."""
+    return f"{prefix}-{family}"
 
 
 @contextmanager

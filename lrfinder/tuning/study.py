@@ -17,7 +17,7 @@ import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules import Schedule
+from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.measures import measure_column
 from lrfinder.tasks.random_states import derive
 from lrfinder.tasks.user_code import user_code
@@ -25,6 +25,7 @@ from lrfinder.training.history import History
 from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.samplers import sampler_for
 from lrfinder.tuning.space import Space
+from lrfinder.tuning.storage import study_name
 from lrfinder.tuning.trials import (
     Conditions,
     FamilyResult,
@@ -41,15 +42,14 @@ class PendingTrial:
 
     study: "FamilyStudy"
     trial: optuna.Trial
-    lr: float
-    schedule: Schedule
+    recipe: Recipe
     runs: list[History] = field(default_factory=list[History])
     """One per training seed, as they finish."""
 
-    def finished(self, run: History) -> None:
+    def record_run(self, run: History) -> None:
         """Take the run of one seed; the last one completes the trial."""
         self.runs.append(run)
-        if len(self.runs) == self.study.seeds:
+        if len(self.runs) == self.study.runs_per_trial:
             with deferred():
                 self.study.tell(self)
 
@@ -84,8 +84,8 @@ class FamilyStudy:
         self._study.sampler = sampler_for(space, self._startup, seed)
 
     @property
-    def seeds(self) -> int:
-        """Runs of each trial."""
+    def runs_per_trial(self) -> int:
+        """Runs of each trial: one per training seed."""
         return len(self._conditions.seeds)
 
     @property
@@ -119,7 +119,7 @@ class FamilyStudy:
     def _asked(self, trial: optuna.Trial) -> PendingTrial:
         try:
             with user_code("asking for a schedule's parameters"):
-                return PendingTrial(self, trial, *self._space.ask(trial))
+                return PendingTrial(self, trial, Recipe(*self._space.ask(trial)))
         except BaseException:
             self._study.tell(trial, state=TrialState.FAIL)
             raise
@@ -136,7 +136,7 @@ class FamilyStudy:
             if np.isfinite(value):
                 trial.report(rounded(value), epoch)
         outcomes = history.outcomes(shared.measure, self._space.direction)
-        trial.set_user_attr("tried", f"{asked.schedule} at lr {asked.lr:.3g}")
+        trial.set_user_attr("tried", str(asked.recipe))
         for name, value in trial_facts(history, outcomes, measure_column(shared.measure)).items():
             trial.set_user_attr(name, value)
         if shared.trial_done is not None:
@@ -215,22 +215,15 @@ class FamilyStudy:
         )
 
     def _trial_result(self, trial: FrozenTrial) -> TrialResult:
-        lr, schedule = self._space.ask(FixedTrial(trial.params))
         searched = {k: v for k, v in trial.params.items() if k not in ("lr", "schedule")}
         return TrialResult(
             number=trial.number,
-            lr=lr,
-            schedule=schedule,
+            recipe=Recipe(*self._space.ask(FixedTrial(trial.params))),
             params=searched,
             value=float(trial.values[0]),
             diverged=bool(trial.user_attrs["diverged"]),
             updates=int(trial.user_attrs["updates"]),
         )
-
-
-def study_name(prefix: str, family: str) -> str:
-    """Name of a family's study in the storage."""
-    return f"{prefix}-{family}"
 
 
 def _name_metric(study: optuna.Study, name: str) -> None:

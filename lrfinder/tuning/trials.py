@@ -8,6 +8,7 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from lrfinder.schedules import Schedule
+from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.measures import measure_column
 from lrfinder.training.history import History, Outcome
 from lrfinder.tuning.space import Space
@@ -21,14 +22,24 @@ class TrialResult:
     """One trial of a study that ended."""
 
     number: int
-    lr: float
-    schedule: Schedule
+    recipe: Recipe
+    """What it tried."""
     params: Mapping[str, Any]
     """What was searched, as the dashboard shows it."""
     value: float
     """Stored objective: the mean over seeds of the final measure, or of the start if better."""
     diverged: bool
     updates: int
+
+    @property
+    def lr(self) -> float:
+        """Its peak learning rate."""
+        return self.recipe.lr
+
+    @property
+    def schedule(self) -> Schedule:
+        """Its schedule, warm-up included."""
+        return self.recipe.schedule
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import optuna
@@ -20,7 +21,7 @@ from typer.testing import CliRunner
 
 from lrfinder import open_run
 from lrfinder.cli import app
-from lrfinder.results.summary import jsonable, suggestion_facts
+from lrfinder.results.summary import jsonable
 
 SMALL = ["--families", "step,inverse_time", "--trials", "3", "--confirm-seeds", "2"]
 FILES = {
@@ -220,8 +221,8 @@ def test_the_folder_of_a_range_test_is_opened_and_repeated_but_not_resumed(here)
     said = call("find", "my_task.py", "--steps", "30", "--json", "-q", "--out", "f")
     facts = json.loads(said.stdout)
     run = open_run("f")
-    assert jsonable(suggestion_facts(run.suggestion)) == {
-        name: facts[name] for name in suggestion_facts(run.suggestion)
+    assert jsonable(asdict(run.suggestion)) == {
+        name: facts[name] for name in asdict(run.suggestion)
     }
     assert run.curve.suggest().lr == pytest.approx(facts["lr"], rel=1e-9)
     assert (len(run.curve.lr), len(run.trials), run.comparison) == (30, 0, None)

@@ -14,7 +14,7 @@ from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.results.saved_run import Run, open_run
 from lrfinder.settings import RunSettings
 
-UNFINISHED = Run(Path("runs") / values.MARKUP, {}, {"task": values.MARKUP, "status": "running"})
+UNFINISHED = Run(Path("runs") / values.MARKUP, {}, values.summary("running"))
 INCONCLUSIVE = Suggestion(
     None, None, None, "inconclusive", values.MARKUP, optimizer=values.MARKUP, batch_size=64
 )

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from lrfinder.comparison.candidates import Candidate
 from lrfinder.report.training_script import training_loop
+from lrfinder.results.summary import BestFacts
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.tasks.loading import load_task
 from lrfinder.training.fit import fit
@@ -90,14 +92,8 @@ def run_script(
     text = f"{HEAD}{NESTED}\ndef make_task():\n    return {TASKS[task]}\n"
     (folder / f"{task}_task.py").write_text(text, encoding="utf-8")
     reference = str(folder / f"{task}_task.py")
-    best = {
-        "schedule": str(schedule),
-        "lr": 0.05,
-        "code": schedule.code(measure),
-        "step_code": schedule.steps_by(measure),
-        "stepped_per": schedule.stepped_per,
-    }
-    script = training_loop(load_task(reference), reference, {"best": best})
+    best = BestFacts.of(Candidate("best", 0.05, schedule), measure)
+    script = training_loop(load_task(reference), reference, best)
     (folder / "best_schedule.py").write_text(script, encoding="utf-8")
     printed = io.StringIO()
     with redirect_stdout(printed):
@@ -145,14 +141,8 @@ def test_a_file_whose_name_is_no_identifier_is_imported(tmp_path):
     path = tmp_path / "01-my task.py"
     path.write_text(f"{HEAD}\ndef make_task():\n    return Task(**plain)\n", encoding="utf-8")
     schedule = SCHEDULES["step"]
-    best = {
-        "schedule": str(schedule),
-        "lr": 0.05,
-        "code": schedule.code(),
-        "step_code": schedule.step_code,
-        "stepped_per": "epoch",
-    }
-    script = training_loop(load_task(str(path)), str(path), {"best": best})
+    best = BestFacts.of(Candidate("best", 0.05, schedule), "valid_loss")
+    script = training_loop(load_task(str(path)), str(path), best)
     (tmp_path / "best_schedule.py").write_text(script, encoding="utf-8")
     assert_well_written(tmp_path)
     with redirect_stdout(io.StringIO()) as printed:

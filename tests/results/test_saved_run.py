@@ -1,16 +1,19 @@
 """A run folder holds what the run found: read back, nothing is lost or computed anew."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
 from lrfinder.comparison import compare
 from lrfinder.errors import Interrupted, InvalidArgument, RunFolderError
-from lrfinder.experiment import RunProblem, training_seeds
-from lrfinder.pipeline import Silent, find, resume, start
+from lrfinder.experiment import Experiment, training_seeds
+from lrfinder.pipeline import find, resume, start
 from lrfinder.range_tests import curve, range_test
+from lrfinder.report.progress import Silent
 from lrfinder.results.folder import RunFolder
 from lrfinder.results.saved_run import open_run
-from lrfinder.results.summary import jsonable, suggestion_facts
+from lrfinder.results.summary import jsonable
 from lrfinder.settings import RunSettings
 from lrfinder.training.speed import threads
 
@@ -28,7 +31,7 @@ def run(tmp_path_factory):
 
 
 def test_the_curve_comes_back_as_it_was_measured(run):
-    again = find(RunProblem(SETTINGS))
+    again = find(Experiment(SETTINGS))
     for name in ("lr", "loss", "train_loss", "start"):
         np.testing.assert_allclose(getattr(run.curve, name), getattr(again, name), rtol=1e-12)
     np.testing.assert_allclose(run.curve.metrics["accuracy"], again.metrics["accuracy"])
@@ -37,7 +40,7 @@ def test_the_curve_comes_back_as_it_was_measured(run):
 
 
 def test_the_suggestion_comes_back_as_it_was_read_off_the_curve(run):
-    assert suggestion_facts(run.suggestion) == run.summary["suggestion"]
+    assert jsonable(asdict(run.suggestion)) == run.summary["suggestion"]
     read_again = run.curve.suggest()
     assert (run.suggestion.verdict, run.suggestion.reason) == (
         read_again.verdict,
@@ -47,7 +50,7 @@ def test_the_suggestion_comes_back_as_it_was_read_off_the_curve(run):
 
 
 def test_nothing_that_a_folder_holds_is_made_again(run, monkeypatch):
-    for module, name in ((curve, "suggest"), (compare, "fit_in"), (range_test, "fit")):
+    for module, name in ((curve, "suggest"), (compare, "InProcess"), (range_test, "fit")):
         monkeypatch.setattr(module, name, None)  # whoever calls it fails
     again = open_run(run.path)
     assert again.suggestion is not None
@@ -68,7 +71,7 @@ def test_the_comparison_comes_back(run):
 
 def test_curves_hold_every_run_and_epoch(run):
     curves = run.curves
-    epochs = RunProblem(SETTINGS).task.epochs
+    epochs = Experiment(SETTINGS).task.epochs
     trials = sum(facts["trials"] for facts in run.summary["families"].values())
     assert len(curves[curves["act"] == "search"]) == trials * SETTINGS.trial_seeds * (epochs + 1)
     confirmed = curves[curves["act"] == "confirm"]
@@ -93,7 +96,7 @@ def test_seeds_of_the_acts_are_disjoint(run):
 
 
 def test_costs_add_up(run):
-    problem, cost = RunProblem(SETTINGS), run.summary["cost"]
+    problem, cost = Experiment(SETTINGS), run.summary["cost"]
     trials = sum(facts["trials"] for facts in run.summary["families"].values())
     runs = trials * SETTINGS.trial_seeds + CANDIDATES * SETTINGS.confirm_seeds
     assert cost["updates_asked"] == 2 * 5 * 100 + runs * problem.updates
@@ -131,7 +134,7 @@ def _history():
     from lrfinder.training.fit import fit
     from lrfinder.training.history import Plan
 
-    problem = RunProblem(SETTINGS)
+    problem = Experiment(SETTINGS)
     return fit(problem.task, [Plan(0.01, Schedule(FAMILIES["constant"]), 0)])
 
 

@@ -1,16 +1,18 @@
 """The trainer of a run is chosen by timing, and what was chosen is said."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from small_tasks import linear_task, noisy_task
 from torch import Tensor, nn
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.report.wording import estimate
 from lrfinder.training.batched.trainer import BatchedTrainer
-from lrfinder.training.engine import again, choose
+from lrfinder.training.engine import EngineRecord, again, choose
 from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.speed import Speed, Work
 
@@ -83,21 +85,23 @@ def test_several_threads_are_timed_where_there_are_several():
 
 def test_the_record_of_a_choice_holds_every_timing():
     engine = choose(linear_task(), None, SMALL)
-    facts = engine.facts()
-    assert facts["trainer"] == "sequential"
-    assert facts["timings"][0]["speed"]["seconds_per_update"] > 0
-    assert set(facts) == {"trainer", "threads", "workers", "runs", "reason", "timings"}
+    record = engine.record()
+    assert record.trainer == "sequential"
+    assert record.timings[0].speed.seconds_per_update > 0
+    assert set(asdict(record)) == {"trainer", "threads", "workers", "runs", "reason", "timings"}
 
 
 @pytest.mark.parametrize("work", [SMALL, LARGE])
 def test_a_choice_is_made_again_from_its_record(work):
     task = linear_task()
     engine = choose(task, None, work)
-    facts = json.loads(json.dumps(engine.facts()))
-    same = again(None, facts)
+    record = TypeAdapter(EngineRecord).validate_python(
+        json.loads(json.dumps(asdict(engine.record())))
+    )
+    same = again(None, record)
     assert type(same.trainer) is type(engine.trainer)
     assert same.trainer.capacity(task) == engine.trainer.capacity(task)
-    assert same.facts() == engine.facts()
+    assert same.record() == engine.record()
 
 
 def test_workers_divide_the_estimated_time():

@@ -14,7 +14,7 @@ from small_tasks import Trips, linear_task, noisy_task, plan
 
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.tasks.task import Task
-from lrfinder.training.executors import Workers
+from lrfinder.training.executors import Processes
 from lrfinder.training.fit import fit
 from lrfinder.training.sequential import SequentialTrainer
 
@@ -37,7 +37,7 @@ def dying() -> tuple[Task, SequentialTrainer]:
 
 @pytest.fixture(scope="module")
 def workers():
-    with Workers(2, partial(problem, noisy_task)) as pool:
+    with Processes(2, partial(problem, noisy_task)) as pool:
         yield pool
 
 
@@ -78,7 +78,7 @@ def test_workers_can_be_used_again(workers):
 
 def test_what_the_task_raises_in_a_worker_is_one_line():
     with (
-        Workers(1, partial(problem, linear_task, model=partial(Trips, 2))) as pool,
+        Processes(1, partial(problem, linear_task, model=partial(Trips, 2))) as pool,
         pytest.raises(TaskFailed, match="training, the task raised RuntimeError: tripped"),
     ):
         pool.fit(PLANS[:1])
@@ -86,7 +86,7 @@ def test_what_the_task_raises_in_a_worker_is_one_line():
 
 def test_a_worker_that_dies_is_one_line():
     with (
-        Workers(1, dying) as pool,
+        Processes(1, dying) as pool,
         pytest.raises(TaskFailed, match=r"a worker process died.*fewer --workers"),
     ):
         pool.fit(PLANS[:1])
@@ -95,11 +95,11 @@ def test_a_worker_that_dies_is_one_line():
 @pytest.mark.parametrize("count", [0, -1])
 def test_workers_are_at_least_one(count):
     with pytest.raises(InvalidArgument, match=f"at least 1, but got {count}"):
-        Workers(count, dying)
+        Processes(count, dying)
 
 
 def test_a_worker_that_died_between_two_uses_is_one_line():
-    with Workers(1, partial(problem, linear_task)) as pool:
+    with Processes(1, partial(problem, linear_task)) as pool:
         pool.fit(PLANS[:1])
         for process in list(pool._pool._processes):
             os.kill(process, signal.SIGKILL)
@@ -113,8 +113,8 @@ import os, signal, sys, time
 from functools import partial
 from test_executors import PLANS, problem
 from small_tasks import linear_task
-from lrfinder.training.executors import Workers
-with Workers(2, partial(problem, linear_task)) as pool:
+from lrfinder.training.executors import Processes
+with Processes(2, partial(problem, linear_task)) as pool:
     pool.fit(PLANS)
     print(*pool._pool._processes, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

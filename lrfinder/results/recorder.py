@@ -1,0 +1,71 @@
+"""The record of a run while it is made: the one writer of its summary."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from lrfinder.comparison.candidates import Candidate, ConfirmedRun
+from lrfinder.comparison.ranking import Comparison
+from lrfinder.experiment import Experiment
+from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.results.folder import RunFolder
+from lrfinder.results.summary import RangeTestFacts, RunSummary, Status, with_answers
+from lrfinder.training.history import History
+from lrfinder.tuning.trials import FamilyResult
+
+
+class RunRecorder:
+    """Writes what a run comes to into its folder, at once, so that it can be resumed from there."""
+
+    def __init__(self, folder: RunFolder, summary: RunSummary) -> None:
+        self.folder, self.summary = folder, summary
+        self.began = time.monotonic()
+        """When it was started or resumed, by time.monotonic()."""
+        self._spent_before = summary.cost.wall_seconds
+        self._confirmed: list[ConfirmedRun] = []
+
+    def note(self, **facts: Any) -> None:  # noqa: ANN401 (values of the summary's fields)
+        """Change the summary; the next save writes it."""
+        self.summary = self.summary.changed(**facts)
+
+    def save(self, status: Status) -> None:
+        """Write the summary with this status."""
+        self.note(status=status)
+        if status != "complete":  # what the report says, it was written just before
+            spent = round(self._spent_before + time.monotonic() - self.began, 3)
+            self.note(cost=self.summary.cost.model_copy(update={"wall_seconds": spent}))
+        self.folder.write_summary(self.summary)
+
+    def range_test(self, curve: Curve, suggestion: Suggestion) -> None:
+        """Write a range test and what it suggests."""
+        self.folder.write_curve(curve)
+        self.note(range_test=RangeTestFacts.of(curve), suggestion=suggestion)
+        self.save("running")
+
+    def trial(self, family: str, number: int, history: History) -> None:
+        """Write the runs of a trial."""
+        self.folder.append_curves("search", family, number, history)
+        self.save("running")
+
+    def begin_comparison(self, known: Sequence[ConfirmedRun]) -> None:
+        """Take the runs of the comparison that were made before."""
+        self._confirmed = list(known)
+
+    def confirmed(self, run: ConfirmedRun, history: History) -> None:
+        """Write a run of the comparison."""
+        self._confirmed.append(run)
+        self.folder.append_curves("confirm", run.candidate, None, history)
+        self.folder.write_confirmed(self._confirmed)
+        self.save("running")
+
+    def note_answers(
+        self,
+        experiment: Experiment,
+        results: Sequence[FamilyResult],
+        candidates: Sequence[Candidate],
+        comparison: Comparison,
+    ) -> None:
+        """Put what the studies and the comparison say into the summary."""
+        answered = with_answers(self.summary, experiment, results, candidates, comparison)
+        self.summary = answered

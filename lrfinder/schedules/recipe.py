@@ -1,0 +1,24 @@
+"""An initial learning rate and a schedule: what a trial tries and a candidate is."""
+
+from dataclasses import dataclass
+
+from lrfinder.errors import InvalidArgument
+from lrfinder.schedules.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A peak learning rate and the schedule that it goes by; equal recipes train alike.
+
+    Raises InvalidArgument for an lr that is not positive and finite.
+    """
+
+    lr: float
+    schedule: Schedule
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < float("inf"):
+            raise InvalidArgument(f"lr must be positive and finite, but got {self.lr}")
+
+    def __str__(self) -> str:
+        return f"{self.schedule} at lr {self.lr:.3g}"
