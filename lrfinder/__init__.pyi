@@ -1,4 +1,5 @@
 from . import plots as plots
+from .commands import run as run
 from .comparison.candidates import Candidate as Candidate
 from .comparison.compare import compare as compare
 from .comparison.ranking import Comparison as Comparison

@@ -228,7 +228,7 @@ def find(
 def report(run: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]) -> None:
     """Print a finished run again, and rebuild its report, pictures and dashboard notes."""
     with _reported():
-        from lrfinder.pipeline import rebuild
+        from lrfinder.commands import rebuild
 
         _print_run(rebuild(run, _Lines()))
 
@@ -308,7 +308,7 @@ def _run(
     needs_lr: bool = False,
 ) -> None:
     with _importing():
-        from lrfinder import pipeline as acts
+        from lrfinder import commands as acts
         from lrfinder.settings import RunSettings, settings_from
 
     given = _with_task(task, options)
@@ -316,7 +316,7 @@ def _run(
         if resume is not None:
             if out is not None:
                 raise InvalidArgument("--out and --resume exclude each other, but got both")
-            finished = acts.resume(resume, given, progress)
+            finished = acts.go_on(resume, given, progress)
         else:
             settings = settings_from(RunSettings, given)
             if needs_lr and settings.finds_lr:
@@ -335,7 +335,7 @@ def _find(
     task: str | None, options: dict[str, Any], *, out: Path | None, quiet: bool, as_json: bool
 ) -> None:
     with _importing():
-        from lrfinder import pipeline as acts
+        from lrfinder import commands as acts
         from lrfinder.report.wording import suggestion_line, validity
         from lrfinder.results.folder import RunFolder
         from lrfinder.results.summary import RangeTestFacts

@@ -3,178 +3,54 @@
     range test ─> suggestion ─> lr range of each family ─> studies ─> best of each
                ─> comparison ─> report
 
-Everything is checked before the run folder is made. Each act leaves its files behind when it ends,
-so that an interrupted run is resumed from its folder: the range test is read back, the studies go
-on in their storage, and confirmed runs are not repeated.
+Each act goes from values to values, and leaves its files behind when it ends, so that a run that
+was interrupted is resumed from its folder: the range test is read back, the studies go on in their
+storage, and confirmed runs are not repeated.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from optuna.storages import BaseStorage
 
-from lrfinder import plots
 from lrfinder.comparison.candidates import BASELINE, Candidate, ConfirmedRun
 from lrfinder.comparison.compare import compare
 from lrfinder.comparison.ranking import Comparison
-from lrfinder.errors import Interrupted, InvalidArgument, RunFolderError, TaskFailed
+from lrfinder.errors import Interrupted, TaskFailed
 from lrfinder.experiment import Experiment, RangeTestExperiment, prepared_task
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report import dashboard, markdown
-from lrfinder.report.progress import Progress, Silent
+from lrfinder.report.progress import Progress
 from lrfinder.report.training_script import training_loop
 from lrfinder.report.wording import engine_line, estimate, suggestion_line
 from lrfinder.results.folder import RunFolder
 from lrfinder.results.recorder import RunRecorder
-from lrfinder.results.saved_run import Run, has_begun, open_run, open_studies, read_config
+from lrfinder.results.saved_run import Run, open_run
 from lrfinder.results.summary import (
     LRSearch,
-    first_summary,
-    range_test_summary,
 )
-from lrfinder.settings import RangeTestSettings, RunSettings, settings_from
+from lrfinder.settings import RunSettings
 from lrfinder.tasks.loading import load_task
-from lrfinder.tasks.reference import TaskReference
 from lrfinder.tasks.task import Task
 from lrfinder.training import engine
 from lrfinder.training.engine import Engine
-from lrfinder.training.executors import Executor, InProcess, Processes, check_can_be_sent
+from lrfinder.training.executors import Executor, InProcess, Processes
 from lrfinder.training.history import History
 from lrfinder.training.speed import threads
 from lrfinder.training.trainer import Trainer
 from lrfinder.tuning.lr_ranges import describe_ranges
 from lrfinder.tuning.rounds import ask_size, deadline, trials_at_once
 from lrfinder.tuning.search import search
-from lrfinder.tuning.storage import open_storage, own_file, refuse_existing_studies
+from lrfinder.tuning.storage import open_storage, own_file
 from lrfinder.tuning.trials import FamilyResult
 
-_NOT_COMPARED = "is not compared"
-
-
-def find(experiment: RangeTestExperiment, progress: Progress | None = None) -> Curve:
-    """Run the range test alone."""
-    shown = progress or Silent()
-    for note in experiment.task.data(experiment.device).notes():
-        shown.say(f"note: {note}")
-    asked, work = experiment.find_settings.engine, experiment.find_work()
-    chosen = engine.choose(experiment.task, experiment.device, work, asked)
-    shown.say(estimate({"range test": work}, chosen.speed))
-    shown.say(engine_line(chosen.record()))
-    with threads(chosen.threads):
-        return range_test_act(experiment, chosen.trainer, shown)
-
-
-def keep_range_test(
-    experiment: RangeTestExperiment, curve: Curve, suggestion: Suggestion, folder: RunFolder
-) -> None:
-    """Write the folder of a range test alone, which `open_run` reads like that of a run."""
-    _write_config(folder, experiment.find_settings)
-    folder.write_curve(curve)
-    folder.replace("range_test.png", lambda p: plots.save_range_test(p, curve, suggestion))
-    folder.write_summary(range_test_summary(experiment, curve, suggestion))
-
-
-def start(
-    settings: RunSettings,
-    out: Path | None = None,
-    progress: Progress | None = None,
-    task: Task | None = None,
-) -> Run:
-    """Make a run folder and go through all acts.
-
-    `task` is given where it is an object, which the settings cannot name. Raises InvalidArgument or
-    TaskLoadError, and leaves no folder where nothing was found yet; TaskFailed and
-    KeyboardInterrupt leave one behind that `resume` takes up.
-    """
-    experiment = Experiment(settings, task)
-    path = out or Path("runs") / f"{experiment.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    name = path.resolve().name
-    if settings.storage is not None:
-        refuse_existing_studies(settings.storage, name, [f.name for f in experiment.families])
-    engine.check(experiment.task, experiment.device, settings.engine)
-    if experiment.is_live and settings.workers > 1:
-        check_can_be_sent(experiment.task)
-    folder = RunFolder.create(path)
-    try:
-        _write_config(folder, experiment.settings)
-    except BaseException:
-        folder.discard()
-        raise
-    recorder = RunRecorder(folder, first_summary(experiment))
-    try:
-        return _all_acts(experiment, recorder, name, progress or Silent())
-    except InvalidArgument:
-        folder.discard()
-        raise
-
-
-def resume(
-    path: Path,
-    given: Mapping[str, Any],
-    progress: Progress | None = None,
-    task: Task | None = None,
-) -> Run:
-    """Go on with an interrupted run, up to the numbers in its config.
-
-    One that has left no summary yet starts with its first act. `given` are options that were given
-    again: one that differs from the config is an error. A task file that has changed is noted.
-    """
-    config = read_config(path)
-    settings = _same_settings(path, config, given)
-    experiment = Experiment(settings, task)
-    earlier = open_studies(path) if has_begun(path) else None
-    record = None if earlier is None else earlier.answers.engine
-    asked = settings.engine if record is None else record.trainer
-    engine.check(experiment.task, experiment.device, asked, "start a new run instead")
-    summary = first_summary(experiment)
-    if earlier is not None:
-        before = earlier.answers
-        experiment.notes += [note for note in before.notes if _NOT_COMPARED not in note]
-        cost = summary.cost.model_copy(update={"wall_seconds": before.cost.wall_seconds})
-        summary = summary.changed(
-            range_test=before.range_test, suggestion=before.suggestion, cost=cost
-        )
-    if task is None:
-        changed = TaskReference.parse(settings.task).source_hash() != config["run"]["task_hash"]
-        note = "the task's file has changed since this run was started"
-        experiment.notes += [note] * changed
-    recorder = RunRecorder(RunFolder(path), summary)
-    name = str(config["run"]["name"])
-    return _all_acts(experiment, recorder, name, progress or Silent(), earlier)
-
-
-def rebuild(path: Path, progress: Progress | None = None) -> Run:
-    """Make the report, the pictures and the dashboard's notes of a finished run again.
-
-    Where the storage of its studies is gone, that is noted, and the rest is made.
-    """
-    run = open_studies(path)
-    status = run.answers.status
-    if status != "complete":
-        raise RunFolderError(
-            f"{path} must be a finished run, but it is {status}; "
-            f"go on with `lrfinder run --resume {path}`"
-        )
-    compared = set() if run.comparison is None else set(run.comparison.seeds)
-    if compared != set(run.answers.seeds.confirm):
-        raise RunFolderError(
-            f"{path / 'comparison.csv'} is missing or damaged; "
-            f"`lrfinder run --resume {path}` mends it"
-        )
-    markdown.write(run, RunFolder(path))
-    try:
-        dashboard.enrich(run, dashboard.stored(run))
-    except InvalidArgument as error:
-        (progress or Silent()).say(f"note: the dashboard's notes are not made again: {error}")
-    return run
+NOT_COMPARED = "is not compared"
+"""What a note says of a family without a candidate; a resumed run may compare it after all."""
 
 
 def range_test_act(experiment: RangeTestExperiment, trainer: Trainer, progress: Progress) -> Curve:
@@ -274,7 +150,7 @@ class Workbench:
     progress: Progress
 
 
-def _all_acts(
+def all_acts(
     experiment: Experiment,
     recorder: RunRecorder,
     name: str,
@@ -376,7 +252,7 @@ def _candidates(results: Sequence[FamilyResult], task: Task) -> tuple[list[Candi
             found.append(Candidate(name, best.lr, best.schedule))
         else:
             ended = f"all {len(result.trials)} trials diverged" if result.trials else "no trial"
-            left_out.append(f"{name} {_NOT_COMPARED}: {ended}")
+            left_out.append(f"{name} {NOT_COMPARED}: {ended}")
     if not found:
         raise TaskFailed(
             "every trial of every family diverged; "
@@ -448,33 +324,3 @@ def _command_to_resume(experiment: Experiment, path: Path) -> str:
     if experiment.is_live:
         return f"lrfinder.run(task, resume={str(path)!r})"
     return f"lrfinder run --resume {path}"
-
-
-def _same_settings(path: Path, config: Mapping[str, Any], given: Mapping[str, Any]) -> RunSettings:
-    """Settings of a run's config; RunFolderError for an option that differs from them."""
-    asked = {key: value for key, value in config.items() if key != "run"}
-    asked["task"] = _reference_text(asked["task"])
-    settings = settings_from(RunSettings, asked)
-    for key, value in given.items():
-        again = _reference_text(value) if key == "task" else value
-        if settings_from(RunSettings, {**asked, key: again}) != settings:
-            raise RunFolderError(
-                f"{key} must stay {asked.get(key)!r} when {path} is resumed, but got {again!r}; "
-                "start a new run instead"
-            )
-    return settings
-
-
-def _write_config(folder: RunFolder, settings: RangeTestSettings) -> None:
-    """Write what was asked, and which file it was asked of."""
-    facts = {
-        "name": folder.path.resolve().name,
-        "task_hash": TaskReference.parse(settings.task).source_hash(),
-        "version": version("lrfinder"),
-    }
-    options = settings.model_dump(exclude_none=True)
-    folder.write_config({**options, "task": _reference_text(settings.task), "run": facts})
-
-
-def _reference_text(task: str) -> str:
-    return TaskReference.parse(task).text

@@ -34,8 +34,11 @@ MAY_IMPORT = {
     "results": {"experiment", "settings"} | ACTS | ENGINE,
     "plots": {"results"} | ACTS | ENGINE,
     "report": {"plots", "results", "experiment", "settings"} | ACTS | ENGINE,
+    "commands": {"pipeline", "report", "plots", "results", "experiment", "settings"}
+    | ACTS
+    | ENGINE,
     "pipeline": {"report", "plots", "results", "experiment", "settings"} | ACTS | ENGINE,
-    "cli": {"pipeline", "report", "results", "settings", "tasks", *GROUND},
+    "cli": {"commands", "report", "results", "settings", "tasks", *GROUND},
     "__main__": {"cli"},
     "examples": {"tasks"},
 }

@@ -39,6 +39,11 @@ class TaskReference:
         >>> TaskReference.parse("my_task.py:build", Path("/studies")).text
         '/studies/my_task.py:build'
         """
+        if is_live(text):
+            raise TaskLoadError(
+                f"{text} was a Task object in Python, which no name brings back; "
+                "give it again: lrfinder.run(task, resume=DIR)"
+            )
         place, colon, factory = text.rpartition(":")
         if not colon or (len(place) == 1 and text[1:3] in (":\\", ":/")):
             place, factory = text, DEFAULT_FACTORY
@@ -72,6 +77,16 @@ class TaskReference:
             spec = importlib.util.find_spec(self.module)
             path = Path(spec.origin) if spec is not None and spec.origin else None
         return hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
+
+
+def live_reference(name: str) -> str:
+    """What stands in a record for a Task that was given as an object, which no name brings back."""
+    return f"<{name}>"
+
+
+def is_live(text: str) -> bool:
+    """Whether the text stands for a Task that was given as an object."""
+    return text.startswith("<") and text.endswith(">")
 
 
 def _built_in_name(place: str) -> str | None:

@@ -16,10 +16,11 @@ from optuna_dashboard import get_note, save_note
 from typer.testing import CliRunner
 
 from lrfinder.cli import app
+from lrfinder.commands import start
 from lrfinder.errors import Interrupted
-from lrfinder.pipeline import Silent, start
 from lrfinder.report.dashboard import enrich, stored, worth_opening
 from lrfinder.report.dashboard_notes import Pages
+from lrfinder.report.progress import Silent
 from lrfinder.report.tables import ranking
 from lrfinder.report.wording import conclusions
 from lrfinder.results.saved_run import open_run

@@ -9,7 +9,7 @@ import made_up_values as values
 import pandas as pd
 import pytest
 
-from lrfinder.pipeline import start
+from lrfinder.commands import start
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.results.saved_run import Run, open_run
 from lrfinder.settings import RunSettings

@@ -5,10 +5,10 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from lrfinder.commands import find, go_on, start
 from lrfinder.comparison import compare
 from lrfinder.errors import Interrupted, InvalidArgument, RunFolderError
 from lrfinder.experiment import Experiment, training_seeds
-from lrfinder.pipeline import find, resume, start
 from lrfinder.range_tests import curve, range_test
 from lrfinder.report.progress import Silent
 from lrfinder.results.folder import RunFolder
@@ -161,8 +161,8 @@ def test_a_run_ended_before_its_first_summary_is_resumed_from_its_config(tmp_pat
     with pytest.raises(RunFolderError, match=f"no summary.json yet; .*--resume {folder}"):
         open_run(folder)
     with pytest.raises(RunFolderError, match="trials must stay 2"):
-        resume(folder, {"trials": 3})
-    finished = resume(folder, {})
+        go_on(folder, {"trials": 3})
+    finished = go_on(folder, {})
     assert finished.summary["status"] == "complete"
     assert set(finished.summary["families"]) >= {"constant", "step"}
     assert finished.comparison.seeds == tuple(training_seeds("confirm", 0, 3))
@@ -178,7 +178,7 @@ def test_a_run_that_could_not_write_its_config_leaves_no_folder(tmp_path, monkey
     assert not (tmp_path / "r").exists()
 
 
-def test_what_chose_the_trainer_is_said_again_on_resume(tmp_path):
+def test_what_chose_the_trainer_is_said_again_on_go_on(tmp_path):
     said = []
 
     class Listens(Silent):
@@ -186,7 +186,7 @@ def test_what_chose_the_trainer_is_said_again_on_resume(tmp_path):
             said.append(text)
 
     first = start(SETTINGS, tmp_path / "r")
-    again = resume(tmp_path / "r", {}, Listens())
+    again = go_on(tmp_path / "r", {}, Listens())
     reason = first.summary["engine"]["reason"]
     assert reason != "as asked"
     assert again.summary["engine"] == first.summary["engine"]

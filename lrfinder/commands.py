@@ -1,0 +1,270 @@
+"""What can be asked for: a range test, a run, an interrupted run to the end, a report again.
+
+The command line and Python come in here. Everything is checked before a run folder is made; bad
+input leaves none behind.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from lrfinder import plots
+from lrfinder.errors import InvalidArgument, RunFolderError
+from lrfinder.experiment import Experiment, RangeTestExperiment
+from lrfinder.pipeline import NOT_COMPARED, all_acts, range_test_act
+from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.report import dashboard, markdown
+from lrfinder.report.progress import Progress, Silent, shown, standard_error
+from lrfinder.report.wording import engine_line, estimate
+from lrfinder.results.folder import RunFolder
+from lrfinder.results.recorder import RunRecorder
+from lrfinder.results.saved_run import Run, has_begun, open_studies, read_config
+from lrfinder.results.summary import (
+    first_summary,
+    range_test_summary,
+)
+from lrfinder.settings import Device, RangeTestSettings, RunSettings, settings_from
+from lrfinder.tasks.reference import TaskReference, is_live, live_reference
+from lrfinder.tasks.task import Task
+from lrfinder.training import engine
+from lrfinder.training.executors import check_can_be_sent
+from lrfinder.training.speed import threads
+from lrfinder.tuning.storage import refuse_existing_studies
+from lrfinder.types import Direction, EngineName, Every, Growth, Per
+
+
+class RunOptions(TypedDict, total=False):
+    """Options of `run`: those of `lrfinder run` and `sweep`, described in their help."""
+
+    epochs: int
+    families: Sequence[str]
+    trials: int
+    find_seeds: int
+    trial_seeds: int
+    confirm_seeds: int
+    seed: int
+    lr: float
+    lr_range: tuple[float, float]
+    min_lr: float
+    max_lr: float
+    steps: int
+    probes: int
+    every: Every
+    growth: Growth
+    per: Per
+    warmup: float
+    objective: str
+    direction: Direction
+    baseline: str
+    timeout: float
+    device: Device
+    engine: EngineName
+    workers: int
+    storage: str
+
+
+def run(
+    task: Task | str | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    progress: bool = True,
+    **options: Unpack[RunOptions],
+) -> Run:
+    """Range test, decay studies and comparison: which lr, and which decay?
+
+    Args:
+        task: a Task, whether made from factories or by `Task.from_objects`, or what the command
+            takes: a file, a module or a built-in name. It may be left out with `resume` where the
+            run was started by a name.
+        out: the folder to write, which must not exist; by default one under runs/.
+        resume: the folder of an interrupted run to go on with; a Task is given again.
+        progress: show how it goes on: on the terminal, or under the cell of a notebook.
+        options: those of the command, under the same names: epochs=..., families=[...], trials=...
+
+    With `lr` or `lr_range` there is no range test, as in `lrfinder sweep`. `workers` need a task
+    that can be sent to other processes. Raises InvalidArgument, in one line, for what cannot be
+    used, TaskFailed where the task's code raises, and Interrupted on Ctrl-C; after the last two the
+    run can be resumed.
+    """
+    given: dict[str, Any] = {k: v for k, v in options.items() if v is not None}
+    if task is None and resume is None:
+        raise InvalidArgument("a run needs a task or a folder to resume, but got neither")
+    if out is not None and resume is not None:
+        raise InvalidArgument("out and resume exclude each other, but got both")
+    if task is not None:
+        given["task"] = live_reference(task.name) if isinstance(task, Task) else task
+    live = task if isinstance(task, Task) else None
+    with shown(standard_error(), quiet=not progress) as shows:
+        if resume is not None:
+            return go_on(Path(resume), given, shows, live)
+        settings = settings_from(RunSettings, given)
+        return start(settings, None if out is None else Path(out), shows, live)
+
+
+def find(experiment: RangeTestExperiment, progress: Progress | None = None) -> Curve:
+    """Run the range test alone."""
+    shown = progress or Silent()
+    for note in experiment.task.data(experiment.device).notes():
+        shown.say(f"note: {note}")
+    asked, work = experiment.find_settings.engine, experiment.find_work()
+    chosen = engine.choose(experiment.task, experiment.device, work, asked)
+    shown.say(estimate({"range test": work}, chosen.speed))
+    shown.say(engine_line(chosen.record()))
+    with threads(chosen.threads):
+        return range_test_act(experiment, chosen.trainer, shown)
+
+
+def keep_range_test(
+    experiment: RangeTestExperiment, curve: Curve, suggestion: Suggestion, folder: RunFolder
+) -> None:
+    """Write the folder of a range test alone, which `open_run` reads like that of a run."""
+    _write_config(folder, experiment.find_settings)
+    folder.write_curve(curve)
+    folder.replace("range_test.png", lambda p: plots.save_range_test(p, curve, suggestion))
+    folder.write_summary(range_test_summary(experiment, curve, suggestion))
+
+
+def start(
+    settings: RunSettings,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    task: Task | None = None,
+) -> Run:
+    """Make a run folder and go through all acts.
+
+    `task` is given where it is an object, which the settings cannot name. Raises InvalidArgument or
+    TaskLoadError, and leaves no folder where nothing was found yet; TaskFailed and
+    KeyboardInterrupt leave one behind that `resume` takes up.
+    """
+    experiment = Experiment(settings, task)
+    path = out or Path("runs") / f"{experiment.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = path.resolve().name
+    if settings.storage is not None:
+        refuse_existing_studies(settings.storage, name, [f.name for f in experiment.families])
+    engine.check(experiment.task, experiment.device, settings.engine)
+    if experiment.is_live and settings.workers > 1:
+        check_can_be_sent(experiment.task)
+    folder = RunFolder.create(path)
+    try:
+        _write_config(folder, experiment.settings)
+    except BaseException:
+        folder.discard()
+        raise
+    recorder = RunRecorder(folder, first_summary(experiment))
+    try:
+        return all_acts(experiment, recorder, name, progress or Silent())
+    except InvalidArgument:
+        folder.discard()
+        raise
+
+
+def go_on(
+    path: Path,
+    given: Mapping[str, Any],
+    progress: Progress | None = None,
+    task: Task | None = None,
+) -> Run:
+    """Go on with an interrupted run, up to the numbers in its config.
+
+    One that has left no summary yet starts with its first act. `given` are options that were given
+    again: one that differs from the config is an error. A task file that has changed is noted.
+    """
+    config = read_config(path)
+    settings = _same_settings(path, config, given)
+    experiment = Experiment(settings, task)
+    earlier = open_studies(path) if has_begun(path) else None
+    record = None if earlier is None else earlier.answers.engine
+    asked = settings.engine if record is None else record.trainer
+    engine.check(experiment.task, experiment.device, asked, "start a new run instead")
+    summary = first_summary(experiment)
+    if earlier is not None:
+        before = earlier.answers
+        experiment.notes += [note for note in before.notes if NOT_COMPARED not in note]
+        cost = summary.cost.model_copy(update={"wall_seconds": before.cost.wall_seconds})
+        summary = summary.changed(
+            range_test=before.range_test, suggestion=before.suggestion, cost=cost
+        )
+    if _source_hash(settings.task) != config["run"]["task_hash"]:
+        experiment.notes.append("the task's file has changed since this run was started")
+    recorder = RunRecorder(RunFolder(path), summary)
+    name = str(config["run"]["name"])
+    return all_acts(experiment, recorder, name, progress or Silent(), earlier)
+
+
+def rebuild(path: Path, progress: Progress | None = None) -> Run:
+    """Make the report, the pictures and the dashboard's notes of a finished run again.
+
+    Where the storage of its studies is gone, that is noted, and the rest is made.
+    """
+    run = open_studies(path)
+    status = run.answers.status
+    if status != "complete":
+        raise RunFolderError(
+            f"{path} must be a finished run, but it is {status}; "
+            f"go on with `lrfinder run --resume {path}`"
+        )
+    compared = set() if run.comparison is None else set(run.comparison.seeds)
+    if compared != set(run.answers.seeds.confirm):
+        raise RunFolderError(
+            f"{path / 'comparison.csv'} is missing or damaged; "
+            f"`lrfinder run --resume {path}` mends it"
+        )
+    markdown.write(run, RunFolder(path))
+    try:
+        dashboard.enrich(run, dashboard.stored(run))
+    except InvalidArgument as error:
+        (progress or Silent()).say(f"note: the dashboard's notes are not made again: {error}")
+    return run
+
+
+def _same_settings(path: Path, config: Mapping[str, Any], given: Mapping[str, Any]) -> RunSettings:
+    """Settings of a run's config; RunFolderError for an option that differs from them."""
+    asked = {key: value for key, value in config.items() if key != "run"}
+    asked["task"] = _reference_text(asked["task"])
+    settings = settings_from(RunSettings, asked)
+    for key, value in given.items():
+        again = _reference_text(value) if key == "task" else value
+        if settings_from(RunSettings, {**asked, key: again}) != settings:
+            raise RunFolderError(
+                f"{key} must stay {asked.get(key)!r} when {path} is resumed, but got {again!r}; "
+                "start a new run instead"
+            )
+    return settings
+
+
+def _write_config(folder: RunFolder, settings: RangeTestSettings) -> None:
+    """Write what was asked, and which file it was asked of."""
+    facts = {
+        "name": folder.path.resolve().name,
+        "task_hash": _source_hash(settings.task),
+        "version": version("lrfinder"),
+    }
+    options = settings.model_dump(exclude_none=True)
+    folder.write_config({**options, "task": _reference_text(settings.task), "run": facts})
+
+
+def _reference_text(task: str) -> str:
+    return task if is_live(task) else TaskReference.parse(task).text
+
+
+def _source_hash(task: str) -> str:
+    return "" if is_live(task) else TaskReference.parse(task).source_hash()
+
+
+def _signature() -> inspect.Signature:
+    """Signature of `run` with every option by name, as help and notebooks show it."""
+    *own, _ = inspect.signature(run).parameters.values()
+    keyword, fields = inspect.Parameter.KEYWORD_ONLY, RunSettings.model_fields
+    options = [
+        inspect.Parameter(name, keyword, default=fields[name].default)
+        for name in RunOptions.__annotations__
+    ]
+    return inspect.Signature([*own, *options], return_annotation=Run)
+
+
+vars(run)["__signature__"] = _signature()

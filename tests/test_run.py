@@ -1,0 +1,229 @@
+"""`lrfinder.run`: the whole run from Python, for any Task, with the options of the command."""
+
+import inspect
+import io
+import runpy
+import threading
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_tasks import absolute_error, linear_task
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import lrfinder
+from lrfinder.commands import RunOptions
+from lrfinder.errors import Interrupted
+from lrfinder.report.progress import NotebookCell
+from lrfinder.settings import RunSettings
+
+SMALL = {"families": ["step"], "trials": 2, "trial_seeds": 1, "confirm_seeds": 3, "steps": 30}
+QUIET = {"progress": False, "engine": "sequential"}
+
+
+def from_factory():
+    return linear_task(epochs=3, metrics={"error": absolute_error}, name="own task")
+
+
+def from_objects():
+    rows = TensorDataset(
+        torch.randn(65, 4, generator=torch.Generator().manual_seed(0)), torch.zeros(65, 1)
+    )
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    train, valid = DataLoader(rows, 16, shuffle=True), DataLoader(rows, 32)
+    return lrfinder.Task.from_objects(
+        model, optimizer, nn.MSELoss(), train, valid, epochs=3, name="live"
+    )
+
+
+@pytest.mark.parametrize("make", [from_factory, from_objects])
+def test_a_task_object_is_run_and_read_back(tmp_path, make):
+    task = make()
+    run = lrfinder.run(task, out=tmp_path / "r", **SMALL, **QUIET)
+    assert run.summary["status"] == "complete"
+    assert run.summary["task"] == task.name
+    assert {"constant", "step"} <= set(run.summary["families"])
+    again = lrfinder.open_run(tmp_path / "r")
+    assert again.summary == run.summary
+    assert f"# Learning rate and decay for {task.name}" in (run.path / "report.md").read_text()
+
+
+def test_a_name_is_run_like_by_the_command(tmp_path):
+    run = lrfinder.run("quadratic", out=tmp_path / "r", lr=0.1, **SMALL, **QUIET)
+    assert run.config["task"] == "quadratic"
+    assert run.summary["range_test"] is None
+
+
+def test_a_run_of_an_object_is_the_run_of_its_file(tmp_path):
+    task = lrfinder.load_task("quadratic")
+    runs = [
+        lrfinder.run(given, out=tmp_path / name, lr=0.1, **SMALL, **QUIET)
+        for name, given in (("object", task), ("name", "quadratic"))
+    ]
+    tables = [run.trials.drop(columns="value") for run in runs]
+    assert tables[0].equals(tables[1])
+    assert runs[0].summary["families"].keys() == runs[1].summary["families"].keys()
+    np.testing.assert_array_equal(runs[0].comparison.values, runs[1].comparison.values)
+
+
+class Broken(nn.Module):
+    """A model that interrupts the run after some forward passes."""
+
+    left = 10**9
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 1, dtype=torch.float64)
+
+    def forward(self, x):
+        Broken.left -= 1
+        if Broken.left < 0:
+            raise KeyboardInterrupt
+        return self.inner(x)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_an_interrupted_run_goes_on_with_the_object_given_again(tmp_path, share):
+    task = linear_task(epochs=3, model=Broken)
+    Broken.left = enough = 10**9
+    whole = lrfinder.run(task, out=tmp_path / "whole", **SMALL, **QUIET)
+    Broken.left = round(share * (enough - Broken.left))
+    with pytest.raises(Interrupted, match=r"go on with `lrfinder.run\(task, resume='.*r'\)`"):
+        lrfinder.run(task, out=tmp_path / "r", **SMALL, **QUIET)
+    Broken.left = 10**9
+    with pytest.raises(lrfinder.TaskLoadError, match=r"was a Task object in Python"):
+        lrfinder.run(resume=tmp_path / "r", **QUIET)
+    finished = lrfinder.run(task, resume=tmp_path / "r", **QUIET)
+    assert finished.summary["suggestion"] == whole.summary["suggestion"]
+    assert len(finished.trials) == len(whole.trials)
+    assert finished.comparison.seeds == whole.comparison.seeds
+
+
+def test_a_run_is_resumed_with_a_task_of_its_own_name_only(tmp_path):
+    task = from_factory()
+    lrfinder.run(task, out=tmp_path / "r", lr=0.1, **SMALL, **QUIET)
+    with pytest.raises(lrfinder.RunFolderError, match=r"task must stay '<own task>'"):
+        lrfinder.run(replace(task, name="other"), resume=tmp_path / "r", **QUIET)
+    with pytest.raises(lrfinder.RunFolderError, match=r"trials must stay 2"):
+        lrfinder.run(task, resume=tmp_path / "r", trials=3, **QUIET)
+
+
+def test_workers_train_an_object_that_can_be_sent(tmp_path):
+    options = {**SMALL, **QUIET, "lr": 0.01}
+    alone = lrfinder.run(from_factory(), out=tmp_path / "a", **options)
+    several = lrfinder.run(from_factory(), out=tmp_path / "b", workers=2, **options)
+    np.testing.assert_array_equal(alone.comparison.values, several.comparison.values)
+
+
+def test_workers_are_refused_for_an_object_that_cannot_be_sent(tmp_path):
+    lock = threading.Lock()
+
+    def locked(output, target):
+        with lock:
+            return absolute_error(output, target)
+
+    task = linear_task(metrics={"error": locked})
+    with pytest.raises(lrfinder.InvalidArgument, match="workers must be 1 for this task") as error:
+        lrfinder.run(task, out=tmp_path / "r", workers=2, **SMALL, **QUIET)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "r").exists()
+
+
+def test_nothing_of_the_callers_is_changed(tmp_path):
+    rows = TensorDataset(torch.randn(64, 4), torch.randn(64, 1))
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)).eval()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    task = lrfinder.Task.from_objects(
+        model, optimizer, nn.MSELoss(), DataLoader(rows, 16), DataLoader(rows, 16), epochs=2
+    )
+    random = torch.get_rng_state()
+    lrfinder.run(task, out=tmp_path / "r", lr=0.1, **SMALL, **QUIET)
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert not model.training
+    assert optimizer.state == {}
+    assert torch.equal(random, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "a run needs a task or a folder to resume"),
+        ({"task": "quadratic", "out": "a", "resume": "b"}, "out and resume exclude each other"),
+        ({"task": "quadratic", "trials": 0}, "trials: "),
+        ({"task": "quadratic", "epocs": 3}, "did you mean 'epochs'"),
+        ({"task": "quadratic", "families": ["stepp"]}, "did you mean 'step'"),
+    ],
+)
+def test_misuse_is_one_line_and_leaves_no_folder(tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(lrfinder.InvalidArgument, match=said) as error:
+        lrfinder.run(**arguments)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_are_those_of_the_settings():
+    options = set(RunOptions.__annotations__)
+    assert options == set(RunSettings.model_fields) - {"task"}
+    parameters = inspect.signature(lrfinder.run).parameters
+    assert set(parameters) == options | {"task", "out", "resume", "progress"}
+    for name in options:
+        assert parameters[name].default == RunSettings.model_fields[name].default
+
+
+def test_progress_goes_to_stderr_and_can_be_left_out(tmp_path):
+    for progress in (True, False):
+        with redirect_stderr(io.StringIO()) as told, redirect_stdout(io.StringIO()) as printed:
+            out = tmp_path / str(progress)
+            lrfinder.run(
+                "quadratic", out=out, lr=0.1, engine="sequential", progress=progress, **SMALL
+            )
+        assert ("studies" in told.getvalue()) == progress
+        assert printed.getvalue() == ""
+
+
+def test_a_notebook_cell_has_a_bar_per_act_and_escapes_what_it_is_told():
+    shown: list[str] = []
+    cell = NotebookCell(shown.append)
+    cell.say("<b>note</b>")
+    cell.stage("range test", 100)
+    cell.advance(40)
+    cell.stage("studies", 50)
+    cell.advance(50)
+    assert "&lt;b&gt;note&lt;/b&gt;" in shown[-1]
+    assert shown[-1].count("<progress") == 2
+    assert "100 of 100 updates" in shown[-1]
+    drawn = len(shown)
+    for _ in range(5):
+        cell.advance(0)
+    assert len(shown) == drawn  # not drawn again without a new percent
+
+
+def test_the_script_of_an_object_has_a_marked_place_that_is_filled_in(tmp_path):
+    run = lrfinder.run(from_factory(), out=tmp_path / "r", lr=0.1, **SMALL, **QUIET)
+    script = (run.path / "best_schedule.py").read_text()
+    compile(script, "best_schedule.py", "exec")
+    assert "task." not in script.replace("task.py", "")
+    filled = {
+        "model": "torch.nn.Linear(4, 1)",
+        "optimizer": "torch.optim.SGD(model.parameters(), LR)",
+        "train_loader": "[(torch.ones(8, 4), torch.ones(8, 1))] * 3",
+        "valid_loader": "train_loader",
+        "criterion": "torch.nn.functional.mse_loss",
+        "metric_functions": '{"error": torch.nn.functional.l1_loss}',
+    }
+    lines = script.splitlines()
+    for name, value in filled.items():
+        places = [i for i, line in enumerate(lines) if line.startswith(f"{name} = ...")]
+        assert len(places) == 1, name
+        lines[places[0]] = f"{name} = {value}"
+    assert not any(line.endswith("= ...") or " = ...  #" in line for line in lines)
+    (tmp_path / "filled.py").write_text("\n".join(lines))
+    with redirect_stdout(io.StringIO()) as printed:
+        runpy.run_path(str(tmp_path / "filled.py"))
+    assert len(printed.getvalue().splitlines()) == 3
