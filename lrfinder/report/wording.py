@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from lrfinder.comparison.candidates import BASELINE
 from lrfinder.comparison.ranking import Comparison, Standing
+from lrfinder.errors import RunFolderError
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.results.saved_run import Run
 from lrfinder.results.summary import BestFacts, FamilyFacts
@@ -159,7 +160,9 @@ def comparison_of(run: Run) -> Comparison:
     """Return the comparison of a run that has one."""
     comparison = run.comparison
     if comparison is None:
-        raise ValueError(f"{run.path} has no comparison yet")
+        raise RunFolderError(f"{run.path / 'comparison.csv'} is missing or damaged")
+    if not set(comparison.values.columns) <= set(run.answers.families):
+        raise RunFolderError(f"{run.path}: summary.json and comparison.csv hold other candidates")
     return comparison
 
 

@@ -125,7 +125,11 @@ class Run:
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row per COMPLETE trial."""
-        return self._frame("trials.csv")
+        frame = self._frame("trials.csv")
+        with self._undamaged("trials.csv"):
+            if not frame.empty and frame.duplicated(["family", "trial"]).any():
+                raise ValueError("a trial stands in it twice")
+        return frame
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -248,6 +252,8 @@ def _read_curve(path: Path, facts: RangeTestFacts) -> Curve:
         for column in frame.columns
         if column not in ("seed", "step")
     }
+    if not np.isfinite(tables["lr"][:, 1:]).any(axis=0).all():
+        raise ValueError(f"{path} must have an lr for every step")
     metrics = set(tables) - {"lr", "loss", "train_loss"}
     return Curve(
         lr=np.nanmax(tables["lr"][:, 1:], axis=0),

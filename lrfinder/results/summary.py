@@ -14,10 +14,11 @@ from importlib.metadata import version
 from typing import Annotated, Any, Literal, Self, cast
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lrfinder.comparison.candidates import Candidate
 from lrfinder.comparison.ranking import Comparison
+from lrfinder.errors import RunFolderError
 from lrfinder.experiment import Experiment, RangeTestExperiment
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.probes import Probe
@@ -37,6 +38,9 @@ _PACKAGES = ("lrfinder", "torch", "optuna", "numpy", "pandas")
 Status = Literal["range test", "running", "interrupted", "failed", "reporting", "complete"]
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 """A number, or nan where it was not finite."""
+Count = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+"""A learning rate."""
 
 
 class _Facts(BaseModel):
@@ -49,8 +53,8 @@ class ProbeFacts(_Facts):
     """A run at a constant lr."""
 
     seed: int
-    lr: float
-    updates: int
+    lr: Rate
+    updates: Count
     loss: Number
     """nan where it diverged."""
     permuted: Number
@@ -70,13 +74,13 @@ class RangeTestFacts(_Facts):
     growth: Growth
     optimizer: str
     batch_size: int | None
-    updates: int
+    updates: Count
     wall_seconds: float
     probes: tuple[ProbeFacts, ...]
-    updates_per_step: int
-    budget: int | None
+    updates_per_step: Count
+    budget: Count | None
     """Updates of a whole training."""
-    asked: tuple[float, float] | None
+    asked: tuple[Rate, Rate] | None
     """The range of lrs that was asked for, where it was widened."""
 
     @classmethod
@@ -109,7 +113,7 @@ class LRSearch(_Facts):
     """Where the lr was searched, and why there."""
 
     why: str
-    ranges: dict[str, tuple[float, float]]
+    ranges: dict[str, tuple[Rate, Rate]]
 
 
 class MeanFacts(_Facts):
@@ -205,6 +209,15 @@ class RangeTestSummary(_Facts):
 
     model_config = ConfigDict(populate_by_name=True)
 
+    @model_validator(mode="after")
+    def _check_suggestion(self) -> Self:
+        found = self.suggestion
+        if found is not None and (found.low is None) != (found.high is None):
+            raise ValueError("suggestion: low and high must both be given, or none of them")
+        if found is not None and (found.lr is None) != (found.verdict == "inconclusive"):
+            raise ValueError("suggestion: lr must be given unless it is inconclusive")
+        return self
+
     def facts(self) -> dict[str, Any]:
         """Return the summary as strict JSON can hold it."""
         return jsonable(self.model_dump(by_alias=True, exclude_unset=True))
@@ -229,11 +242,23 @@ class RunSummary(RangeTestSummary):
     notes: list[str]
     cost: Cost
 
+    @model_validator(mode="after")
+    def _check_families(self) -> Self:
+        searched = {name for name, facts in self.families.items() if facts.trials}
+        if not searched <= set({} if self.lr_search is None else self.lr_search.ranges):
+            raise ValueError("lr_search: every family with trials must have its range")
+        if self.best is not None and self.best.family not in self.families:
+            raise ValueError("best: its family must be among the families")
+        for name, facts in self.families.items():
+            if self.objective.name not in ("valid_loss", *facts.metrics):
+                raise ValueError(f"families: {name} must have the objective among its metrics")
+        return self
+
     @property
     def winner(self) -> BestFacts:
-        """The best of a run that has one; ValueError where nothing was compared yet."""
+        """The best of a run that has one; RunFolderError where nothing was compared yet."""
         if self.best is None:
-            raise ValueError(f"the run of {self.task} has compared nothing yet")
+            raise RunFolderError(f"the run of {self.task} has compared nothing yet")
         return self.best
 
 
