@@ -9,6 +9,7 @@ from lrfinder.report.wording import (
     conclusions,
     duration,
     engine_line,
+    other_rules,
     suggestion_line,
     validity,
 )
@@ -59,10 +60,6 @@ def markdown(run: Run) -> str:
 
 
 def _range_test_section(suggestion: Suggestion) -> list[str]:
-    others = ", ".join(
-        f"{name} {'none' if lr is None else format(lr, '.3g')}"
-        for name, lr in suggestion.alternatives.items()
-    )
     edge = (
         ""
         if suggestion.diverged_at is None
@@ -71,7 +68,7 @@ def _range_test_section(suggestion: Suggestion) -> list[str]:
     line = suggestion_line(suggestion).removeprefix("range test: ")
     return [
         f"{line[:1].upper()}{line[1:]}.{edge} V{validity(suggestion)[1:]}.",
-        f"Other common rules, read off the training loss of each batch: {others}.",
+        f"Other common rules, read off the training loss of each batch: {other_rules(suggestion)}.",
         f"![{PICTURES['range_test.png']}](range_test.png)",
     ]
 

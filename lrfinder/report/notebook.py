@@ -6,7 +6,7 @@ so.
 """
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import singledispatch
 from html import escape
 
@@ -17,8 +17,15 @@ from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import RunFolderError
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
-from lrfinder.report.tables import ranking
-from lrfinder.report.wording import conclusions, duration, verdict
+from lrfinder.report.tables import Table, caption, ranking
+from lrfinder.report.wording import (
+    conclusions,
+    duration,
+    other_rules,
+    suggested_lr,
+    validity,
+    verdict,
+)
 from lrfinder.results.saved_run import Run
 from lrfinder.results.summary import RunSummary
 
@@ -46,7 +53,7 @@ def curve(shown: Curve) -> str:
     if not np.isfinite(shown.loss).any():
         return _facts("Range test", facts) + _paragraph("There is no finite loss to draw or read.")
     suggested = shown.suggest()
-    facts |= {"suggestion": _answer(suggested)}
+    facts["suggestion"] = f"{suggested_lr(suggested)}: {suggested.reason}"
     picture = plots.png(plots.range_test_figure(shown, suggested))
     return _facts("Range test", facts) + _image(picture, "loss against learning rate")
 
@@ -54,22 +61,16 @@ def curve(shown: Curve) -> str:
 @html.register
 def suggestion(shown: Suggestion) -> str:
     """A suggestion: lr, interval, verdict, reason and what it is valid for."""
-    valid = [f"a {shown.schedule} schedule", shown.optimizer]
-    if shown.batch_size is not None:
-        valid.append(f"batches of {shown.batch_size}")
-    if shown.budget is not None:
-        valid.append(f"{shown.budget} updates")
     facts = {
-        "lr": _answer(shown),
+        "lr": suggested_lr(shown).removeprefix("lr "),
         "verdict": shown.verdict,
         "reason": shown.reason,
-        "valid for": ", ".join(filter(None, valid)),
+        "valid for": validity(shown).removeprefix("valid for "),
     }
     if shown.diverged_at is not None:
         facts["diverged at"] = f"{shown.diverged_at:.3g}"
-    others = [f"{name} {lr:.3g}" for name, lr in shown.alternatives.items() if lr is not None]
-    if others:
-        facts["other rules"] = ", ".join(others)
+    if shown.alternatives:
+        facts["other rules"] = other_rules(shown)
     return _facts("Suggested learning rate", facts)
 
 
@@ -82,7 +83,7 @@ def comparison(shown: Comparison) -> str:
             "There is no seed yet on which every candidate has finished."
         )
     header = ("", "mean", "95% interval", "to the best", "p", "diverged")
-    rows = [
+    rows = tuple(
         (
             standing.candidate,
             f"{standing.value.mean:.4g}",
@@ -92,9 +93,9 @@ def comparison(shown: Comparison) -> str:
             str(standing.diverged),
         )
         for standing in shown.ranking
-    ]
+    )
     picture = plots.png(plots.comparison_figure(shown, shown.measure))
-    return _table(title, header, rows) + _image(picture, "candidates with intervals")
+    return Table(header, rows).html(title) + _image(picture, "candidates with intervals")
 
 
 @html.register
@@ -112,7 +113,7 @@ def _finished(shown: Run) -> str:
     table, name = ranking(shown), shown.answers.objective.name
     said = "".join(f"<li>{escape(line)}</li>" for line in conclusions(shown))
     text = _facts("Run", _run_facts(shown)) + f"<ul>{said}</ul>"
-    text += _table("Best of each family on fresh seeds", table.header, table.rows)
+    text += table.html("Best of each family on fresh seeds")
     if shown.comparison is not None:
         picture = plots.png(plots.comparison_figure(shown.comparison, name))
         text += _image(picture, "candidates with intervals")
@@ -135,14 +136,6 @@ def _range(shown: Curve) -> str:
     return f"{shown.lr[0]:.3g} to {shown.lr[-1]:.3g}" if shown.lr.size else "none"
 
 
-def _answer(shown: Suggestion) -> str:
-    if shown.lr is None:
-        return f"inconclusive: {shown.reason}"
-    if shown.low is None or shown.high is None:
-        return f"{shown.lr:.3g} (no interval)"
-    return f"{shown.lr:.3g} (90% interval {shown.low:.3g} to {shown.high:.3g})"
-
-
 def _interval(low: float, high: float) -> str:
     return "none" if np.isnan(low) else f"{low:.4g} to {high:.4g}"
 
@@ -154,19 +147,7 @@ def _facts(title: str, facts: Mapping[str, str]) -> str:
         f'<td style="text-align:left">{escape(text)}</td></tr>'
         for name, text in facts.items()
     )
-    return f"<table>{_caption(title)}<tbody>{rows}</tbody></table>"
-
-
-def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
-    return f"<table>{_caption(title)}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _caption(title: str) -> str:
-    return f'<caption style="text-align:left">{escape(title)}</caption>'
+    return f"<table>{caption(title)}<tbody>{rows}</tbody></table>"
 
 
 def _paragraph(text: str) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from lrfinder.report.wording import comparison_of, verdict, with_interval
@@ -23,6 +24,19 @@ class Table:
         """Return the table as Markdown."""
         rule = tuple("---" for _ in self.header)
         return "\n".join(f"| {' | '.join(row)} |" for row in (self.header, rule, *self.rows))
+
+    def html(self, title: str) -> str:
+        """Return the table as HTML under a title; every text is escaped."""
+        head = "".join(f"<th>{escape(name)}</th>" for name in self.header)
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.rows)
+        body = "".join(f"<tr>{cells}</tr>" for cells in rows)
+        parts = f"{caption(title)}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+        return f"<table>{parts}</table>"
+
+
+def caption(title: str) -> str:
+    """Return the title of a table as HTML."""
+    return f'<caption style="text-align:left">{escape(title)}</caption>'
 
 
 def ranking(run: Run) -> Table:

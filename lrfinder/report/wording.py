@@ -19,11 +19,30 @@ def suggestion_line(suggestion: Suggestion) -> str:
     >>> suggestion_line(Suggestion(0.1, 0.05, 0.2, "suggested", "favoured by 4 runs"))
     'range test: lr 0.1 (90% interval 0.05 to 0.2), favoured by 4 runs'
     """
+    return f"range test: {suggested_lr(suggestion)}, {suggestion.reason}"
+
+
+def suggested_lr(suggestion: Suggestion) -> str:
+    """Return the suggested lr with its interval, in a few words.
+
+    >>> suggested_lr(Suggestion(None, None, None, "inconclusive", "the loss never fell"))
+    'inconclusive'
+    """
     if suggestion.lr is None:
-        return f"range test: inconclusive, {suggestion.reason}"
+        return "inconclusive"
     low, high = suggestion.low, suggestion.high
     bounds = "" if low is None else f" (90% interval {low:.3g} to {high:.3g})"
-    return f"range test: lr {suggestion.lr:.3g}{bounds}, {suggestion.reason}"
+    return f"lr {suggestion.lr:.3g}{bounds}"
+
+
+def other_rules(suggestion: Suggestion) -> str:
+    """What other finders' rules read off the same curves.
+
+    >>> other_rules(Suggestion(0.1, 0.05, 0.2, "suggested", "", alternatives={"valley": 0.0123}))
+    'valley 0.0123'
+    """
+    named = suggestion.alternatives.items()
+    return ", ".join(f"{k} {'none' if lr is None else format(lr, '.3g')}" for k, lr in named)
 
 
 def duration(seconds: float) -> str:
