@@ -1,7 +1,7 @@
 """Learning-rate schedules: decay families, their search spaces, and PyTorch code.
 
 torch's own scheduler classes do the arithmetic. A family (`FAMILIES`) names one of them, or a
-small function for LambdaLR, with an Optuna search space; a `Schedule` is a family with its
+small function for LambdaLR, with a search space; a `Schedule` is a family with its
 parameters and a warm-up; a `LiveSchedule` gives the learning rates of one run, epoch by epoch. The
 given lr is always the peak, and parameter groups keep their ratios (torch's eta_min aside).
 

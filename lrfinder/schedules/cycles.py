@@ -4,7 +4,6 @@ The given lr is the peak of each. one_cycle and triangular start below it, so th
 warm-up; torch's SequentialLR would start them from the wrong lr. Momentum is never cycled.
 """
 
-import optuna
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR
 
@@ -12,10 +11,10 @@ from lrfinder.checks import COUNT, FRACTION, NOT_NEGATIVE
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules.codegen import builder, call, torch_writer, writer
 from lrfinder.schedules.decays import suggest_eta_min
-from lrfinder.schedules.family import Budget, Family, Params
+from lrfinder.schedules.family import Budget, Family, Params, Trial
 
 
-def _restarts_space(trial: optuna.Trial, budget: Budget) -> Params:
+def _restarts_space(trial: Trial, budget: Budget) -> Params:
     return {
         "T_0": trial.suggest_int("T_0", 2, budget.steps - 2),
         "T_mult": trial.suggest_int("T_mult", 1, 2),
@@ -74,7 +73,7 @@ def _shortest_rise(budget: Budget) -> float:
     return max(0.05, 1.5 / budget.steps)
 
 
-def _one_cycle_space(trial: optuna.Trial, budget: Budget) -> Params:
+def _one_cycle_space(trial: Trial, budget: Budget) -> Params:
     pct_start = trial.suggest_float("pct_start", _shortest_rise(budget), 0.6)
     return {"total_steps": budget.steps, "pct_start": pct_start}
 
@@ -118,7 +117,7 @@ def _triangular_code(step_size_up: int) -> str:
     )
 
 
-def _triangular_space(trial: optuna.Trial, budget: Budget) -> Params:
+def _triangular_space(trial: Trial, budget: Budget) -> Params:
     return {"step_size_up": trial.suggest_int("step_size_up", 1, budget.steps - 1)}
 
 

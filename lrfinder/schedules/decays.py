@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import optuna
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     ConstantLR,
@@ -16,15 +15,15 @@ from torch.optim.lr_scheduler import (
 
 from lrfinder.checks import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, one_of, whole
 from lrfinder.schedules.codegen import builder, call, torch_writer, writer
-from lrfinder.schedules.family import Budget, Family, Params
+from lrfinder.schedules.family import Budget, Family, Params, Trial
 
 
-def suggest_gamma(trial: optuna.Trial) -> float:
+def suggest_gamma(trial: Trial) -> float:
     """The factor of one drop; 0.1 to 0.5 is usual, 0.1 is torch's default."""
     return trial.suggest_float("gamma", 0.02, 0.9, log=True)
 
 
-def suggest_eta_min(trial: optuna.Trial, budget: Budget) -> float:
+def suggest_eta_min(trial: Trial, budget: Budget) -> float:
     """The floor of a cosine, below a tenth of every lr in the study."""
     return trial.suggest_float("eta_min", 0.0, 0.1 * budget.lowest_lr)
 
@@ -41,7 +40,7 @@ CONSTANT = Family(
 )
 
 
-def _step_space(trial: optuna.Trial, budget: Budget) -> Params:
+def _step_space(trial: Trial, budget: Budget) -> Params:
     step_size = trial.suggest_int("step_size", 1, budget.steps - 1)
     return {"step_size": step_size, "gamma": suggest_gamma(trial)}
 
@@ -71,7 +70,7 @@ def _multistep_code(milestone_1: int, milestone_2: int, gamma: float) -> str:
     return call("MultiStepLR", f"milestones={milestones}", f"gamma={gamma!r}")
 
 
-def _multistep_space(trial: optuna.Trial, budget: Budget) -> Params:
+def _multistep_space(trial: Trial, budget: Budget) -> Params:
     milestones = {
         name: trial.suggest_int(name, 1, budget.steps - 1)
         for name in ("milestone_1", "milestone_2")
@@ -103,7 +102,7 @@ def _gamma_that_ends_at(share: float, budget: Budget) -> float:
     return share ** (1 / (budget.steps - 1))
 
 
-def _exponential_space(trial: optuna.Trial, budget: Budget) -> Params:
+def _exponential_space(trial: Trial, budget: Budget) -> Params:
     low = _gamma_that_ends_at(1e-4, budget)
     return {"gamma": trial.suggest_float("gamma", low, 1.0, log=True)}
 
@@ -122,7 +121,7 @@ EXPONENTIAL = Family(
 )
 
 
-def _cosine_space(trial: optuna.Trial, budget: Budget) -> Params:
+def _cosine_space(trial: Trial, budget: Budget) -> Params:
     low, high = max(1, round(budget.steps / 4)), 2 * budget.steps
     T_max = trial.suggest_int("T_max", low, high)
     return {"T_max": T_max, "eta_min": suggest_eta_min(trial, budget)}
@@ -142,7 +141,7 @@ COSINE = Family(
 )
 
 
-def _polynomial_space(trial: optuna.Trial, budget: Budget) -> Params:
+def _polynomial_space(trial: Trial, budget: Budget) -> Params:
     power = trial.suggest_float("power", 0.5, 4.0, log=True)
     return {"total_iters": budget.steps, "power": power}
 
@@ -166,7 +165,7 @@ def _longest_patience(budget: Budget) -> int:
     return (budget.epochs - 2) // 2
 
 
-def _plateau_space(trial: optuna.Trial, budget: Budget) -> Params:
+def _plateau_space(trial: Trial, budget: Budget) -> Params:
     return {
         "mode": "min" if budget.direction == "minimize" else "max",
         "factor": trial.suggest_float("factor", 0.1, 0.8, log=True),

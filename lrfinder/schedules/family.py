@@ -3,13 +3,14 @@
 A family turns parameters into a ``torch.optim.lr_scheduler`` object. It touches learning rates
 only, never momentum, and takes the base rates from the optimizer's parameter groups, so that their
 ratios are kept. Its search space is made for a `Budget`: within that budget every searched
-parameter is live, that is, changing it alone changes the learning rates.
+parameter is live, that is, changing it alone changes the learning rates. Any object with the
+methods of a `Trial` can ask in it, so that no search library is needed here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-import optuna
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -17,6 +18,26 @@ from lrfinder.checks import COUNT, POSITIVE, Rule, one_of
 from lrfinder.types import Direction, Value
 
 Params = Mapping[str, Value]
+
+
+class Trial(Protocol):
+    """What a search space asks for values: the three methods of an Optuna trial that it may use."""
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """A number in [low, high], drawn on a log scale if `log`."""
+        ...
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        """A whole number in [low, high]."""
+        ...
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:  # noqa: ANN401
+        """One of the choices."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -71,7 +92,7 @@ class Family:
     name: str
     build: Callable[[Optimizer, Params], LRScheduler]
     """The scheduler on an optimizer whose groups hold the peak lrs; momentum stays as it is."""
-    space: Callable[[optuna.Trial, Budget], Params]
+    space: Callable[[Trial, Budget], Params]
     """Asks the trial for the searched parameters; returns all that `build` needs, JSON-able."""
     defaults: Callable[[Budget], list[Params]] = nothing_searched
     """Values of the searched parameters, inside the space, to try first."""

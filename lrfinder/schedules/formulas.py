@@ -4,11 +4,9 @@ Each is a factor: the learning rate at scheduler step t as a share of the initia
 below it is the same formula as Python text, for `Schedule.code`.
 """
 
-import optuna
-
 from lrfinder.checks import COUNT, FLAG, POSITIVE, SHARE, one_of
 from lrfinder.schedules.codegen import Factor, lambda_builder, lambda_writer
-from lrfinder.schedules.family import Budget, Family, Params
+from lrfinder.schedules.family import Budget, Family, Params, Trial
 
 
 def _periods(decay_steps: int, staircase: bool) -> Factor:
@@ -20,7 +18,7 @@ def _periods_code(decay_steps: int, staircase: bool) -> str:
     return f"(t {'//' if staircase else '/'} {decay_steps})"
 
 
-def _suggest_periods(trial: optuna.Trial, budget: Budget) -> tuple[int, bool]:
+def _suggest_periods(trial: Trial, budget: Budget) -> tuple[int, bool]:
     """decay_steps and staircase; a staircase of single steps would be no staircase."""
     if trial.suggest_categorical("staircase", [True, False]):
         return trial.suggest_int("decay_steps", 2, budget.steps - 1), True
@@ -36,7 +34,7 @@ def _inverse_time_code(decay_rate: float, decay_steps: int, staircase: bool) -> 
     return f"1 / (1 + {decay_rate!r} * {_periods_code(decay_steps, staircase)})"
 
 
-def _inverse_time_space(trial: optuna.Trial, budget: Budget) -> Params:
+def _inverse_time_space(trial: Trial, budget: Budget) -> Params:
     decay_steps, staircase = _suggest_periods(trial, budget)
     decay_rate = trial.suggest_float("decay_rate", 0.01, 10.0, log=True)
     return {"decay_rate": decay_rate, "decay_steps": decay_steps, "staircase": staircase}
@@ -70,7 +68,7 @@ def _rate_that_ends_at(share: float, periods: float) -> float:
     return max(1e-300, share ** (1 / periods))
 
 
-def _exponential_steps_space(trial: optuna.Trial, budget: Budget) -> Params:
+def _exponential_steps_space(trial: Trial, budget: Budget) -> Params:
     decay_steps, staircase = _suggest_periods(trial, budget)
     periods = _periods(decay_steps, staircase)(budget.steps - 1)
     low, high = _rate_that_ends_at(1e-4, periods), _rate_that_ends_at(0.99, periods)
@@ -119,7 +117,7 @@ def _shortest_cooldown(budget: Budget) -> float:
     return max(0.05, 2 / budget.steps)
 
 
-def _wsd_space(trial: optuna.Trial, budget: Budget) -> Params:
+def _wsd_space(trial: Trial, budget: Budget) -> Params:
     """At least half of a run is stable, or it is no wsd: a polynomial decays all the way."""
     low = _shortest_cooldown(budget)
     return {

@@ -2,12 +2,10 @@
 
 from typing import NoReturn
 
-import optuna
-
 from lrfinder.checks import COUNT, POSITIVE
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules.codegen import Factor, lambda_builder, lambda_writer
-from lrfinder.schedules.family import Budget, Family
+from lrfinder.schedules.family import Budget, Family, Trial
 
 
 def _exponential_growth(factor: float, steps: int) -> Factor:
@@ -26,7 +24,7 @@ def _linear_growth_code(factor: float, steps: int) -> str:
     return f"1 + ({factor!r} - 1) * (min(t, {steps - 1}) / {max(1, steps - 1)})"
 
 
-def _not_searched(_trial: optuna.Trial, _budget: Budget) -> NoReturn:
+def _not_searched(_trial: Trial, _budget: Budget) -> NoReturn:
     raise InvalidArgument("a growth belongs to the range test and is not searched; choose a decay")
 
 

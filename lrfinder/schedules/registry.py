@@ -4,11 +4,9 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 
-import optuna
-
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import cycles, decays, formulas, growths
-from lrfinder.schedules.family import Budget, Family, Params
+from lrfinder.schedules.family import Budget, Family, Params, Trial
 
 
 def family(name: str, custom: Mapping[str, Family] | None = None) -> Family:
@@ -31,7 +29,7 @@ def family(name: str, custom: Mapping[str, Family] | None = None) -> Family:
 def _refusing_short_budgets(family: Family) -> Family:
     """The family, with a space and defaults that refuse a budget in which a parameter is dead."""
 
-    def space(trial: optuna.Trial, budget: Budget) -> Params:
+    def space(trial: Trial, budget: Budget) -> Params:
         _check_budget(family, budget)
         return family.space(trial, budget)
 

@@ -16,6 +16,7 @@ from optuna.trial import FixedTrial
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Budget, Family, Params, Schedule
+from lrfinder.schedules.family import Trial
 from lrfinder.types import Direction, Per
 
 
@@ -74,7 +75,7 @@ class Space:
             direction=self.direction,
         )
 
-    def ask(self, trial: Any) -> tuple[float, Schedule]:  # noqa: ANN401 (Trial or FixedTrial)
+    def ask(self, trial: Trial) -> tuple[float, Schedule]:
         """Peak lr and schedule of a trial."""
         trial.suggest_categorical("schedule", [self.family.name])
         lr = _written(trial.suggest_float("lr", self.lr_low, self.lr_high, log=True))
