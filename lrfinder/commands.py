@@ -20,13 +20,10 @@ from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report import dashboard, markdown
 from lrfinder.report.progress import Progress, Silent, shown, standard_error
 from lrfinder.report.wording import engine_line, estimate
+from lrfinder.results.answers import first_summary, range_test_summary
 from lrfinder.results.folder import RunFolder
 from lrfinder.results.recorder import RunRecorder
 from lrfinder.results.saved_run import Run, has_begun, open_studies, read_config
-from lrfinder.results.summary import (
-    first_summary,
-    range_test_summary,
-)
 from lrfinder.settings import Device, RangeTestSettings, RunSettings, settings_from
 from lrfinder.tasks.reference import TaskReference, is_live, live_reference
 from lrfinder.tasks.task import Task

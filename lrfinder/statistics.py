@@ -7,7 +7,7 @@ one known from elsewhere, which counts like so many further seeds.
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy import stats
@@ -60,7 +60,8 @@ def paired_p(differences: Floats) -> float:
         return math.nan
     if np.ptp(differences) <= 1e-9 * np.abs(differences).max():
         return 2.0 ** (1 - n) if differences.any() else 1.0
-    return float(stats.ttest_1samp(differences, 0.0)[1])
+    test: Any = stats.ttest_1samp(differences, 0.0)
+    return float(test.pvalue)
 
 
 def holm(p: Mapping[Key, float]) -> dict[Key, float]:

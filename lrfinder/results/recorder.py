@@ -9,8 +9,9 @@ from lrfinder.comparison.ranking import Comparison
 from lrfinder.experiment import Experiment
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.results.answers import with_answers
 from lrfinder.results.folder import RunFolder
-from lrfinder.results.summary import RangeTestFacts, RunSummary, Status, with_answers
+from lrfinder.results.summary import RangeTestFacts, RunSummary, Status
 from lrfinder.training.history import History
 from lrfinder.tuning.trials import FamilyResult
 

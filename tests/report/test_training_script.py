@@ -12,7 +12,7 @@ import torch
 
 from lrfinder.comparison.candidates import Candidate
 from lrfinder.report.training_script import training_loop
-from lrfinder.results.summary import BestFacts
+from lrfinder.results.answers import best_facts
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.tasks.loading import load_task
 from lrfinder.training.fit import fit
@@ -92,7 +92,7 @@ def run_script(
     text = f"{HEAD}{NESTED}\ndef make_task():\n    return {TASKS[task]}\n"
     (folder / f"{task}_task.py").write_text(text, encoding="utf-8")
     reference = str(folder / f"{task}_task.py")
-    best = BestFacts.of(Candidate("best", 0.05, schedule), measure)
+    best = best_facts(Candidate("best", 0.05, schedule), measure)
     script = training_loop(load_task(reference), reference, best)
     (folder / "best_schedule.py").write_text(script, encoding="utf-8")
     printed = io.StringIO()
@@ -141,7 +141,7 @@ def test_a_file_whose_name_is_no_identifier_is_imported(tmp_path):
     path = tmp_path / "01-my task.py"
     path.write_text(f"{HEAD}\ndef make_task():\n    return Task(**plain)\n", encoding="utf-8")
     schedule = SCHEDULES["step"]
-    best = BestFacts.of(Candidate("best", 0.05, schedule), "valid_loss")
+    best = best_facts(Candidate("best", 0.05, schedule), "valid_loss")
     script = training_loop(load_task(str(path)), str(path), best)
     (tmp_path / "best_schedule.py").write_text(script, encoding="utf-8")
     assert_well_written(tmp_path)

@@ -1,0 +1,186 @@
+"""What a run answers, put into its summary from finished values."""
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, Literal
+
+from lrfinder.comparison.candidates import Candidate
+from lrfinder.comparison.ranking import Comparison
+from lrfinder.experiment import Experiment, RangeTestExperiment
+from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.results.summary import (
+    SCHEMA,
+    BestFacts,
+    Cost,
+    FamilyFacts,
+    MeanFacts,
+    Objective,
+    RangeTestFacts,
+    RangeTestSummary,
+    RunSummary,
+    Seeds,
+)
+from lrfinder.schedules.codegen import variable_name
+from lrfinder.tasks.measures import measure_column
+from lrfinder.tuning.trials import FamilyResult
+
+_PACKAGES = ("lrfinder", "torch", "optuna", "numpy", "pandas")
+
+
+def range_test_summary(
+    experiment: RangeTestExperiment, curve: Curve, suggestion: Suggestion
+) -> RangeTestSummary:
+    """What a range test alone answers."""
+    return RangeTestSummary(
+        **_common(experiment),
+        status="range test",
+        range_test=RangeTestFacts.of(curve),
+        suggestion=suggestion,
+    )
+
+
+def first_summary(experiment: Experiment) -> RunSummary:
+    """What is known before anything is trained."""
+    return RunSummary(
+        **_common(experiment),
+        status="running",
+        epochs=experiment.task.epochs,
+        engine=None,
+        objective=Objective(
+            name=experiment.settings.objective,
+            measure=experiment.measure,
+            direction=experiment.direction,
+        ),
+        seeds=Seeds(
+            find=experiment.find_seeds if experiment.settings.finds_lr else [],
+            search=experiment.search_seeds,
+            confirm=experiment.confirm_seeds,
+        ),
+        range_test=None,
+        suggestion=None,
+        lr_search=None,
+        families={},
+        best=None,
+        ties=[],
+        notes=[],
+        cost=Cost(updates_asked=0, updates_trained=0, wall_seconds=0.0),
+    )
+
+
+def with_answers(
+    summary: RunSummary,
+    experiment: Experiment,
+    results: Sequence[FamilyResult],
+    candidates: Sequence[Candidate],
+    comparison: Comparison,
+) -> RunSummary:
+    """The summary with what the studies and the comparison say: families, best, ties and cost."""
+    searched = {result.space.family.name: result for result in results}
+    named = {candidate.name: candidate for candidate in candidates}
+    measure = variable_name(summary.objective.name)
+    families: dict[str, FamilyFacts] = {}
+    for name in (standing.candidate for standing in comparison.ranking):
+        facts = _family(named[name], experiment.task.measures, measure, comparison)
+        families[name] = _with_study(facts, searched.get(name))
+    asked, trained = _updates(summary, experiment, results, comparison)
+    return summary.changed(
+        families=families,
+        best=best_facts(named[comparison.best.candidate], measure),
+        ties=list(comparison.ties),
+        cost=summary.cost.model_copy(update={"updates_asked": asked, "updates_trained": trained}),
+    )
+
+
+def best_facts(best: Candidate, measure: str) -> BestFacts:
+    """Facts of the winner, whose code is stepped by the variable that holds the measure."""
+    schedule = best.schedule
+    return BestFacts(
+        family=best.name,
+        schedule=str(schedule),
+        lr=best.lr,
+        params=dict(schedule.params),
+        code=schedule.code(measure),
+        step_code=schedule.steps_by(measure),
+        stepped_per=schedule.stepped_per,
+    )
+
+
+def _common(experiment: RangeTestExperiment) -> dict[str, Any]:
+    """What a range test and a run are done with."""
+    device = experiment.device or experiment.task.prototype.device
+    packages = {name: version(name) for name in _PACKAGES}
+    return {
+        "schema": SCHEMA,
+        "task": experiment.task.name,
+        "optimizer": experiment.task.prototype.optimizer,
+        "device": device.type,
+        "versions": {**packages, "python": platform.python_version()},
+    }
+
+
+def _updates(
+    summary: RunSummary,
+    experiment: Experiment,
+    results: Sequence[FamilyResult],
+    comparison: Comparison,
+) -> tuple[int, int]:
+    """Updates that the run's results asked for, and those that were trained for them."""
+    test, found = summary.range_test, experiment.find_work()
+    trials = [trial for result in results for trial in result.trials]
+    runs = len(trials) * len(experiment.search_seeds) + len(comparison.runs)
+    asked = runs * experiment.updates + (0 if test is None else found.runs * found.updates)
+    trained = sum(t.updates for t in trials) + sum(run.updates for run in comparison.runs)
+    return asked, trained + (0 if test is None else test.updates)
+
+
+def _family(
+    candidate: Candidate, measures: Sequence[str], objective: str, comparison: Comparison
+) -> FamilyFacts:
+    """What the comparison says of a candidate."""
+    means = {
+        measure_column(name): MeanFacts.of(comparison.mean(candidate.name, name))
+        for name in measures
+    }
+    own = [run for run in comparison.runs if run.candidate == candidate.name]
+    return FamilyFacts(
+        lr=candidate.lr,
+        schedule=str(candidate.schedule),
+        params=dict(candidate.schedule.params),
+        searched=dict(candidate.schedule.params),
+        code=candidate.schedule.code(objective),
+        valid_loss=means.pop("valid_loss"),
+        metrics=means,
+        seeds=len(comparison.seeds),
+        seeds_diverged=sum(run.diverged for run in own),
+        trials=0,
+        diverged=0,
+    )
+
+
+def _with_study(facts: FamilyFacts, result: FamilyResult | None) -> FamilyFacts:
+    """The facts of a candidate with those of its study, if it had one."""
+    if result is None or result.best is None:
+        return facts
+    studied: dict[str, Any] = {
+        "searched": dict(result.best.params),
+        "trials": len(result.trials),
+        "diverged": sum(trial.diverged for trial in result.trials),
+        "failed": result.failed,
+        "exhausted": result.exhausted,
+        "study": result.study_name,
+        "best_trial": result.best.number,
+        "search_value": result.best.value,
+        "at_lr_bound": _at_bound(facts.lr, result.space.lr_low, result.space.lr_high),
+    }
+    return facts.model_copy(update=studied)
+
+
+def _at_bound(lr: float, low: float, high: float) -> Literal["low", "high"] | None:
+    """Return the bound of its range at which the best lr lies, so that it may be cut off."""
+    if low == high:
+        return None
+    if lr > high / 1.05:
+        return "high"
+    return "low" if lr < low * 1.05 else None
