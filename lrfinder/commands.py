@@ -24,14 +24,14 @@ from lrfinder.results.answers import first_summary, range_test_summary
 from lrfinder.results.folder import RunFolder
 from lrfinder.results.recorder import RunRecorder
 from lrfinder.results.saved_run import Run, has_begun, open_studies, read_config
-from lrfinder.settings import Device, RangeTestSettings, RunSettings, settings_from
+from lrfinder.settings import RangeTestSettings, RunSettings, settings_from
 from lrfinder.tasks.reference import TaskReference, is_live, live_reference
 from lrfinder.tasks.task import Task
 from lrfinder.training import engine
 from lrfinder.training.executors import check_can_be_sent
 from lrfinder.training.speed import threads
 from lrfinder.tuning.storage import refuse_existing_studies
-from lrfinder.types import Direction, EngineName, Every, Growth, Per
+from lrfinder.types import Device, Direction, EngineName, Every, Growth, Per
 
 
 class RunOptions(TypedDict, total=False):
@@ -103,9 +103,29 @@ def run(
         return start(settings, None if out is None else Path(out), shows, live)
 
 
-def find(experiment: RangeTestExperiment, progress: Progress | None = None) -> Curve:
-    """Run the range test alone."""
-    shown = progress or Silent()
+def find(
+    settings: RangeTestSettings, out: Path | None = None, progress: Progress | None = None
+) -> tuple[str, Curve, Suggestion]:
+    """Run a range test alone, and keep it in a folder where one is given.
+
+    Returns the name of the task, the curve and what it suggests. Raises InvalidArgument or
+    TaskLoadError, and leaves no folder behind where nothing was measured.
+    """
+    experiment = RangeTestExperiment(settings)
+    folder = None if out is None else RunFolder.create(out)
+    try:
+        curve = _range_test_alone(experiment, progress or Silent())
+    except BaseException:
+        if folder is not None:
+            folder.discard()
+        raise
+    suggestion = curve.suggest()
+    if folder is not None:
+        _keep_range_test(experiment, curve, suggestion, folder)
+    return experiment.task.name, curve, suggestion
+
+
+def _range_test_alone(experiment: RangeTestExperiment, shown: Progress) -> Curve:
     for note in experiment.task.data(experiment.device).notes():
         shown.say(f"note: {note}")
     asked, work = experiment.find_settings.engine, experiment.find_work()
@@ -116,7 +136,7 @@ def find(experiment: RangeTestExperiment, progress: Progress | None = None) -> C
         return range_test_act(experiment, chosen.trainer, shown)
 
 
-def keep_range_test(
+def _keep_range_test(
     experiment: RangeTestExperiment, curve: Curve, suggestion: Suggestion, folder: RunFolder
 ) -> None:
     """Write the folder of a range test alone, which `open_run` reads like that of a run."""

@@ -2,7 +2,7 @@
 
     LRFinderError                    every error below
     ├── InvalidArgument(ValueError)  a value given to the library or the command breaks a rule
-    │   ├── StudyFileError           a TOML study file cannot be read, or has a wrong key or value
+    │   ├── StudyFileError           a TOML settings file cannot be read, or has a wrong key
     │   └── RunFolderError           a run folder exists, cannot be written or cannot be read
     ├── TaskLoadError                the task's file or factory cannot be loaded, or gave no Task
     └── TaskFailed                   the task's own code raised, or gave nothing finite
@@ -24,7 +24,7 @@ class InvalidArgument(LRFinderError, ValueError):
 
 
 class StudyFileError(InvalidArgument):
-    """A study file cannot be read, or has a wrong key or value."""
+    """A settings file cannot be read, or has a wrong key or value."""
 
 
 class RunFolderError(InvalidArgument):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from scipy import stats
 
-from lrfinder.types import Floats
+from lrfinder.arrays import Floats
 
 Key = TypeVar("Key")
 

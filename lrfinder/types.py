@@ -1,12 +1,6 @@
-"""The types that every room speaks: arrays, and the words of a few options."""
+"""The words of a few options, and the value of a schedule's parameter; nothing heavy is loaded."""
 
 from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 Direction = Literal["minimize", "maximize"]
 """Which way of a measure is better."""
@@ -18,5 +12,7 @@ Per = Literal["epoch", "batch"]
 """How often a schedule is stepped."""
 EngineName = Literal["auto", "sequential", "batched"]
 """Which trainer is asked for."""
+Device = Literal["auto", "cpu", "cuda", "mps"]
+"""Where it is trained; auto takes an accelerator where there is one."""
 Value = int | float | bool | str
 """Value of a schedule's parameter."""

@@ -15,14 +15,15 @@ import pytest
 import lrfinder
 
 PACKAGE = Path(lrfinder.__file__).parent
-GROUND = {"errors", "checks", "types", "statistics"}
+GROUND = {"errors", "arrays", "checks", "types", "statistics"}
 ENGINE = {"training", "tasks", "schedules", *GROUND}
 ACTS = {"range_tests", "tuning", "comparison"}
 MAY_IMPORT = {
     "errors": set(),
     "types": set(),
+    "arrays": set(),
     "checks": {"errors", "types"},
-    "statistics": {"types"},
+    "statistics": {"arrays"},
     "schedules": GROUND,
     "tasks": {"schedules", *GROUND},
     "training": {"tasks", "schedules", *GROUND},
@@ -47,8 +48,8 @@ ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli", "report"},
     "optuna_dashboard": {"report"},
-    "pydantic": {"settings", "results"},
-    "optuna": {"tuning", "report", "pipeline", "cli"},
+    "pydantic": {"settings", "results", "cli"},
+    "optuna": {"tuning", "report", "pipeline"},
     "loky": {"training"},
     "filelock": {"results"},
     "scipy": {"statistics"},

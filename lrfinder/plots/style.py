@@ -16,7 +16,7 @@ from matplotlib.axis import Axis, XAxis
 from matplotlib.colors import ListedColormap
 from matplotlib.ticker import Locator, MaxNLocator, NullFormatter, NullLocator
 
-from lrfinder.types import Floats
+from lrfinder.arrays import Floats
 
 BEST, TIE, OTHER = "#b5390b", "#d9902f", "#7b828c"
 """The best candidate or the suggestion; what ties with it; everything else."""

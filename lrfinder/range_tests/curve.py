@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from lrfinder.arrays import Floats
 from lrfinder.range_tests.probes import Probe
 from lrfinder.range_tests.rule import suggest
 from lrfinder.range_tests.suggestion import Suggestion
-from lrfinder.types import Every, Floats, Growth
+from lrfinder.types import Every, Growth
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrfinder.types import Floats
+from lrfinder.arrays import Floats
 
 FEWEST_POINTS = 8
 _ROUNDING = 1e-7  # share of the loss that single precision rounds off

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lrfinder.arrays import Floats
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.task import Task
-from lrfinder.types import Floats
 
 _NAMES = tuple(f"permuted {k}" for k in range(10))
 _FEWEST_ROWS = 32  # of all batches; with fewer, learning is not told from chance

@@ -21,8 +21,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MOST = 4
-"""Runs at a constant lr that a range test makes per seed, by default."""
 _LOWEST, _RATIO = 0.5, 4.0  # first lr over the centre of the fall, and between neighbouring lrs
 _CLEAR = 0.02  # share of the fall by which a loss is clearly lower
 _ROUNDING = 1e-6  # share of the loss below which a deviation says nothing

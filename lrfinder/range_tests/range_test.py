@@ -24,9 +24,10 @@ from functools import cached_property
 import numpy as np
 
 from lrfinder.errors import InvalidArgument
+from lrfinder.range_tests import defaults
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.permutation_test import mean_and_deviation, with_permuted_losses
-from lrfinder.range_tests.probes import MOST, Probe, first_lrs, further_lr
+from lrfinder.range_tests.probes import Probe, first_lrs, further_lr
 from lrfinder.range_tests.rule import centres, too_narrow
 from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
 from lrfinder.tasks.batches import Batch
@@ -38,8 +39,6 @@ from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.trainer import Trainer
 from lrfinder.types import Every, Growth
 
-STEPS = {"batch": 100, "epoch": 20}
-"""Default number of learning rates, by how often the lr grows."""
 _BELOW, _ABOVE = 1000.0, 100.0
 """By how much a range that is too narrow is widened."""
 _PARTS = 24
@@ -49,13 +48,13 @@ _PARTS = 24
 def range_test(
     task: Task,
     *,
-    min_lr: float = 1e-6,
-    max_lr: float = 10.0,
+    min_lr: float = defaults.MIN_LR,
+    max_lr: float = defaults.MAX_LR,
     steps: int | None = None,
-    seeds: int | Sequence[int] = 1,
-    every: Every = "batch",
-    growth: Growth = "exponential",
-    probes: int = MOST,
+    seeds: int | Sequence[int] = defaults.SEEDS,
+    every: Every = defaults.EVERY,
+    growth: Growth = defaults.GROWTH,
+    probes: int = defaults.PROBES,
     widen: bool = True,
     trainer: Trainer | None = None,
     progress: Callable[[int], None] | None = None,
@@ -86,7 +85,7 @@ def range_test(
     if probes < 0:
         raise InvalidArgument(f"probes must be 0 or more, but got {probes}")
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    test = _Test(task, numbers, steps or STEPS[every], every, growth, trainer, progress)
+    test = _Test(task, numbers, steps or defaults.STEPS[every], every, growth, trainer, progress)
     before = time.perf_counter()
     curve = test.sweep(min_lr, max_lr)
     narrow = too_narrow(curve.lr, curve.loss, curve.start) if widen and probes else None
@@ -240,7 +239,7 @@ def _check(
         raise InvalidArgument(f"a range test needs at least one seed, but got {seeds}")
     if not isinstance(seeds, int) and len(set(seeds)) < len(seeds):
         raise InvalidArgument(f"seeds must differ, but got {list(seeds)}")
-    if every not in STEPS:
+    if every not in defaults.STEPS:
         raise InvalidArgument(f"every must be 'batch' or 'epoch', but got {every!r}")
     if growth not in GROWTHS:
         raise InvalidArgument(f"growth must be 'exponential' or 'linear', but got {growth!r}")

@@ -28,12 +28,12 @@ from typing import Literal
 
 import numpy as np
 
+from lrfinder.arrays import Floats
 from lrfinder.range_tests.features import FEWEST_POINTS, Reading, read
 from lrfinder.range_tests.other_rules import COMMON_RULES
 from lrfinder.range_tests.probes import Probe, favoured
 from lrfinder.range_tests.suggestion import RULE, SWEEP_RULE, Suggestion
 from lrfinder.statistics import Mean, moderated_t, student_t
-from lrfinder.types import Floats
 
 LEVEL = 0.9
 """Confidence level of a suggestion's interval."""

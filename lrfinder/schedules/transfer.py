@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lrfinder.types import Floats
+from lrfinder.arrays import Floats
 
 
 def peak_multiplier(shape: Floats) -> float:

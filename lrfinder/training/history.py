@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from lrfinder.arrays import Floats, Ints
 from lrfinder.schedules import Schedule
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.measures import measure_column
-from lrfinder.types import Direction, Floats, Ints
+from lrfinder.types import Direction
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from lrfinder.arrays import Floats
 from lrfinder.errors import TaskFailed
 from lrfinder.schedules import LiveSchedule
 from lrfinder.tasks.batches import Batch
@@ -15,7 +16,6 @@ from lrfinder.training.divergence import Divergence
 from lrfinder.training.history import History, Plan
 from lrfinder.training.record import Record
 from lrfinder.training.trainer import State, Trainer
-from lrfinder.types import Floats
 
 Finished = Callable[[Sequence[int], History], None]
 

@@ -5,11 +5,11 @@ from typing import Literal
 
 import numpy as np
 
+from lrfinder.arrays import Floats, Ints
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.task import Task
 from lrfinder.training.history import History, Plan
 from lrfinder.training.trainer import Trainer
-from lrfinder.types import Floats, Ints
 
 
 class Record:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.measures import Functions
@@ -19,7 +20,6 @@ from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.building import build_model, build_optimizer, device_of
 from lrfinder.training.evaluation import as_number, evaluating, evaluation_stream, read_numbers
-from lrfinder.types import Floats
 
 
 @dataclass

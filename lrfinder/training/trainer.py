@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from lrfinder.arrays import Floats
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.task import Task
-from lrfinder.types import Floats
 
 
 class State(Protocol):

@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from lrfinder import Task, range_test
-from lrfinder.range_tests.probes import MOST
+from lrfinder.range_tests.defaults import PROBES
 from studies.leaderboard.oracle import budget, cosine
 
 Floats = NDArray[np.float64]
@@ -91,7 +91,7 @@ def lrfinder_objects(task: Task, seeds: Sequence[int]) -> Answer:
     return _range_test(given, task, seeds[:1])
 
 
-def _range_test(tested: Task, task: Task, seeds: Sequence[int], probes: int = MOST) -> Answer:
+def _range_test(tested: Task, task: Task, seeds: Sequence[int], probes: int = PROBES) -> Answer:
     before = time.process_time()
     curve = range_test(tested, seeds=seeds, probes=probes)
     said = curve.suggest()

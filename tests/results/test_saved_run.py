@@ -31,7 +31,7 @@ def run(tmp_path_factory):
 
 
 def test_the_curve_comes_back_as_it_was_measured(run):
-    again = find(Experiment(SETTINGS))
+    _, again, _ = find(SETTINGS)
     for name in ("lr", "loss", "train_loss", "start"):
         np.testing.assert_allclose(getattr(run.curve, name), getattr(again, name), rtol=1e-12)
     np.testing.assert_allclose(run.curve.metrics["accuracy"], again.metrics["accuracy"])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lrfinder.arrays import Floats
 from lrfinder.tasks.optimizer_copies import COPIED_BY_TORCH, copied_optimizer
 from lrfinder.training.batched.optimizers import (
     ManyOptimizers,
@@ -22,7 +23,6 @@ from lrfinder.training.batched.optimizers import (
     elementwise,
     kept_parameters,
 )
-from lrfinder.types import Floats
 
 _STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 _STEPS = 12  # past the start-up phases of optimizers that have one

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lrfinder.arrays import Floats
 from lrfinder.errors import LRFinderError
 from lrfinder.tasks.optimizer_copies import COPIED_BY_TORCH, copied_optimizer
-from lrfinder.types import Floats
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.random_states import Stream
@@ -25,7 +26,6 @@ from lrfinder.training.batched.program import Program, Roles
 from lrfinder.training.batched.runs import Lineup, Population
 from lrfinder.training.batched.trial_step import Way, shared_parameters
 from lrfinder.training.building import build_model, build_optimizer, device_of
-from lrfinder.types import Floats
 
 _CACHED = 2**17  # parameters; with more of them, runs are stepped faster one by one
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.sources import Feed, in_pieces
@@ -22,7 +23,6 @@ from lrfinder.training.batched.module_state import run_by_run_unsaid
 from lrfinder.training.batched.state import BatchedState, started, taken
 from lrfinder.training.batched.trial_step import Way, way_of
 from lrfinder.training.evaluation import evaluating, evaluation_stream, read_numbers
-from lrfinder.types import Floats
 
 _MOST_RUNS = 256
 _BUDGET = 2**31  # bytes of one State on a processor
