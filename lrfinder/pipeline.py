@@ -42,7 +42,7 @@ from lrfinder.training.engine import Engine
 from lrfinder.training.executors import Executor, InProcess, Processes
 from lrfinder.training.history import History
 from lrfinder.training.speed import threads
-from lrfinder.training.trainer import Trainer
+from lrfinder.training.trainer import AnyTrainer
 from lrfinder.tuning.lr_ranges import describe_ranges
 from lrfinder.tuning.rounds import ask_size, deadline, trials_at_once
 from lrfinder.tuning.search import search
@@ -53,7 +53,9 @@ NOT_COMPARED = "is not compared"
 """What a note says of a family without a candidate; a resumed run may compare it after all."""
 
 
-def range_test_act(experiment: RangeTestExperiment, trainer: Trainer, progress: Progress) -> Curve:
+def range_test_act(
+    experiment: RangeTestExperiment, trainer: AnyTrainer, progress: Progress
+) -> Curve:
     """Act 1: the range test of an experiment."""
     settings, work = experiment.find_settings, experiment.find_work()
     progress.stage("range test", work.runs * work.updates)
@@ -301,11 +303,11 @@ def _executor(experiment: Experiment, chosen: Engine) -> Generator[Executor]:
         yield executor
 
 
-def _built_in_worker(settings: RunSettings, trainer: Trainer) -> tuple[Task, Trainer]:
+def _built_in_worker(settings: RunSettings, trainer: AnyTrainer) -> tuple[Task, AnyTrainer]:
     return prepared_task(load_task(settings.task), settings), trainer
 
 
-def _sent_to_worker(task: Task, trainer: Trainer) -> tuple[Task, Trainer]:
+def _sent_to_worker(task: Task, trainer: AnyTrainer) -> tuple[Task, AnyTrainer]:
     return task, trainer
 
 

@@ -1,5 +1,6 @@
 """Small real tasks, and what several test files look at."""
 
+import copy
 import random
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -118,3 +119,18 @@ def near_tensors(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 def same_tensors(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     """Whether two state dicts are bitwise equal."""
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def weights_of(state, run: int) -> dict[str, torch.Tensor]:
+    """A copy of the state_dict that the model of a run has, in the State of either trainer."""
+    if hasattr(state, "runs"):
+        return {k: v.clone() for k, v in state.runs[run].model.state_dict().items()}
+    template, roles, one = state.program.template, state.program.roles, state.population.run(run)
+    model = copy.deepcopy(template.model)
+    places = [template.parameter_names[k][0] for k in (*roles.leaves, *roles.fixed)]
+    with torch.no_grad():
+        for name, tensor in zip(places, [*one.leaves, *one.fixed], strict=True):
+            model.get_parameter(name).copy_(tensor)
+        for names, tensor in zip(template.buffer_names, one.buffers, strict=True):
+            model.get_buffer(names[0]).copy_(tensor)
+    return {k: v.clone() for k, v in model.state_dict().items()}

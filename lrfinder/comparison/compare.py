@@ -8,7 +8,7 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.task import Task
 from lrfinder.training.executors import Executor, InProcess
 from lrfinder.training.history import History, Plan
-from lrfinder.training.trainer import Trainer
+from lrfinder.training.trainer import AnyTrainer
 from lrfinder.types import Direction
 
 
@@ -20,7 +20,7 @@ def compare(
     measure: str = "loss",
     direction: Direction = "minimize",
     known: Sequence[ConfirmedRun] = (),
-    trainer: Trainer | None = None,
+    trainer: AnyTrainer | None = None,
     executor: Executor | None = None,
     progress: Callable[[int], None] | None = None,
     run_done: Callable[[ConfirmedRun, History], None] | None = None,

@@ -36,7 +36,7 @@ from lrfinder.tasks.task import Task
 from lrfinder.training.fit import fit
 from lrfinder.training.history import History, Plan
 from lrfinder.training.sequential import SequentialTrainer
-from lrfinder.training.trainer import Trainer
+from lrfinder.training.trainer import AnyTrainer
 from lrfinder.types import Every, Growth
 
 _BELOW, _ABOVE = 1000.0, 100.0
@@ -56,7 +56,7 @@ def range_test(
     growth: Growth = defaults.GROWTH,
     probes: int = defaults.PROBES,
     widen: bool = True,
-    trainer: Trainer | None = None,
+    trainer: AnyTrainer | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Curve:
     """Train with a growing lr, then at a few constant ones, and record the loss.
@@ -109,7 +109,7 @@ class _Test:
         steps: int,
         every: Every,
         growth: Growth,
-        trainer: Trainer | None,
+        trainer: AnyTrainer | None,
         progress: Callable[[int], None] | None,
     ) -> None:
         self._task, self._seeds, self._steps = _with_probe_rows(task), seeds, steps

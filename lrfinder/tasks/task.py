@@ -246,6 +246,8 @@ class TaskData:
     def __init__(self, task: Task, device: torch.device) -> None:
         self._task = task
         self._device = device
+        self.findings: dict[type, Any] = {}
+        """What a trainer has found out about the task here, by the type of it: tried only once."""
         k, steps = task.accumulate, task.steps_per_epoch
         self.source: Source = training_source(
             task.train, task.batch_size, device, None if steps is None else steps * k

@@ -19,7 +19,15 @@ WINDOW = 8
 
 
 class Divergence:
-    """`diverged_at` of a run whose losses come piece by piece, at a cost of the new ones only."""
+    """Watches a run whose losses come piece by piece, at a cost of the new ones only.
+
+    >>> import numpy as np
+    >>> run = Divergence()
+    >>> run.add(np.linspace(2.0, 0.5, 40)) is None
+    True
+    >>> run.add(np.full(8, 1e3))
+    43
+    """
 
     def __init__(self) -> None:
         self.at: int | None = None
@@ -53,30 +61,3 @@ class Divergence:
         self._lowest = lowest[-1]
         above = ~(medians <= self._start + 3 * (self._start - lowest + self._spread))
         return int(np.argmax(above)) + WINDOW - 1 if above.any() else broken
-
-
-def diverged_at(losses: NDArray[np.floating[Any]]) -> int | None:
-    """Index of the update at which a run diverged, or None.
-
-    `losses` is the run's training loss at every update so far: float[updates].
-
-    >>> import numpy as np
-    >>> healthy = np.linspace(2.0, 0.5, 40)
-    >>> diverged_at(healthy) is None
-    True
-    >>> diverged_at(np.append(healthy, [np.nan]))
-    40
-    >>> diverged_at(np.append(healthy, [1e3] * 8))
-    43
-    """
-    finite = np.isfinite(losses)
-    broken = None if finite.all() else int(np.argmin(finite))
-    usable = losses[:broken]
-    if len(usable) < WINDOW:
-        return broken
-    windows = np.lib.stride_tricks.sliding_window_view(usable, WINDOW)
-    medians = np.median(windows, axis=1)
-    start, spread = medians[0], np.ptp(usable[:WINDOW])
-    limits = start + 3 * (start - np.minimum.accumulate(medians) + spread)
-    above = ~(medians <= limits)
-    return int(np.argmax(above)) + WINDOW - 1 if above.any() else broken

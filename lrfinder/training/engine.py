@@ -16,7 +16,7 @@ from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.speed import Speed, Work, measure_speed
-from lrfinder.training.trainer import Trainer
+from lrfinder.training.trainer import AnyTrainer
 from lrfinder.types import EngineName
 
 Name = Literal["sequential", "batched"]
@@ -42,7 +42,7 @@ class Timing:
 class Engine:
     """A trainer, the number of threads it uses, and why it was chosen."""
 
-    trainer: Trainer
+    trainer: AnyTrainer
     chosen: Timing
     reason: str
     timings: tuple[Timing, ...]
@@ -195,7 +195,7 @@ class _Bench:
 def _engine(
     device: torch.device | None, chosen: Timing, reason: str, timings: tuple[Timing, ...]
 ) -> Engine:
-    trainer: Trainer = SequentialTrainer(device)
+    trainer: AnyTrainer = SequentialTrainer(device)
     if chosen.trainer == "batched":
         trainer = BatchedTrainer(device, most_runs=chosen.runs)
     return Engine(trainer, chosen, reason, timings)

@@ -29,10 +29,10 @@ from lrfinder.tasks.user_code import describe
 from lrfinder.training.fit import fit
 from lrfinder.training.history import History, Plan
 from lrfinder.training.prefix_tree import Finished, together
-from lrfinder.training.trainer import Trainer
+from lrfinder.training.trainer import AnyTrainer
 from lrfinder.types import Per
 
-Build = Callable[[], tuple[Task, Trainer]]
+Build = Callable[[], tuple[Task, AnyTrainer]]
 """Makes the task and the trainer; a function that can be sent to a process, such as a partial."""
 
 
@@ -59,7 +59,7 @@ class InProcess:
     """Trains in this process, by default with the sequential trainer."""
 
     task: Task
-    trainer: Trainer | None = None
+    trainer: AnyTrainer | None = None
 
     def fit(
         self,
@@ -180,7 +180,7 @@ def _builds() -> list[Build]:
 
 
 @cache
-def _problem() -> tuple[Task, Trainer]:
+def _problem() -> tuple[Task, AnyTrainer]:
     return _builds()[0]()
 
 

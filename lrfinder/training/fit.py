@@ -29,7 +29,7 @@ from lrfinder.training.history import History, Plan
 from lrfinder.training.prefix_tree import Finished, TreeWalk, together
 from lrfinder.training.record import Record
 from lrfinder.training.sequential import SequentialTrainer
-from lrfinder.training.trainer import Trainer
+from lrfinder.training.trainer import AnyTrainer
 
 
 def fit(
@@ -40,7 +40,7 @@ def fit(
     evaluate_every: int | Literal["epoch"] = "epoch",
     on: Iterable[Batch] | None = None,
     watch: str = "loss",
-    trainer: Trainer | None = None,
+    trainer: AnyTrainer | None = None,
     progress: Callable[[int], None] | None = None,
     finished: Finished | None = None,
 ) -> History:
@@ -81,7 +81,7 @@ def _repeatable(batches: Iterable[Batch]) -> Iterable[Batch]:
         return list(batches)
 
 
-def _validation(task: Task, trainer: Trainer) -> Iterable[Batch]:
+def _validation(task: Task, trainer: AnyTrainer) -> Iterable[Batch]:
     valid = task.data(trainer.device).valid
     if valid is None:
         raise InvalidArgument(

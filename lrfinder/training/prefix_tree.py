@@ -15,7 +15,7 @@ from lrfinder.tasks.task import Task
 from lrfinder.training.divergence import Divergence
 from lrfinder.training.history import History, Plan
 from lrfinder.training.record import Record
-from lrfinder.training.trainer import State, Trainer
+from lrfinder.training.trainer import AnyTrainer, State
 
 Finished = Callable[[Sequence[int], History], None]
 
@@ -36,7 +36,7 @@ class _Branch:
 
 
 @dataclass
-class _Population:
+class _RunGroup:
     """The runs of one State of the trainer."""
 
     state: State
@@ -54,7 +54,7 @@ class TreeWalk:
         self,
         task: Task,
         record: Record,
-        trainer: Trainer,
+        trainer: AnyTrainer,
         batches: Iterable[Batch],
         watch: str,
         progress: Callable[[int], None] | None,
@@ -77,12 +77,12 @@ class TreeWalk:
                 self._schedules[row] = self._record.plans[row].schedule.start(base)
         none = np.empty((0, state.base_lrs.shape[1]))
         branches = [_Branch(rows, none, place) for place, rows in enumerate(runs)]
-        population = _Population(state, branches)
+        population = _RunGroup(state, branches)
         self._evaluate(population, 0)
         self._refuse_unusable_start(population)
         self._train_from(population, 0)
 
-    def _train_from(self, population: _Population, begin: int) -> None:
+    def _train_from(self, population: _RunGroup, begin: int) -> None:
         """Train a population to the end of its plans, from an epoch's first update on."""
         total, per_epoch = self._record.updates, self._record.updates_per_epoch
         for at in range(begin, total, per_epoch):
@@ -92,14 +92,14 @@ class TreeWalk:
             *others, heaviest = self._part(population.branches, at, end)
             for branches in others:
                 sources = [branch.source for branch in branches]
-                copies = _Population(self._trainer.fork(population.state, sources), branches)
+                copies = _RunGroup(self._trainer.fork(population.state, sources), branches)
                 self._epoch(copies, at, end)
                 self._train_from(copies, end)
             self._go_on(population, heaviest)
             self._epoch(population, at, end)
         self._finish([row for branch in population.branches for row in branch.rows])
 
-    def _go_on(self, population: _Population, branches: list[_Branch]) -> None:
+    def _go_on(self, population: _RunGroup, branches: list[_Branch]) -> None:
         """Make the population that of the branches, which come from its runs."""
         sources = [branch.source for branch in branches]
         if sources != list(range(len(population.branches))):
@@ -131,7 +131,7 @@ class TreeWalk:
             parts[lrs.tobytes()].rows.append(row)
         yield from parts.values()
 
-    def _epoch(self, population: _Population, begin: int, end: int) -> None:
+    def _epoch(self, population: _RunGroup, begin: int, end: int) -> None:
         """Train updates begin..end-1."""
         for a, b in pairwise([begin, *self._record.evaluated_between(begin, end), end]):
             if population.branches:
@@ -140,7 +140,7 @@ class TreeWalk:
             if population.branches and b in self._record.column:
                 self._evaluate(population, b)
 
-    def _advance(self, population: _Population, first: int, lrs: Floats) -> None:
+    def _advance(self, population: _RunGroup, first: int, lrs: Floats) -> None:
         """Make the updates first, first+1, ... by the lrs float64[branches, updates, groups]."""
         branches, record = population.branches, self._record
         losses = self._trainer.advance(population.state, lrs)
@@ -155,7 +155,7 @@ class TreeWalk:
         self._count(losses.shape[1] * population.plans)
         self._drop(population, diverged, first + losses.shape[1])
 
-    def _evaluate(self, population: _Population, at: int) -> None:
+    def _evaluate(self, population: _RunGroup, at: int) -> None:
         """Record the measures of all runs after so many updates."""
         record = self._record
         measured = self._trainer.evaluate(population.state, self._batches)
@@ -169,7 +169,7 @@ class TreeWalk:
                 broken[place] = at - 1
         self._drop(population, broken, at)
 
-    def _drop(self, population: _Population, diverged: dict[int, int], done: int) -> None:
+    def _drop(self, population: _RunGroup, diverged: dict[int, int], done: int) -> None:
         """End the runs at the given places, which diverged at those updates, of `done` made."""
         if not diverged:
             return
@@ -196,7 +196,7 @@ class TreeWalk:
         if self._progress is not None:
             self._progress(updates)
 
-    def _refuse_unusable_start(self, population: _Population) -> None:
+    def _refuse_unusable_start(self, population: _RunGroup) -> None:
         rows = [branch.rows[0] for branch in population.branches]
         for name in ("loss", self._watch):
             start = self._record.measures[name][rows, 0]

@@ -9,7 +9,7 @@ from lrfinder.arrays import Floats, Ints
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.task import Task
 from lrfinder.training.history import History, Plan
-from lrfinder.training.trainer import Trainer
+from lrfinder.training.trainer import AnyTrainer
 
 
 class Record:
@@ -19,7 +19,7 @@ class Record:
         self,
         task: Task,
         plans: Sequence[Plan],
-        trainer: Trainer,
+        trainer: AnyTrainer,
         updates: int | None,
         evaluate_every: int | Literal["epoch"],
     ) -> None:

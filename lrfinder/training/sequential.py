@@ -23,8 +23,8 @@ from lrfinder.training.evaluation import as_number, evaluating, evaluation_strea
 
 
 @dataclass
-class _Run:
-    """One run in training."""
+class _Training:
+    """One run."""
 
     seed: int
     model: nn.Module
@@ -35,7 +35,7 @@ class _Run:
     broken: bool = False
     """A loss was not finite; the run is trained no further."""
 
-    def copy(self) -> "_Run":
+    def copy(self) -> "_Training":
         model, optimizer = copied(self.model, self.optimizer)
         return replace(
             self,
@@ -56,7 +56,7 @@ class SequentialState:
     """Runs, and one feed of batches for each of their seeds."""
 
     task: Task
-    runs: list[_Run]
+    runs: list[_Training]
     feeds: dict[int, Feed]
     base_lrs: Floats
 
@@ -127,14 +127,10 @@ class SequentialTrainer:
         feeds = {run.seed: Feed(source, run.seed) for run in runs}
         return SequentialState(state.task, runs, feeds, state.base_lrs[list(rows)])
 
-    def weights(self, state: SequentialState, run: int) -> dict[str, Tensor]:
-        """Return a copy of a run's state_dict."""
-        return {k: v.detach().clone() for k, v in state.runs[run].model.state_dict().items()}
-
-    def _build(self, task: Task, seed: int, lr: float) -> _Run:
+    def _build(self, task: Task, seed: int, lr: float) -> _Training:
         model, random = build_model(task, seed, self.device)
         optimizer = build_optimizer(task, model, lr, random)
-        return _Run(seed, model, task.functions(device_of(model)), optimizer, random)
+        return _Training(seed, model, task.functions(device_of(model)), optimizer, random)
 
     def _advance(self, state: SequentialState, rows: list[int], lrs: Floats, out: Floats) -> None:
         """Train runs of one seed that stand at the same update."""
@@ -161,7 +157,7 @@ class SequentialTrainer:
             done += count
 
 
-def _train(task: Task, run: _Run, updates: list[list[Batch]], lrs: Floats) -> Floats:
+def _train(task: Task, run: _Training, updates: list[list[Batch]], lrs: Floats) -> Floats:
     """Make one update per list of micro-batches; returns the losses: float64[updates]."""
     losses = np.full(len(updates), np.nan)
     with run.random.active(), user_code("training"):
@@ -172,7 +168,9 @@ def _train(task: Task, run: _Run, updates: list[list[Batch]], lrs: Floats) -> Fl
     return losses
 
 
-def _update(task: Task, run: _Run, micro_batches: list[Batch], lrs: NDArray[np.float64]) -> float:
+def _update(
+    task: Task, run: _Training, micro_batches: list[Batch], lrs: NDArray[np.float64]
+) -> float:
     run.optimizer.zero_grad(set_to_none=True)
     total = 0.0
     for batch in micro_batches:
@@ -193,7 +191,7 @@ def _update(task: Task, run: _Run, micro_batches: list[Batch], lrs: NDArray[np.f
 class _Evaluation:
     """The sums of one run's measures over rows, kept on its device: nothing waits for them."""
 
-    def __init__(self, task: Task, run: _Run) -> None:
+    def __init__(self, task: Task, run: _Training) -> None:
         self._run = run
         self._random = evaluation_stream(run.functions.device)
         self.sums: dict[str, Tensor | float] = dict.fromkeys(task.measures, 0.0)

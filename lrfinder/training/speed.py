@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from lrfinder.tasks.task import Task
-from lrfinder.training.trainer import Trainer
+from lrfinder.training.trainer import AnyTrainer
 
 _SECONDS_PER_TRIAL = 0.1  # of the sampler and the storage, on 2 cores at about 2.5 GHz
 
@@ -59,7 +59,7 @@ def threads(count: int) -> Generator[None]:
         torch.set_num_threads(before)
 
 
-def measure_speed(task: Task, trainer: Trainer, runs: int, count: int) -> Speed:
+def measure_speed(task: Task, trainer: AnyTrainer, runs: int, count: int) -> Speed:
     """Speed of a run among so many of two seeds, with so many threads."""
     state = trainer.start(task, [run % 2 for run in range(runs)], [_TINY_LR] * runs)
     data = task.data(trainer.device)

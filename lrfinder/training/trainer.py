@@ -9,10 +9,9 @@ independent and go on like the run they were made of; no random state of the cal
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor
 
 from lrfinder.arrays import Floats
 from lrfinder.tasks.batches import Batch
@@ -32,8 +31,11 @@ class State(Protocol):
         ...
 
 
-class Trainer(Protocol):
-    """Trains populations of runs."""
+S = TypeVar("S", bound=State)
+
+
+class Trainer(Protocol[S]):
+    """Trains populations of runs, each held in a State of its own kind."""
 
     @property
     def device(self) -> torch.device | None:
@@ -44,11 +46,11 @@ class Trainer(Protocol):
         """Most runs that one State should hold."""
         ...
 
-    def start(self, task: Task, seeds: Sequence[int], lrs: Sequence[float]) -> State:
+    def start(self, task: Task, seeds: Sequence[int], lrs: Sequence[float]) -> S:
         """Build one model and optimizer per run, each under its own seed and for its own lr."""
         ...
 
-    def advance(self, state: Any, lrs: Floats) -> Floats:  # noqa: ANN401 (the trainer's own State)
+    def advance(self, state: S, lrs: Floats) -> Floats:
         """Train on by the lrs float64[runs, updates, groups].
 
         Returns the loss before each update (the mean of its micro-batches), float64[runs, updates];
@@ -56,21 +58,21 @@ class Trainer(Protocol):
         """
         ...
 
-    def evaluate(self, state: Any, batches: Iterable[Batch]) -> dict[str, Floats]:  # noqa: ANN401
+    def evaluate(self, state: S, batches: Iterable[Batch]) -> dict[str, Floats]:
         """Row-weighted means over the batches, in eval mode, by measure: float64[runs]."""
         ...
 
-    def select(self, state: Any, rows: Sequence[int]) -> State:  # noqa: ANN401
+    def select(self, state: S, rows: Sequence[int]) -> S:
         """Keep, drop or duplicate runs, with everything that determines how they go on.
 
         The state given is used up.
         """
         ...
 
-    def fork(self, state: Any, rows: Sequence[int]) -> State:  # noqa: ANN401
+    def fork(self, state: S, rows: Sequence[int]) -> S:
         """Return independent copies of runs; the state given goes on as if nothing happened."""
         ...
 
-    def weights(self, state: Any, run: int) -> dict[str, Tensor]:  # noqa: ANN401
-        """Return a copy of a run's state_dict."""
-        ...
+
+AnyTrainer = Trainer[Any]
+"""A trainer whose kind of State does not matter."""

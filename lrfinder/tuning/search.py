@@ -21,7 +21,7 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.task import Task
 from lrfinder.training.executors import Executor, InProcess
 from lrfinder.training.history import History, Plan
-from lrfinder.training.trainer import Trainer
+from lrfinder.training.trainer import AnyTrainer
 from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.storage import open_storage
@@ -41,7 +41,7 @@ def search(
     measure: str = "loss",
     ask_size: int = 1,
     together: int | None = None,
-    trainer: Trainer | None = None,
+    trainer: AnyTrainer | None = None,
     executor: Executor | None = None,
     progress: Callable[[int], None] | None = None,
     trial_done: TrialDone | None = None,

@@ -5,9 +5,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrfinder.training.divergence import WINDOW, Divergence, diverged_at
+from lrfinder.training.divergence import WINDOW, Divergence
 
 LOSSES = st.lists(st.floats(-100, 100), min_size=1, max_size=60)
+
+
+def diverged_at(losses):
+    """The rule in one go, slow and obvious: index of the update of the divergence, or None."""
+    finite = np.isfinite(losses)
+    broken = None if finite.all() else int(np.argmin(finite))
+    usable = losses[:broken]
+    if len(usable) < WINDOW:
+        return broken
+    windows = np.lib.stride_tricks.sliding_window_view(usable, WINDOW)
+    medians = np.median(windows, axis=1)
+    start, spread = medians[0], np.ptp(usable[:WINDOW])
+    limits = start + 3 * (start - np.minimum.accumulate(medians) + spread)
+    above = ~(medians <= limits)
+    return int(np.argmax(above)) + WINDOW - 1 if above.any() else broken
 
 
 def descent(noise: float, updates: int = 200, seed: int = 0) -> np.ndarray:

@@ -1,16 +1,15 @@
-"""Models stacked into one: tensors of a whole population in the places of one model's.
+"""What a model is, taken apart: tensors that are stacked over runs, and what all runs must share.
 
-A `Template` is a model whose distinct parameters and buffers can be replaced. `torch.vmap` calls it
-with the tensors of every run in their places, so that one forward computes all runs. What a model
-keeps outside its parameters and buffers is the template's for every run, so it must be the same in
-all of them (`difference`) and must not change (`Attributes`).
+A `Template` names a model's parameters and buffers, so that `torch.func.functional_call` can call
+it with the tensors of any run in their places. What a model keeps outside of them is the template's
+for every run, so it must be the same in all of them (`difference`) and must not change
+(`Attributes`).
 """
 
 import random
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -20,53 +19,28 @@ from torch import Tensor, nn
 from lrfinder.tasks.batches import Batch
 
 _TENSORS = ("_parameters", "_buffers", "_modules", "_flat_weights", "_flat_weight_refs")
-"""Attributes of modules that hold what a Template replaces, or follow it."""
-Places = list[tuple[dict[str, Tensor | None], str]]
+"""Attributes of modules that hold parameters and buffers, or follow them."""
 
 
 class Template:
-    """A model whose parameters and buffers are replaced by others of the same shapes."""
+    """A model with its distinct parameters and buffers, numbered; tied ones count once."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.parameters, self._parameter_places = _distinct(model, "_parameters")
-        """Distinct parameters; tied ones count once."""
-        self.buffers, self._buffer_places = _distinct(model, "_buffers")
+        self.parameter_names, self.parameters = _distinct(
+            model.named_parameters(remove_duplicate=False)
+        )
+        """All names of each parameter, and the parameter."""
+        self.buffer_names, self.buffers = _distinct(model.named_buffers(remove_duplicate=False))
+        """All names of each buffer, and the buffer."""
 
-    def put(self, parameters: Sequence[Tensor], buffers: Sequence[Tensor]) -> None:
-        """Use these tensors in place of the model's own."""
-        for places, tensor in zip(self._parameter_places, parameters, strict=True):
-            for holder, key in places:
-                holder[key] = tensor
-        for places, tensor in zip(self._buffer_places, buffers, strict=True):
-            for holder, key in places:
-                holder[key] = tensor
-
-    def replaced(self, buffers: Sequence[Tensor]) -> dict[int, Tensor]:
-        """Buffers that the model put in place of the ones it was given, by index."""
-        pairs = enumerate(zip(self._buffer_places, buffers, strict=True))
-        now = ((k, places[0][0][places[0][1]], old) for k, (places, old) in pairs)
-        return {k: new for k, new, old in now if new is not None and new is not old}
-
-    def reset(self) -> None:
-        """Put the model's own tensors back."""
-        self.put(self.parameters, self.buffers)
-
-
-def with_plain_dropout(model: nn.Module) -> nn.Module:
-    """The model, whose dropout layers draw masks in the memory order that a single run draws in.
-
-    Outside vmap a mask lies in memory like its input, which may be transposed, and is drawn in that
-    order; under vmap it would be drawn row by row. The model itself is changed.
-    """
-    for module in model.modules():
-        if type(module) is nn.Dropout:
-            vars(module)["forward"] = partial(_dropped, module)
-    return model
+    def current_buffers(self) -> list[Tensor]:
+        """Buffers as they are now: a model may have put others in their places."""
+        return [self.model.get_buffer(names[0]) for names in self.buffer_names]
 
 
 @contextmanager
-def run_by_run_unsaid() -> Generator[None]:
+def ignore_vmap_fallback_warning() -> Generator[None]:
     """Silence torch where it tells that vmap computes an operation run by run."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
@@ -153,13 +127,12 @@ def _like(given: tuple[Any, ...], values: list[Any]) -> tuple[Any, ...]:
     return type(given)(*values) if hasattr(given, "_fields") else tuple(values)
 
 
-def _dropped(module: nn.Dropout, x: Tensor) -> Tensor:
-    if not module.training or module.p in (0.0, 1.0) or x.device.type != "cpu":
-        return nn.functional.dropout(x, module.p, module.training)
-    order = sorted(range(x.ndim), key=x.stride, reverse=True)
-    back = sorted(range(x.ndim), key=order.__getitem__)
-    noise = torch.empty([x.shape[k] for k in order], dtype=x.dtype, device=x.device)
-    return x * noise.bernoulli_(1 - module.p).div_(1 - module.p).permute(back)
+def _distinct(named: Iterable[tuple[str, Tensor]]) -> tuple[list[list[str]], list[Tensor]]:
+    """The names of each tensor, and the tensors."""
+    found: dict[int, tuple[Tensor, list[str]]] = {}
+    for name, tensor in named:
+        found.setdefault(id(tensor), (tensor, []))[1].append(name)
+    return [names for _, names in found.values()], [tensor for tensor, _ in found.values()]
 
 
 def _held(module: nn.Module, *, tensors: bool) -> dict[str, Any]:
@@ -167,17 +140,6 @@ def _held(module: nn.Module, *, tensors: bool) -> dict[str, Any]:
     every = vars(module)
     own = {k: v for k, v in every.items() if k not in _TENSORS and "_hooks" not in k}
     return own | every["_parameters"] | every["_buffers"] if tensors else own
-
-
-def _distinct(model: nn.Module, kind: str) -> tuple[list[Tensor], list[Places]]:
-    """Distinct tensors of a kind in a model, and every place that each is kept in."""
-    found: dict[int, tuple[Tensor, Places]] = {}
-    for module in model.modules():
-        holder: dict[str, Tensor | None] = vars(module)[kind]
-        for key, tensor in holder.items():
-            if tensor is not None:
-                found.setdefault(id(tensor), (tensor, []))[1].append((holder, key))
-    return [tensor for tensor, _ in found.values()], [places for _, places in found.values()]
 
 
 def _summary(value: Any) -> Any:  # noqa: ANN401

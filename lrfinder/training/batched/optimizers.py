@@ -16,7 +16,7 @@ from lrfinder.tasks.optimizer_copies import COPIED_BY_TORCH, copied_optimizer
 
 
 @dataclass(frozen=True)
-class Member:
+class RunParameters:
     """One run's optimizer and parameters, by their index in the template."""
 
     optimizer: Optimizer
@@ -42,7 +42,7 @@ class Stepper(Protocol):
         ...
 
 
-class ManyOptimizers:
+class PerRunOptimizers:
     """The optimizer of every run, on its rows of the stacked parameters."""
 
     def __init__(self, optimizers: list[Optimizer], tensors: dict[int, Tensor]) -> None:
@@ -51,7 +51,7 @@ class ManyOptimizers:
         self._lrs: list[list[list[float]]] = []
 
     @classmethod
-    def of(cls, runs: Sequence[Member], trained: Sequence[int]) -> "ManyOptimizers":
+    def of(cls, runs: Sequence[RunParameters], trained: Sequence[int]) -> "PerRunOptimizers":
         """Put the parameters of runs into stacked tensors, and their optimizers on the rows."""
         tensors = {
             k: torch.stack([run.parameters[k].detach() for run in runs]).requires_grad_()
@@ -62,7 +62,7 @@ class ManyOptimizers:
     @classmethod
     def _on(
         cls, tensors: dict[int, Tensor], runs: Sequence[tuple[Optimizer, Mapping[int, Tensor]]]
-    ) -> "ManyOptimizers":
+    ) -> "PerRunOptimizers":
         rows = [{k: t.detach()[row] for k, t in tensors.items()} for row in range(len(runs))]
         optimizers = [
             copied_optimizer(
@@ -97,7 +97,7 @@ class ManyOptimizers:
             for k, view in views.items()
         )
 
-    def taken(self, rows: Sequence[int]) -> "ManyOptimizers":
+    def taken(self, rows: Sequence[int]) -> "PerRunOptimizers":
         """Return an independent copy of some runs."""
         chosen = [(self._optimizers[row], self._rows[row]) for row in rows]
         index = list(rows)
@@ -114,7 +114,7 @@ _PER_RUN = ("params", "lr", "initial_lr")
 """Options of a parameter group that may differ between runs of one optimizer."""
 
 
-class NotOneError(LRFinderError):
+class NotSharedError(LRFinderError):
     """The optimizers of several runs cannot be made one."""
 
 
@@ -133,7 +133,7 @@ class _Flat:
         return {k: part.view(len(part), *shape).requires_grad_() for k, shape, part in pairs}
 
 
-class OneOptimizer:
+class SharedOptimizer:
     """One optimizer for all runs, which steps with lr = 1."""
 
     def __init__(self, optimizer: Optimizer, flats: list[_Flat]) -> None:
@@ -145,12 +145,12 @@ class OneOptimizer:
 
     @classmethod
     def of(
-        cls, runs: Sequence[Member], trained: Sequence[int], *, fused: bool = False
-    ) -> "OneOptimizer":
+        cls, runs: Sequence[RunParameters], trained: Sequence[int], *, fused: bool = False
+    ) -> "SharedOptimizer":
         """Join the optimizers of runs; `trained` are the parameters that get gradients.
 
         With `fused`, optimizers that have a fused kernel and were not asked for another use it.
-        Raises NotOneError where their options or states do not allow it.
+        Raises NotSharedError where their options or states do not allow it.
         """
         _check_options([run.optimizer for run in runs])
         first = runs[0]
@@ -186,12 +186,12 @@ class OneOptimizer:
             for flat, old, lrs in zip(self._flats, before, self._lrs, strict=True):
                 torch.lerp(old, flat.tensor, lrs[update], out=flat.tensor)
 
-    def taken(self, rows: Sequence[int]) -> "OneOptimizer":
+    def taken(self, rows: Sequence[int]) -> "SharedOptimizer":
         """Return an independent copy of some runs."""
         index = torch.tensor(rows, dtype=torch.long, device=self._flats[0].tensor.device)
         flats = [_Flat(f.group, f.members, f.shapes, f.tensor[index]) for f in self._flats]
         states = [self._rows_of_state(flat, index) for flat in self._flats]
-        return OneOptimizer(_rebuilt(self._optimizer, flats, states), flats)
+        return SharedOptimizer(_rebuilt(self._optimizer, flats, states), flats)
 
     def _rows_of_state(self, flat: _Flat, index: Tensor) -> dict[str, Any]:
         return {
@@ -208,7 +208,7 @@ def elementwise(key: str, value: Any, parameter: Tensor) -> bool:  # noqa: ANN40
     return isinstance(value, Tensor) and value.shape == parameter.shape and not a_count
 
 
-def _by_group_and_type(run: Member, trained: Sequence[int]) -> list[tuple[int, list[int]]]:
+def _by_group_and_type(run: RunParameters, trained: Sequence[int]) -> list[tuple[int, list[int]]]:
     """The trained parameters of each group, those of every type apart."""
     index = {id(run.parameters[k]): k for k in trained}
     found: dict[tuple[int, torch.dtype], list[int]] = {}
@@ -220,24 +220,27 @@ def _by_group_and_type(run: Member, trained: Sequence[int]) -> list[tuple[int, l
     return [(number, members) for (number, _), members in found.items()]
 
 
-def _flat(runs: Sequence[Member], members: list[int]) -> Tensor:
+def _flat(runs: Sequence[RunParameters], members: list[int]) -> Tensor:
     rows = [[run.parameters[k].detach().flatten() for k in members] for run in runs]
     return torch.stack([torch.cat(row) for row in rows])
 
 
-def _joined_state(runs: Sequence[Member], flat: _Flat) -> dict[str, Any]:
+def _joined_state(runs: Sequence[RunParameters], flat: _Flat) -> dict[str, Any]:
     """The state of the flat parameter, joined from those of the parameters in it."""
     states = [
         [run.optimizer.state.get(run.parameters[k], {}) for k in flat.members] for run in runs
     ]
     keys = states[0][0].keys()
     if any(state.keys() != keys for row in states for state in row):
-        raise NotOneError("the runs' optimizers hold different states")
+        raise NotSharedError("the runs' optimizers hold different states")
     return {key: _joined_value(key, runs, flat, states) for key in keys}
 
 
 def _joined_value(
-    key: str, runs: Sequence[Member], flat: _Flat, states: Sequence[Sequence[Mapping[str, Any]]]
+    key: str,
+    runs: Sequence[RunParameters],
+    flat: _Flat,
+    states: Sequence[Sequence[Mapping[str, Any]]],
 ) -> Any:  # noqa: ANN401
     values = [[state[key] for state in row] for row in states]
     parameters = [run.parameters[k] for run in runs for k in flat.members]
@@ -245,7 +248,7 @@ def _joined_value(
     if all(elementwise(key, v, p) for v, p in zip(every, parameters, strict=True)):
         return torch.stack([torch.cat([v.detach().flatten() for v in row]) for row in values])
     if not all(_equal(value, every[0]) for value in every):
-        raise NotOneError(f"the runs' optimizers differ in {key}")
+        raise NotSharedError(f"the runs' optimizers differ in {key}")
     return copy.deepcopy(every[0])
 
 
@@ -262,9 +265,9 @@ def _check_options(optimizers: Sequence[Optimizer]) -> None:
         for a, b in zip(first.param_groups, other.param_groups, strict=True):
             for key in (a.keys() | b.keys()) - set(_PER_RUN):
                 if not _equal(a.get(key), b.get(key)):
-                    raise NotOneError(f"the runs' optimizers differ in {key}")
+                    raise NotSharedError(f"the runs' optimizers differ in {key}")
         if _attributes(first) != _attributes(other):
-            raise NotOneError("the runs' optimizers differ in an attribute")
+            raise NotSharedError("the runs' optimizers differ in an attribute")
 
 
 def _attributes(optimizer: Optimizer) -> dict[str, Any]:

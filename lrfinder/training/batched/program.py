@@ -1,22 +1,25 @@
 """The stacked tensors of runs, and the one forward and backward that serves them all.
 
-A `Population` holds tensors with a row per run, in three kinds: leaves (parameters that get a
+A `StackedRuns` holds tensors with a row per run, in three kinds: leaves (parameters that get a
 gradient), fixed (other parameters that differ between runs) and buffers. Frozen parameters that are
 the same in every run stay in the template, where a forward through them is computed once.
 
-A `Program` computes losses and gradients with `torch.vmap`. Runs of one seed see the same batches
+A `Program` computes losses and gradients with `torch.vmap` over `functional_call`. Backward goes
+through the mapped forward, or is mapped with it (`inside`), which costs 1.2 to 1.6 times as much on
+MLPs and CNNs and is the only way that takes recurrent layers. Runs of one seed see the same batches
 and draw the same random numbers. So where nothing is random, all runs go in one call, each with its
 seed's batch; where the task draws random numbers, the runs of each seed go in a call of their own
 under ``randomness="same"``, which gives every row the numbers that a single run would draw.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from lrfinder.errors import TaskFailed
 from lrfinder.tasks.batches import Batch
@@ -26,14 +29,13 @@ from lrfinder.training.batched.module_state import (
     Template,
     dims_of,
     stack_batches,
-    with_plain_dropout,
 )
-from lrfinder.training.batched.runs import Population
+from lrfinder.training.batched.runs import StackedRuns
 from lrfinder.training.evaluation import as_number
 
 
 @dataclass(frozen=True)
-class Roles:
+class ParameterRoles:
     """Which of a template's parameters are leaves, and which are fixed; the rest is shared."""
 
     leaves: tuple[int, ...]
@@ -48,17 +50,17 @@ class Program:
         task: Task,
         template: Template,
         device: torch.device,
-        roles: Roles,
+        roles: ParameterRoles,
         *,
         inside: bool,
         random: bool,
     ) -> None:
         self.template, self.roles, self.random = template, roles, random
-        if random:
-            with_plain_dropout(template.model)
         self.functions, self._device, self._inside = task.functions(device), device, inside
-        self._shared = [parameter.detach() for parameter in template.parameters]
         self._randomness = "same" if random else "error"
+        self._places = _places(template.parameter_names, (*roles.leaves, *roles.fixed))
+        self._buffers = _places(template.buffer_names, range(len(template.buffers)))
+        self._loss = _Call(template.model, self.functions.loss)
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -67,7 +69,7 @@ class Program:
 
     def gradients(
         self,
-        population: Population,
+        population: StackedRuns,
         batches: Sequence[Batch],
         streams: Sequence[Stream],
         parts: int = 1,
@@ -80,20 +82,20 @@ class Program:
         if len(batches) == 1:
             return self._gradients(population, batches[0], None, parts)
         if not self.random:
-            together = stack_batches(batches, population.lineup.place)
+            together = stack_batches(batches, population.layout.place)
             if together is not None:
                 return self._gradients(population, together, dims_of(together), parts)
         return self._apart(population, batches, streams, parts)
 
-    def measure(self, population: Population, batch: Batch, names: Sequence[str]) -> list[Tensor]:
+    def measure(self, population: StackedRuns, batch: Batch, names: Sequence[str]) -> list[Tensor]:
         """Measures of one batch for every run: float64[runs] by name."""
 
+        call = _Call(self.template.model, lambda model, one: self._numbers(model, one, names))
+
         def of_one(*tensors: list[Tensor]) -> tuple[list[Tensor], dict[int, Tensor]]:
-            self._put(*tensors)
-            values = self.functions.measure(self.template.model, batch, names)
-            numbers = [as_number(name, values[name], self._device) for name in names]
-            as_tensors = [torch.as_tensor(number, device=self._device) for number in numbers]
-            return as_tensors, self.template.replaced(tensors[2])
+            leaves, fixed, buffers = tensors
+            values, moved = self._call(call, leaves, fixed, buffers, batch)
+            return [torch.as_tensor(value, device=self._device) for value in values], moved
 
         values, moved = torch.vmap(of_one, randomness="same")(
             population.leaves, population.fixed, population.buffers
@@ -102,50 +104,54 @@ class Program:
         return values
 
     def measure_run(
-        self, population: Population, row: int, batch: Batch, names: Sequence[str]
+        self, population: StackedRuns, row: int, batch: Batch, names: Sequence[str]
     ) -> dict[str, Tensor | float]:
         """Measures of one batch for one run, by calling the model like any other."""
         one = population.run(row)
-        self._put(one.leaves, one.fixed, one.buffers)
-        values = self.functions.measure(self.template.model, batch, names)
-        self._take_over(one.buffers, self.template.replaced(one.buffers))
-        return {name: as_number(name, values[name], self._device) for name in names}
+        call = _Call(self.template.model, lambda model, one: self._numbers(model, one, names))
+        values, moved = self._call(call, one.leaves, one.fixed, one.buffers, batch)
+        self._take_over(one.buffers, moved)
+        return dict(zip(names, values, strict=True))
 
-    def state_dict(self, population: Population, row: int) -> dict[str, Tensor]:
-        """Return a copy of the state_dict that the model has with a run's tensors."""
-        one = population.run(row)
-        self._put(one.leaves, one.fixed, one.buffers)
-        found = self.template.model.state_dict()
-        self.template.reset()
-        return {name: tensor.detach().clone() for name, tensor in found.items()}
+    def _numbers(
+        self, model: nn.Module, batch: Batch, names: Sequence[str]
+    ) -> list[Tensor | float]:
+        values = self.functions.measure(model, batch, names)
+        return [as_number(name, values[name], self._device) for name in names]
 
-    def _put(self, leaves: list[Tensor], fixed: list[Tensor], buffers: list[Tensor]) -> None:
-        tensors = list(self._shared)
-        for k, tensor in zip(self.roles.leaves, leaves, strict=True):
-            tensors[k] = tensor
-        for k, tensor in zip(self.roles.fixed, fixed, strict=True):
-            tensors[k] = tensor
-        self.template.put(tensors, buffers)
+    def _call(
+        self,
+        call: "_Call",
+        leaves: list[Tensor],
+        fixed: list[Tensor],
+        buffers: list[Tensor],
+        batch: Batch,
+    ) -> tuple[Any, dict[int, Tensor]]:
+        """Call the model with a run's tensors; returns what comes out, and buffers it replaced."""
+        parameters = [*leaves, *fixed]
+        tensors = {name: parameters[k] for name, k in self._places}
+        tensors |= {name: buffers[k] for name, k in self._buffers}
+        value = functional_call(call, tensors, (batch,), tie_weights=False)
+        now = ((k, tensors[name]) for name, k in self._buffers)  # it put replaced buffers there
+        return value, {k: tensor for k, tensor in now if tensor is not buffers[k]}
 
     def _of_one(self, parts: int) -> Callable[..., Any]:
         """The loss of one run, and the buffers that the model put in place of its own.
 
         With its gradients before it, where the backward is inside.
         """
-        functions, model = self.functions, self.template.model
 
         def loss(
             leaves: list[Tensor], fixed: list[Tensor], buffers: list[Tensor], batch: Batch
         ) -> tuple[Tensor, dict[int, Tensor]]:
-            self._put(leaves, fixed, buffers)
-            value = functions.loss(model, batch)
-            return value if parts == 1 else value / parts, self.template.replaced(buffers)
+            value, moved = self._call(self._loss, leaves, fixed, buffers, batch)
+            return value if parts == 1 else value / parts, moved
 
         return torch.func.grad_and_value(loss, has_aux=True) if self._inside else loss
 
     def _gradients(
         self,
-        population: Population,
+        population: StackedRuns,
         batch: Batch,
         dims: Any,  # noqa: ANN401
         parts: int,
@@ -164,16 +170,16 @@ class Program:
 
     def _apart(
         self,
-        population: Population,
+        population: StackedRuns,
         batches: Sequence[Batch],
         streams: Sequence[Stream],
         parts: int,
     ) -> tuple[Tensor, list[Tensor]]:
         """One call for the runs of each seed, under the seed's random states."""
-        lineup = population.lineup
+        layout = population.layout
         losses: list[Tensor] = []
         gradients: list[list[Tensor]] = []
-        for rows, batch, stream in zip(lineup.members, batches, streams, strict=True):
+        for rows, batch, stream in zip(layout.members, batches, streams, strict=True):
             some = population.only(rows)
             with stream.active() if self.random else nullcontext():
                 loss, gradient = self._gradients(some, batch, None, parts)
@@ -184,7 +190,7 @@ class Program:
 
         def joined(members: Sequence[Tensor]) -> Tensor:
             together = torch.cat(list(members))
-            return together if lineup.order is None else together[lineup.order]
+            return together if layout.order is None else together[layout.order]
 
         return joined(losses), [joined(column) for column in zip(*gradients, strict=True)]
 
@@ -192,6 +198,23 @@ class Program:
         """Write the buffers that the model replaced into the population's own."""
         for k, tensor in moved.items():
             buffers[k].copy_(tensor.detach())
+
+
+def _places(names: Sequence[Sequence[str]], chosen: Iterable[int]) -> list[tuple[str, int]]:
+    """Every name, inside a `_Call`, of the chosen tensors, with its place among them."""
+    pairs = enumerate(chosen)
+    return [(f"model.{name}", place) for place, k in pairs for name in names[k]]
+
+
+class _Call(nn.Module):
+    """A model and what is computed with it, as one module that functional_call can call."""
+
+    def __init__(self, model: nn.Module, compute: Callable[[nn.Module, Batch], Any]) -> None:
+        super().__init__()
+        self.model, self._compute = model, compute
+
+    def forward(self, batch: Batch) -> Any:  # noqa: ANN401 (whatever is computed)
+        return self._compute(self.model, batch)
 
 
 def _given(gradients: Sequence[Tensor | None]) -> list[Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Lineup:
+class SeedLayout:
     """Which run has which seed."""
 
     seeds: tuple[int, ...]
@@ -23,8 +23,8 @@ class Lineup:
     """Puts the members, one seed after another, back in the order of runs; None where they are."""
 
     @classmethod
-    def of(cls, seeds: Sequence[int], device: torch.device) -> "Lineup":
-        """Lineup of runs with these seeds."""
+    def of(cls, seeds: Sequence[int], device: torch.device) -> "SeedLayout":
+        """SeedLayout of runs with these seeds."""
         distinct = tuple(dict.fromkeys(seeds))
         place = [distinct.index(seed) for seed in seeds]
         members = [[row for row, p in enumerate(place) if p == k] for k in range(len(distinct))]
@@ -40,24 +40,24 @@ class Lineup:
 
 
 @dataclass(frozen=True)
-class Population:
+class StackedRuns:
     """Stacked tensors of runs, each [runs, ...]."""
 
-    lineup: Lineup
+    layout: SeedLayout
     leaves: list[Tensor]
     fixed: list[Tensor]
     buffers: list[Tensor]
 
-    def only(self, rows: Tensor) -> "Population":
+    def only(self, rows: Tensor) -> "StackedRuns":
         """Copies of some runs, all of one seed, ready for a backward of their own."""
-        return Population(
-            lineup=self.lineup,
+        return StackedRuns(
+            layout=self.layout,
             leaves=[t.detach()[rows].requires_grad_() for t in self.leaves],
             fixed=[t[rows] for t in self.fixed],
             buffers=[t[rows] for t in self.buffers],
         )
 
-    def run(self, row: int) -> "Population":
+    def run(self, row: int) -> "StackedRuns":
         """Views of one run's tensors, without a dimension for runs."""
         parts = ([t.detach()[row] for t in ts] for ts in (self.leaves, self.fixed, self.buffers))
-        return Population(self.lineup, *parts)
+        return StackedRuns(self.layout, *parts)

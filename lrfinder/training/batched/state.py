@@ -1,8 +1,7 @@
 """The runs of the batched trainer: stacked when they start, copied by their rows."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,26 +15,18 @@ from lrfinder.tasks.sources import Feed
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.module_state import Attributes, Template
 from lrfinder.training.batched.optimizers import (
-    ManyOptimizers,
-    Member,
-    NotOneError,
-    OneOptimizer,
+    NotSharedError,
+    PerRunOptimizers,
+    RunParameters,
+    SharedOptimizer,
     Stepper,
 )
-from lrfinder.training.batched.program import Program, Roles
-from lrfinder.training.batched.runs import Lineup, Population
-from lrfinder.training.batched.trial_step import Way, shared_parameters
+from lrfinder.training.batched.program import ParameterRoles, Program
+from lrfinder.training.batched.runs import SeedLayout, StackedRuns
+from lrfinder.training.batched.trial_step import BatchingPlan, shared_parameters
 from lrfinder.training.building import build_model, build_optimizer, device_of
 
 _CACHED = 2**17  # parameters; with more of them, runs are stepped faster one by one
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """A run's parameters and buffers when its loss was not finite."""
-
-    parameters: list[Tensor]
-    buffers: list[Tensor]
 
 
 @dataclass
@@ -43,10 +34,10 @@ class BatchedState:
     """Runs that stand at the same update."""
 
     task: Task
-    way: Way
+    plan: BatchingPlan
     device: torch.device
     program: Program
-    population: Population
+    population: StackedRuns
     stepper: Stepper
     base_lrs: Floats
     streams: dict[int, Stream]
@@ -54,15 +45,15 @@ class BatchedState:
     feeds: dict[int, Feed]
     update: int = 0
     """Updates that were made."""
-    broken: dict[int, _Kept] = field(default_factory=dict[int, _Kept])
-    """What runs were when a loss was not finite; they are trained no further."""
+    broken: frozenset[int] = frozenset()
+    """Runs that had a loss that is not finite; what they do from then on does not matter."""
 
     def __len__(self) -> int:
-        return len(self.population.lineup.seeds)
+        return len(self.population.layout.seeds)
 
     def gradients(self, micro_batches: Sequence[Sequence[Batch]]) -> tuple[Tensor, list[Tensor]]:
         """Mean losses of the micro-batches, one per distinct seed each, and their gradients."""
-        streams = [self.streams[seed] for seed in self.population.lineup.distinct]
+        streams = [self.streams[seed] for seed in self.population.layout.distinct]
         total: Tensor | None = None
         sums: list[Tensor] = []
         for batches in micro_batches:
@@ -77,25 +68,6 @@ class BatchedState:
             raise InvalidArgument("an update must have a batch, but got none")
         return total, sums
 
-    def notice_broken(self, losses: Tensor) -> None:
-        """Keep what the runs are whose loss is not finite for the first time."""
-        if math.isfinite(float(losses.sum())):
-            return
-        for row, finite in enumerate(losses.isfinite().tolist()):
-            if not finite and row not in self.broken:
-                self.broken[row] = _Kept(
-                    [t.detach()[row].clone() for t in self.stepper.tensors.values()],
-                    [t[row].clone() for t in self.population.buffers],
-                )
-
-    def put_back_broken(self) -> None:
-        """Undo what later updates did to broken runs."""
-        for row, kept in self.broken.items():
-            for tensor, was in zip(self.stepper.tensors.values(), kept.parameters, strict=True):
-                tensor.detach()[row] = was
-            for tensor, was in zip(self.population.buffers, kept.buffers, strict=True):
-                tensor[row] = was
-
 
 @dataclass(frozen=True)
 class _Built:
@@ -106,7 +78,11 @@ class _Built:
 
 
 def started(
-    task: Task, way: Way, device: torch.device | None, seeds: Sequence[int], lrs: Sequence[float]
+    task: Task,
+    plan: BatchingPlan,
+    device: torch.device | None,
+    seeds: Sequence[int],
+    lrs: Sequence[float],
 ) -> BatchedState:
     """Build one model per seed and one optimizer per run, and stack them."""
     built: dict[int, _Built] = {}
@@ -115,18 +91,18 @@ def started(
         built[seed] = _Built(Template(model), random)
     _check_alike([one.template for one in built.values()])
     streams: dict[int, Stream] = {}
-    members: list[Member] = []
+    members: list[RunParameters] = []
     for seed, lr in zip(seeds, lrs, strict=True):
         template, streams[seed] = built[seed].template, built[seed].random.copy()
         optimizer = build_optimizer(task, template.model, lr, streams[seed])
-        members.append(Member(optimizer, dict(enumerate(template.parameters))))
+        members.append(RunParameters(optimizer, dict(enumerate(template.parameters))))
     templates = [built[seed].template for seed in seeds]
-    program, population, stepper = _stacked(task, way, templates, members, seeds)
+    program, population, stepper = _stacked(task, plan, templates, members, seeds)
     source = task.data(device).source
     groups = [member.optimizer.param_groups for member in members]
     return BatchedState(
         task=task,
-        way=way,
+        plan=plan,
         device=device_of(templates[0].model),
         program=program,
         population=population,
@@ -141,10 +117,10 @@ def taken(state: BatchedState, rows: Sequence[int], feeds: dict[int, Feed]) -> B
     """Copies of runs, with everything that determines how they go on."""
     index = list(rows)
     stepper, old = state.stepper.taken(index), state.population
-    seeds = [old.lineup.seeds[row] for row in index]
+    seeds = [old.layout.seeds[row] for row in index]
     pairs = zip(state.program.roles.leaves, old.leaves, strict=True)
-    population = Population(
-        lineup=Lineup.of(seeds, state.device),
+    population = StackedRuns(
+        layout=SeedLayout.of(seeds, state.device),
         leaves=[
             stepper.tensors[k] if k in stepper.tensors else t.detach()[index].requires_grad_()
             for k, t in pairs
@@ -159,28 +135,32 @@ def taken(state: BatchedState, rows: Sequence[int], feeds: dict[int, Feed]) -> B
         base_lrs=state.base_lrs[index],
         streams={seed: state.streams[seed].copy() for seed in seeds},
         feeds={seed: feeds[seed] for seed in seeds},
-        broken={place: state.broken[row] for place, row in enumerate(index) if row in state.broken},
+        broken=frozenset(place for place, row in enumerate(index) if row in state.broken),
     )
 
 
 def _stacked(
-    task: Task, way: Way, templates: list[Template], members: list[Member], seeds: Sequence[int]
-) -> tuple[Program, Population, Stepper]:
+    task: Task,
+    plan: BatchingPlan,
+    templates: list[Template],
+    members: list[RunParameters],
+    seeds: Sequence[int],
+) -> tuple[Program, StackedRuns, Stepper]:
     template, device = templates[0], device_of(templates[0].model)
     held = {id(p) for group in members[0].optimizer.param_groups for p in group["params"]}
-    trained = [k for k in way.with_gradient if id(template.parameters[k]) in held]
-    leaves = tuple(trained) if task.clip_norm is None else way.with_gradient
+    trained = [k for k in plan.with_gradient if id(template.parameters[k]) in held]
+    leaves = tuple(trained) if task.clip_norm is None else plan.with_gradient
     distinct = list({id(t): t for t in templates}.values())
     shared = shared_parameters(distinct, leaves)
     every = range(len(template.parameters))
-    roles = Roles(leaves, tuple(k for k in every if k not in leaves and k not in shared))
-    stepper = _stepper(way, members, trained)
+    roles = ParameterRoles(leaves, tuple(k for k in every if k not in leaves and k not in shared))
+    stepper = _stepper(plan, members, trained)
 
     def column(k: int) -> Tensor:
         return torch.stack([t.parameters[k].detach() for t in templates])
 
-    population = Population(
-        lineup=Lineup.of(seeds, device),
+    population = StackedRuns(
+        layout=SeedLayout.of(seeds, device),
         leaves=[
             stepper.tensors[k] if k in stepper.tensors else column(k).requires_grad_()
             for k in leaves
@@ -188,21 +168,21 @@ def _stacked(
         fixed=[column(k) for k in roles.fixed],
         buffers=[torch.stack(b) for b in zip(*(t.buffers for t in templates), strict=True)],
     )
-    program = Program(task, template, device, roles, inside=way.inside, random=way.random)
+    program = Program(task, template, device, roles, inside=plan.inside, random=plan.random)
     return program, population, stepper
 
 
-def _stepper(way: Way, members: list[Member], trained: Sequence[int]) -> Stepper:
+def _stepper(plan: BatchingPlan, members: list[RunParameters], trained: Sequence[int]) -> Stepper:
     """One optimizer, where that is exact and the parameters of many runs fit into the cache."""
     parameters = [members[0].parameters[k] for k in trained]
     numbers = sum(p.numel() for p in parameters)
     cached = numbers <= _CACHED or parameters[0].device.type != "cpu"
-    if way.one_optimizer and cached:
+    if plan.one_optimizer and cached:
         try:
-            return OneOptimizer.of(members, trained, fused=way.fused)
-        except NotOneError:  # options that follow the lr, as in weight_decay=lr / 10
+            return SharedOptimizer.of(members, trained, fused=plan.fused)
+        except NotSharedError:  # options that follow the lr, as in weight_decay=lr / 10
             pass
-    return ManyOptimizers.of(members, trained)
+    return PerRunOptimizers.of(members, trained)
 
 
 def _check_alike(templates: list[Template]) -> None:

@@ -1,9 +1,9 @@
 """The batched trainer: all runs of a State in one program, where vmap takes the model.
 
 Equal to the sequential trainer up to rounding, and faster for small models. Parameters, buffers and
-gradients of all runs are stacked (`population.py`), one optimizer steps all of them
-(`one_optimizer.py`) where an experiment shows that this is exact (`exact_ways.py`), and how a task
-is batched, or why it cannot be, is found by trying a step (`batchable.py`).
+gradients of all runs are stacked (`runs.py`, `program.py`), one optimizer steps all of them
+(`optimizers.py`) where an experiment shows that this is exact (`optimizer_check.py`), and how a
+task is batched, or why it cannot be, is found by trying a step (`trial_step.py`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,9 +19,9 @@ from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.sources import Feed, in_pieces
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import user_code
-from lrfinder.training.batched.module_state import run_by_run_unsaid
+from lrfinder.training.batched.module_state import ignore_vmap_fallback_warning
 from lrfinder.training.batched.state import BatchedState, started, taken
-from lrfinder.training.batched.trial_step import Way, way_of
+from lrfinder.training.batched.trial_step import BatchingPlan, plan_of
 from lrfinder.training.evaluation import evaluating, evaluation_stream, read_numbers
 
 _MOST_RUNS = 256
@@ -44,55 +44,47 @@ class BatchedTrainer:
 
     def why_not(self, task: Task) -> str | None:
         """One line that says why the task cannot be batched, or None where it can."""
-        way = way_of(task, self.device)
-        return way if isinstance(way, str) else None
+        plan = plan_of(task, self.device)
+        return plan if isinstance(plan, str) else None
 
     def capacity(self, task: Task) -> int:
         """Runs that fit into 2 GiB, or half an accelerator's free memory; not over `most_runs`."""
-        way, device = self._way(task), self.device or task.prototype.device
+        plan, device = self._plan(task), self.device or task.prototype.device
         budget = _BUDGET
         if device.type == "cuda":
             budget = int(_SHARE * torch.cuda.mem_get_info(device)[0])
-        return max(1, min(self._most_runs, budget // max(1, way.bytes_per_run)))
+        return max(1, min(self._most_runs, budget // max(1, plan.bytes_per_run)))
 
     def start(self, task: Task, seeds: Sequence[int], lrs: Sequence[float]) -> BatchedState:
         """Build one model per seed and one optimizer per run, for its own lr."""
-        return started(task, self._way(task), self.device, seeds, lrs)
+        return started(task, self._plan(task), self.device, seeds, lrs)
 
     def advance(self, state: BatchedState, lrs: Floats) -> Floats:
         """Train on by the lrs float64[runs, updates, groups]; see `Trainer.advance`."""
-        losses = np.full(lrs.shape[:2], np.nan)
-        before, done, updates = set(state.broken), 0, lrs.shape[1]
+        losses, updates = np.full(lrs.shape[:2], np.nan), lrs.shape[1]
+        before, done = sorted(state.broken), 0
         state.stepper.plan(lrs)
-        try:
-            with run_by_run_unsaid():
-                while done < updates and len(state.broken) < len(state):
-                    made = self._train(state, done, updates - done)
-                    losses[:, done : done + len(made)] = _read(made)
-                    done += len(made)
-        finally:
-            state.program.template.reset()
-            state.put_back_broken()
+        with ignore_vmap_fallback_warning():
+            while done < updates and len(state.broken) < len(state):
+                made = _read(self._train(state, done, updates - done))
+                losses[:, done : done + made.shape[1]] = made
+                done += made.shape[1]
+                lost = ~np.isfinite(losses[:, :done]).all(axis=1)
+                state.broken |= frozenset(np.flatnonzero(lost).tolist())
         state.update += updates - done
-        for row in state.broken:
-            first = 0 if row in before else int(np.argmin(np.isfinite(losses[row]))) + 1
-            losses[row, first:] = np.nan
-        return losses
+        return _until_lost(losses, before)
 
     def evaluate(self, state: BatchedState, batches: Iterable[Batch]) -> dict[str, Floats]:
         """Row-weighted means over the batches, in eval mode, by measure: float64[runs]."""
         task, weight = state.task, 0
         evaluation = _Evaluation(state)
-        try:
-            with evaluating(state.program.modules), user_code("evaluating"):
-                for piece in in_pieces(batches):
-                    rows = [task.rows(batch) for batch in piece]
-                    weight += sum(rows)
-                    if len(state):
-                        evaluation.add(piece, rows)
-                sums = evaluation.sums()
-        finally:
-            state.program.template.reset()
+        with evaluating(state.program.modules), user_code("evaluating"):
+            for piece in in_pieces(batches):
+                rows = [task.rows(batch) for batch in piece]
+                weight += sum(rows)
+                if len(state):
+                    evaluation.add(piece, rows)
+            sums = evaluation.sums()
         if weight == 0:
             raise InvalidArgument("the validation data must have a row, but got none")
         return {name: sums[name] / weight for name in task.measures}
@@ -106,33 +98,29 @@ class BatchedTrainer:
         source = state.task.data(self.device).source
         return taken(state, rows, {seed: Feed(source, seed) for seed in state.feeds})
 
-    def weights(self, state: BatchedState, run: int) -> dict[str, Tensor]:
-        """Return a copy of a run's state_dict."""
-        return state.program.state_dict(state.population, run)
-
-    def _way(self, task: Task) -> Way:
-        way = way_of(task, self.device)
-        if isinstance(way, str):
-            raise InvalidArgument(f"the task cannot be batched, use SequentialTrainer: {way}")
-        return way
+    def _plan(self, task: Task) -> BatchingPlan:
+        plan = plan_of(task, self.device)
+        if isinstance(plan, str):
+            raise InvalidArgument(f"the task cannot be batched, use SequentialTrainer: {plan}")
+        return plan
 
     def _train(self, state: BatchedState, planned: int, most: int) -> list[Tensor]:
         """Make at most so many updates, from number `planned` of the plan; return the losses."""
-        lineup, k = state.population.lineup, state.task.accumulate
+        layout, k = state.population.layout, state.task.accumulate
         per_epoch = state.task.data(self.device).updates_per_epoch
         epoch, start = divmod(state.update, per_epoch)
-        at_once = min(state.feeds[seed].at_once for seed in lineup.distinct)
-        room = max(1, at_once // (k * len(lineup.distinct)))
+        at_once = min(state.feeds[seed].at_once for seed in layout.distinct)
+        room = max(1, at_once // (k * len(layout.distinct)))
         count = min(most, per_epoch - start, room)
         with user_code("reading the training data"):
-            feeds = [state.feeds[seed] for seed in lineup.distinct]
+            feeds = [state.feeds[seed] for seed in layout.distinct]
             taken = [feed.take(epoch, start * k, count * k) for feed in feeds]
         batches = list(zip(*taken, strict=True))
-        alone = state.way.random and len(lineup.distinct) == 1
+        alone = state.plan.random and len(layout.distinct) == 1
         losses: list[Tensor] = []
         with ExitStack() as stack:
             if alone:
-                stack.enter_context(state.streams[lineup.distinct[0]].active())
+                stack.enter_context(state.streams[layout.distinct[0]].active())
             stack.enter_context(user_code("training"))
             for index in range(count):
                 micro_batches = batches[index * k : (index + 1) * k]
@@ -145,7 +133,7 @@ class _Evaluation:
 
     def __init__(self, state: BatchedState) -> None:
         self._state = state
-        self._together = state.way.together
+        self._together = state.plan.together
         self._apart = [name for name in state.task.measures if name not in self._together]
         runs = len(state)
         self._random = evaluation_stream(state.device)
@@ -157,7 +145,7 @@ class _Evaluation:
         """Measure the batches, whose means weigh so many rows."""
         program, population = self._state.program, self._state.population
         if self._together:
-            with self._random.active(), run_by_run_unsaid():
+            with self._random.active(), ignore_vmap_fallback_warning():
                 for batch, weight in zip(batches, rows, strict=True):
                     values = program.measure(population, batch, self._together)
                     pairs = zip(self._sums, values, strict=True)
@@ -180,11 +168,10 @@ class _Evaluation:
 
 def _update(state: BatchedState, micro_batches: Sequence[Sequence[Batch]], planned: int) -> Tensor:
     losses, gradients = state.gradients(micro_batches)
-    state.notice_broken(losses)
     if state.task.clip_norm is not None:
         gradients = _clipped(gradients, state.task.clip_norm)
     by_index = dict(zip(state.program.roles.leaves, gradients, strict=True))
-    state.stepper.step(planned, by_index, state.broken.keys())
+    state.stepper.step(planned, by_index, state.broken)
     state.update += 1
     return losses
 
@@ -196,6 +183,14 @@ def _clipped(gradients: list[Tensor], most: float) -> list[Tensor]:
     factors = (most / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
     pairs = zip(rows, gradients, strict=True)
     return [(row * factors[:, None]).view_as(gradient) for row, gradient in pairs]
+
+
+def _until_lost(losses: Floats, broken: Sequence[int]) -> Floats:
+    """The losses, nan after a run's first one that is not finite, and for runs broken before."""
+    losses[broken] = np.nan
+    lost = ~np.isfinite(losses)
+    after = np.cumsum(lost, axis=1) - lost > 0
+    return np.where(after, np.nan, losses)
 
 
 def _read(losses: list[Tensor]) -> Floats:

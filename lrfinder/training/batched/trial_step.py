@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -21,11 +20,19 @@ from lrfinder.errors import LRFinderError
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.random_states import Stream, derive
 from lrfinder.tasks.task import Task
-from lrfinder.training.batched.module_state import Attributes, Template, run_by_run_unsaid
-from lrfinder.training.batched.optimizer_check import exact_ways, may_be_fused, why_not_stacked
-from lrfinder.training.batched.optimizers import Member
-from lrfinder.training.batched.program import Program, Roles
-from lrfinder.training.batched.runs import Lineup, Population
+from lrfinder.training.batched.module_state import (
+    Attributes,
+    Template,
+    ignore_vmap_fallback_warning,
+)
+from lrfinder.training.batched.optimizer_check import (
+    check_optimizers,
+    may_be_fused,
+    why_not_stacked,
+)
+from lrfinder.training.batched.optimizers import RunParameters
+from lrfinder.training.batched.program import ParameterRoles, Program
+from lrfinder.training.batched.runs import SeedLayout, StackedRuns
 from lrfinder.training.building import build_model, build_optimizer, device_of
 from lrfinder.training.evaluation import as_number, evaluating, evaluation_stream
 
@@ -39,7 +46,7 @@ _RUNS = (0, 0, 1)
 
 
 @dataclass(frozen=True)
-class Way:
+class BatchingPlan:
     """How a task is batched."""
 
     inside: bool
@@ -61,24 +68,15 @@ class Way:
     """Estimated memory that a run needs in training."""
 
 
-_FOUND: "WeakKeyDictionary[Task, dict[torch.device | None, Way | str]]" = WeakKeyDictionary()
-
-
-def why_not(task: Task, device: torch.device | None = None) -> str | None:
-    """One line that says why the task cannot be batched, or None where it can."""
-    found = way_of(task, device)
-    return found if isinstance(found, str) else None
-
-
-def way_of(task: Task, device: torch.device | None) -> Way | str:
-    """How the task is batched, or why it cannot be; tried once per task and device."""
-    known = _FOUND.setdefault(task, {})
-    if device not in known:
+def plan_of(task: Task, device: torch.device | None) -> BatchingPlan | str:
+    """How the task is batched, or why it cannot be, in one line; tried once per task and device."""
+    known = task.data(device).findings
+    if BatchingPlan not in known:
         try:
-            known[device] = _Trial(task, device).way()
+            known[BatchingPlan] = _TrialStep(task, device).plan()
         except Exception as error:  # what the user's code raises is told where it is trained
-            known[device] = _first_line(error)
-    return known[device]
+            known[BatchingPlan] = _first_line(error)
+    return known[BatchingPlan]
 
 
 def shared_parameters(models: Sequence[Template], with_gradient: Sequence[int]) -> set[int]:
@@ -96,7 +94,7 @@ class _NotBatchableError(LRFinderError):
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Reference:
     """What a plain evaluation and a plain training step of one model show."""
 
     measures: dict[str, Tensor | float]
@@ -109,7 +107,7 @@ class _Seen:
     evaluation_draws: bool
 
 
-class _Trial:
+class _TrialStep:
     """An evaluation and a training step, plain and batched."""
 
     def __init__(self, task: Task, place: torch.device | None) -> None:
@@ -126,7 +124,7 @@ class _Trial:
         self._batches = [next(data.source.epoch(seed, 0)) for seed in _SEEDS]
         self._evaluated: Batch = next(iter(data.valid or self._batches))
 
-    def way(self) -> Way:
+    def plan(self) -> BatchingPlan:
         """How the task is batched; an exception says why it cannot be."""
         attributes = self._attributes()
         kept = {k: Attributes(m, tensors=True) for k, m in self._functions.modules.items()}
@@ -146,7 +144,7 @@ class _Trial:
             raise _NotBatchableError("which parameters get a gradient differs between updates")
         batched = _Batched(self._task, self._templates[0], self._device, leaves, stacks)
         one_optimizer, fused = self._one_optimizer(leaves)
-        return Way(
+        return BatchingPlan(
             inside=batched.inside(self._batches, streams, seen, random=random),
             random=random,
             with_gradient=leaves,
@@ -179,7 +177,7 @@ class _Trial:
         buffers = zip(*(t.buffers for t in chosen), strict=True)
         return [torch.stack(p).detach() for p in parameters], [torch.stack(b) for b in buffers]
 
-    def _plainly(self, seed: int) -> _Seen:
+    def _plainly(self, seed: int) -> _Reference:
         """Evaluate and train the model of a seed like any other."""
         functions, template, device = self._functions, self._templates[seed], self._device
         stream = evaluation_stream(device)
@@ -197,14 +195,11 @@ class _Trial:
         with self._streams[seed].active(), saved_tensors_hooks(keep, lambda tensor: tensor):
             loss = functions.loss(template.model, self._batches[seed])
             loss.backward()
-        return _Seen(
+        return _Reference(
             measures=measures,
             loss=loss.detach(),
             gradients={k: p.grad for k, p in enumerate(template.parameters) if p.grad is not None},
-            buffers=[
-                template.replaced(template.buffers).get(k, buffer).clone()
-                for k, buffer in enumerate(template.buffers)
-            ],
+            buffers=[buffer.clone() for buffer in template.current_buffers()],
             activations=sum(saved.values()),
             draws=not self._streams[seed].at(start),
             evaluation_draws=not stream.at(before),
@@ -235,24 +230,25 @@ class _Trial:
         trained = [k for k in leaves if id(parameters[k]) in held]
         stream = self._streams[0]
         before = stream.copy()
-        runs = [Member(o, parameters) for o in self._optimizers]
+        runs = [RunParameters(o, parameters) for o in self._optimizers]
         with stream.active():
-            ways = exact_ways(runs, trained, fused=may_be_fused(self._optimizers[0], self._device))
+            fused = may_be_fused(self._optimizers[0], self._device)
+            check = check_optimizers(runs, trained, fused=fused)
         if not stream.at(before):
             raise _NotBatchableError("the optimizer draws random numbers")
-        if ways.why_not_many is not None:
-            raise _NotBatchableError(ways.why_not_many)
-        return ways.one, ways.fused
+        if check.why_not_many is not None:
+            raise _NotBatchableError(check.why_not_many)
+        return check.one, check.fused
 
-    def _evaluation_bytes(self, seen: _Seen) -> float:
+    def _evaluation_bytes(self, seen: _Reference) -> float:
         """Memory of an evaluated batch, if all activations were kept."""
         rows = self._task.rows
         return seen.activations * rows(self._evaluated) / max(1, rows(self._batches[0]))
 
-    def _large(self, seen: _Seen) -> bool:
+    def _large(self, seen: _Reference) -> bool:
         return self._device.type == "cpu" and self._evaluation_bytes(seen) > _CACHE
 
-    def _bytes(self, seen: _Seen) -> int:
+    def _bytes(self, seen: _Reference) -> int:
         """Parameters eight times (gradients, optimizer, copies), and activations."""
         template = self._templates[0]
         parameters, buffers = (
@@ -276,14 +272,14 @@ class _Batched:
     ) -> None:
         self._task, self._template, self._device = task, template, device
         fixed = tuple(k for k in range(len(template.parameters)) if k not in leaves)
-        self._roles, self._stacks = Roles(leaves, fixed), stacks
-        self._lineup = Lineup.of([_SEEDS[k] for k in _RUNS], device)
+        self._roles, self._stacks = ParameterRoles(leaves, fixed), stacks
+        self._lineup = SeedLayout.of([_SEEDS[k] for k in _RUNS], device)
 
     def inside(
         self,
         batches: Sequence[Batch],
         streams: Sequence[Stream],
-        seen: Sequence[_Seen],
+        seen: Sequence[_Reference],
         *,
         random: bool,
     ) -> bool:
@@ -295,7 +291,7 @@ class _Batched:
             return True
         return False
 
-    def together(self, batch: Batch, seen: Sequence[_Seen]) -> tuple[str, ...]:
+    def together(self, batch: Batch, seen: Sequence[_Reference]) -> tuple[str, ...]:
         """Measures that come out right for all runs at once.
 
         Where evaluating draws random numbers, it is all measures or none: a measure computed for
@@ -310,17 +306,17 @@ class _Batched:
             self._task, self._template, self._device, self._roles, inside=inside, random=random
         )
 
-    def _population(self) -> Population:
+    def _population(self) -> StackedRuns:
         parameters, buffers = self._stacks
         leaves = [parameters[k].clone().requires_grad_() for k in self._roles.leaves]
         fixed = [parameters[k] for k in self._roles.fixed]
-        return Population(self._lineup, leaves, fixed, [buffer.clone() for buffer in buffers])
+        return StackedRuns(self._lineup, leaves, fixed, [buffer.clone() for buffer in buffers])
 
     def _train(
         self,
         batches: Sequence[Batch],
         streams: Sequence[Stream],
-        seen: Sequence[_Seen],
+        seen: Sequence[_Reference],
         *,
         random: bool,
         inside: bool,
@@ -328,13 +324,10 @@ class _Batched:
         """Make a training step; an exception where it is not the plain one."""
         population = self._population()
         copies = [stream.copy() for stream in streams]
-        try:
-            with run_by_run_unsaid():
-                losses, gradients = self._program(inside=inside, random=random).gradients(
-                    population, batches, copies
-                )
-        finally:
-            self._template.reset()
+        with ignore_vmap_fallback_warning():
+            losses, gradients = self._program(inside=inside, random=random).gradients(
+                population, batches, copies
+            )
         for row, seed in enumerate(_RUNS):
             plain = seen[seed]
             agree = [
@@ -345,15 +338,13 @@ class _Batched:
             if not all(agree):
                 raise _NotBatchableError("runs trained together differ from runs trained alone")
 
-    def _measures(self, batch: Batch, name: str, seen: Sequence[_Seen]) -> bool:
+    def _measures(self, batch: Batch, name: str, seen: Sequence[_Reference]) -> bool:
         program, stream = self._program(inside=False, random=False), evaluation_stream(self._device)
         try:
-            with evaluating(program.modules), stream.active(), run_by_run_unsaid():
+            with evaluating(program.modules), stream.active(), ignore_vmap_fallback_warning():
                 (found,) = program.measure(self._population(), batch, [name])
         except Exception:  # it is measured run by run
             return False
-        finally:
-            self._template.reset()
         expected = [torch.as_tensor(seen[seed].measures[name]) for seed in _RUNS]
         return all(self._agree([a], [b]) for a, b in zip(found, expected, strict=True))
 
