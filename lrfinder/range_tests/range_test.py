@@ -202,7 +202,7 @@ class _Test:
             plans,
             updates=updates,
             evaluate_every=evaluate_every,
-            on=self._evaluated,
+            evaluate_on=self._evaluated,
             trainer=self._trainer,
             progress=self._count,
         )

@@ -18,6 +18,7 @@ log2(n) populations ever wait.
 The learning rates come from live torch schedulers; nothing else in the project steps them.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
@@ -38,11 +39,12 @@ def fit(
     *,
     updates: int | None = None,
     evaluate_every: int | Literal["epoch"] = "epoch",
-    on: Iterable[Batch] | None = None,
+    evaluate_on: Iterable[Batch] | None = None,
     watch: str = "loss",
     trainer: AnyTrainer | None = None,
     progress: Callable[[int], None] | None = None,
     finished: Finished | None = None,
+    on: Iterable[Batch] | None = None,
 ) -> History:
     """Train one run per plan and record what happened.
 
@@ -52,12 +54,13 @@ def fit(
         updates: length of every run; by default the task's epochs.
         evaluate_every: evaluate after each epoch, or every so many updates; also before the first
             update and after the last.
-        on: batches to evaluate on, by default the task's validation set; an iterator is read once.
+        evaluate_on: batches, by default the task's validation set; an iterator is read once.
         watch: the measure that adaptive schedules (plateau) are given after each epoch; the most
             recent finite one, where it is not evaluated then.
         trainer: what trains; by default the sequential trainer on the model's own device.
         progress: called with the number of updates, of all plans, made since the last call.
         finished: called with the rows of plans that are complete, and their own History.
+        on: the name of `evaluate_on` before 0.1.0, which goes in the next release.
 
     Raises InvalidArgument for lengths below 1 or a missing validation set, and TaskFailed when the
     task's code raises, or its loss or the watched measure is not finite before the first update.
@@ -66,11 +69,24 @@ def fit(
     if watch not in task.measures:
         raise InvalidArgument(f"watch must be one of {task.measures}, but got {watch!r}")
     record = Record(task, plans, trainer, updates, evaluate_every)
-    batches = _validation(task, trainer) if on is None else _repeatable(on)
+    evaluate_on = _renamed(evaluate_on, on)
+    batches = _validation(task, trainer) if evaluate_on is None else _repeatable(evaluate_on)
     walk = TreeWalk(task, record, trainer, batches, watch, progress, finished)
     for runs in together(plans, trainer.capacity(task)):
         walk.train(runs)
     return record.history(range(len(plans)))
+
+
+def _renamed(
+    evaluate_on: Iterable[Batch] | None, on: Iterable[Batch] | None
+) -> Iterable[Batch] | None:
+    """The batches to evaluate on, under their new name or their old one."""
+    if on is None:
+        return evaluate_on
+    if evaluate_on is not None:
+        raise InvalidArgument("evaluate_on and on are the same argument, but got both")
+    warnings.warn("fit(on=...) is now fit(evaluate_on=...)", DeprecationWarning, stacklevel=3)
+    return on
 
 
 def _repeatable(batches: Iterable[Batch]) -> Iterable[Batch]:

@@ -552,7 +552,7 @@ def test_the_same_plans_give_the_same_history(name):
 def test_how_often_it_evaluates_and_what_else_is_trained_do_not_change_a_run(name):
     task = TASKS[name]()
     plans = [plan(0.02, 0), plan(0.05, 0), plan(0.02, 1)]
-    together = fit(task, plans, evaluate_every=1, on=task.data().probe)
+    together = fit(task, plans, evaluate_every=1, evaluate_on=task.data().probe)
     for row, one in enumerate(plans):
         alone = fit(task, [one])
         assert np.array_equal(together.train_loss[row], alone.train_loss[0])
@@ -897,7 +897,18 @@ def test_an_evaluation_waits_for_no_batch(trainer):
 def test_every_evaluation_sees_all_batches_of_an_iterator(trainer):
     task, plans = linear_task(), [plan(), plan(0.05, family="exponential", gamma=0.5)]
     batches = list(task.data().valid or [])
-    once = fit(task, plans, on=iter(batches), trainer=trainer)
+    once = fit(task, plans, evaluate_on=iter(batches), trainer=trainer)
     assert np.array_equal(once.measures["loss"], fit(task, plans, trainer=trainer).measures["loss"])
     with pytest.raises(TaskFailed, match=r"reading the batches to evaluate on.*ZeroDivisionError"):
-        fit(task, plans, on=(batches[k // 0] for k in range(2)), trainer=trainer)
+        fit(task, plans, evaluate_on=(batches[k // 0] for k in range(2)), trainer=trainer)
+
+
+def test_the_old_name_of_the_batches_to_evaluate_on_still_works_and_warns():
+    task, plans = linear_task(), [plan(0.02, 0)]
+    batches = task.data().valid
+    with pytest.warns(DeprecationWarning, match=r"fit\(on=\.\.\.\) is now fit\(evaluate_on"):
+        old = fit(task, plans, on=batches)
+    new = fit(task, plans, evaluate_on=batches)
+    assert np.array_equal(old.measures["loss"], new.measures["loss"])
+    with pytest.raises(InvalidArgument, match="evaluate_on and on are the same"):
+        fit(task, plans, on=batches, evaluate_on=batches)
