@@ -189,12 +189,12 @@ class _Test:
     @cached_property
     def _probed(self) -> Task:
         """The task of the probes, which are measured with exchanged targets too."""
-        return with_permuted_losses(self._task, self._data.probe)
+        return with_permuted_losses(self._task, self._data.fixed_subset)
 
     @property
     def _evaluated(self) -> Iterable[Batch]:
         valid = self._data.valid if self._every == "epoch" else None
-        return self._data.probe if valid is None else valid
+        return self._data.fixed_subset if valid is None else valid
 
     def _fit(self, task: Task, plans: Sequence[Plan], updates: int, evaluate_every: int) -> History:
         history = fit(

@@ -1,6 +1,10 @@
-"""Batches: what they hold, how they are counted and moved."""
+"""What a batch is: any nesting of tuples, lists and mappings, with tensors among its leaves.
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+Its rows are the first dimension of its first tensor, unless the task counts them itself. On its way
+to a device a list becomes a tuple and a mapping a dict; a named tuple stays what it is.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -13,14 +17,30 @@ Batch = tuple[Any, ...] | dict[str, Any]
 
 def to_device(batch: Any, device: torch.device | None) -> Any:  # noqa: ANN401 (any nesting)
     """Return the batch with its tensors on the device; lists become tuples."""
-    if isinstance(batch, Tensor):
-        return batch if device is None else batch.to(device)
-    if isinstance(batch, Mapping):
-        return {key: to_device(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple | list):
-        parts = cast(Sequence[Any], batch)
-        return _tuple_like(batch, (to_device(value, device) for value in parts))
-    return batch
+
+    def moved(leaf: Any) -> Any:  # noqa: ANN401
+        return leaf.to(device) if isinstance(leaf, Tensor) and device is not None else leaf
+
+    return map_leaves(moved, batch)
+
+
+def map_leaves(function: Callable[..., Any], *batches: Any) -> Any:  # noqa: ANN401 (any nesting)
+    """Apply a function to the leaves of batches of one structure; returns that structure.
+
+    Raises ValueError where the batches are not alike: other types, keys or lengths.
+    """
+    first, *others = batches
+    if not isinstance(first, Mapping | tuple | list):
+        return function(*batches)
+    if any(type(other) is not type(first) for other in others):
+        raise ValueError("batches must be of one type")
+    if isinstance(first, Mapping):
+        keys = cast(Mapping[str, Any], first).keys()
+        if any(other.keys() != keys for other in others):
+            raise ValueError("batches must have the same keys")
+        return {key: map_leaves(function, *(batch[key] for batch in batches)) for key in keys}
+    parts = [map_leaves(function, *column) for column in zip(*batches, strict=True)]
+    return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
 
 
 def first_tensor(batch: Any) -> Tensor | None:  # noqa: ANN401
@@ -39,16 +59,11 @@ def count_rows(batch: Batch) -> int:
     return tensor.shape[0]
 
 
-def _leaves(batch: Any) -> Iterator[Any]:  # noqa: ANN401 (any nesting)
+def _leaves(batch: Any) -> list[Any]:  # noqa: ANN401 (any nesting)
     """What a batch holds, depth first."""
-    if isinstance(batch, Mapping):
-        for value in cast(Mapping[str, Any], batch).values():
-            yield from _leaves(value)
-    elif isinstance(batch, tuple | list):
-        for value in cast(Sequence[Any], batch):
-            yield from _leaves(value)
-    else:
-        yield batch
+    found: list[Any] = []
+    map_leaves(found.append, batch)
+    return found
 
 
 def elements_in(batch: Batch) -> int:
@@ -61,20 +76,12 @@ def elements_in(batch: Batch) -> int:
 
 def first_rows(batch: Any, rows: int, of: int) -> Any:  # noqa: ANN401 (any nesting)
     """The batch with all tensors of `of` rows cut to their first `rows`."""
-    if isinstance(batch, Tensor):
-        return batch[:rows] if batch.ndim > 0 and len(batch) == of else batch
-    if isinstance(batch, dict):
-        parts = cast(dict[str, Any], batch)
-        return {key: first_rows(value, rows, of) for key, value in parts.items()}
-    if isinstance(batch, tuple):
-        parts = cast(tuple[Any, ...], batch)
-        return _tuple_like(batch, (first_rows(value, rows, of) for value in parts))
-    return batch
 
+    def cut(leaf: Any) -> Any:  # noqa: ANN401
+        has_rows = isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == of
+        return leaf[:rows] if has_rows else leaf
 
-def _tuple_like(batch: Any, values: Iterable[Any]) -> tuple[Any, ...]:  # noqa: ANN401
-    """The values as a tuple, or as the batch's own named tuple."""
-    return type(batch)(*values) if hasattr(batch, "_fields") else tuple(values)
+    return map_leaves(cut, batch)
 
 
 def _outline(batch: Any) -> str:  # noqa: ANN401

@@ -22,7 +22,7 @@ Measure = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Functions:
+class Measures:
     """What a task is measured by, on one device."""
 
     by_name: Mapping[str, Measure]
@@ -32,7 +32,7 @@ class Functions:
     device: torch.device
     autocast: torch.dtype | None
 
-    def copy(self) -> "Functions":
+    def copy(self) -> "Measures":
         """Return the same with copies of the Modules; what else can be called is shared."""
         memo: dict[int, Any] = {}
         copies = {

@@ -1,6 +1,6 @@
-"""Batches: where they come from, and in which order.
+"""Where batches come from, and in which order.
 
-A *batch* is a tuple or dict of tensors. A `Source` yields the batches of one epoch, and their order
+A `Source` yields the batches of one epoch, and their order
 is a function of (seed, epoch) alone. There are two sources:
 
 - `TensorSource`: tensors moved to the device once and batched by indexing (the fast path);
@@ -33,7 +33,8 @@ from lrfinder.tasks.batches import Batch, elements_in, first_rows, first_tensor,
 from lrfinder.tasks.random_states import Stream, derive
 
 Data = Dataset[Any] | DataLoader[Any]
-SUBSET_ROWS = 256  # at most
+SUBSET_ROWS = 256
+"""Most rows of a fixed subset: 64 already tell lrs apart, and 256 cost little beside an update."""
 _AT_ONCE = 16  # batches that are indexed, or put on the device, at once
 _ELEMENTS_AT_ONCE = 2**22  # numbers in them, if one batch has no more
 _READ_AT_ONCE = 64  # batches that are read before they are evaluated; workers share open files
@@ -113,7 +114,7 @@ def evaluation_batches(data: Data, batch_size: int, device: torch.device | None)
     return [tuple(t[i : i + size] for t in moved) for i in range(0, len(moved[0]), size)]
 
 
-def probe_batches(data: Data, batch_size: int, device: torch.device | None) -> list[Batch]:
+def fixed_subset(data: Data, batch_size: int, device: torch.device | None) -> list[Batch]:
     """Return a fixed probe: at most 256 rows, the same at every call.
 
     Rows of tensors are drawn evenly over the data set by a fixed seed; of a DataLoader the first

@@ -22,13 +22,13 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import FAMILIES, Family, Schedule
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.batches import Batch, count_rows
-from lrfinder.tasks.measures import Functions, Measure
+from lrfinder.tasks.measures import Measure, Measures
 from lrfinder.tasks.random_states import kept
 from lrfinder.tasks.sources import (
     Data,
     Source,
     evaluation_batches,
-    probe_batches,
+    fixed_subset,
     same_order_every_time,
     training_source,
 )
@@ -84,7 +84,7 @@ class Task:
     criterion: Callable[[Any, Any], Tensor] | None = None
     """criterion(model(x), y) -> scalar mean loss of a batch (x, y); or give `loss`.
 
-    A criterion, loss or metric that is a Module is copied for each run; see `lrfinder.functions`.
+    A criterion, loss or metric that is a Module is copied for each run: see `tasks/measures.py`.
     """
     loss: Callable[[nn.Module, Any], Tensor] | None = None
     """loss(model, batch) -> scalar mean loss of any batch; or give `criterion`."""
@@ -188,11 +188,11 @@ class Task:
             size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
         return None if size is None else size * self.accumulate
 
-    def functions(self, device: torch.device) -> Functions:
+    def measures_on(self, device: torch.device) -> Measures:
         """The loss and the metrics behind `measures`, as copies for one run on the device."""
         loss = cast(Measure, self.loss if self.criterion is None else self.criterion)
         given = {"loss": loss, **self.metrics}
-        return Functions(given, self.criterion is not None, device, self.autocast).copy()
+        return Measures(given, self.criterion is not None, device, self.autocast).copy()
 
     def data(self, device: torch.device | None = None) -> "TaskData":
         """The task's data on a device, by default the model's own; opened once per device."""
@@ -263,12 +263,12 @@ class TaskData:
         return evaluation_batches(task.valid, task.batch_size, self._device)
 
     @cached_property
-    def probe(self) -> list[Batch]:
+    def fixed_subset(self) -> list[Batch]:
         """At most 256 fixed rows of the validation set, or of the training set without one."""
         task = self._task
         data = task.train if task.valid is None else task.valid
         with user_code("reading the data"):
-            return probe_batches(data, task.batch_size, self._device)
+            return fixed_subset(data, task.batch_size, self._device)
 
     def notes(self) -> list[str]:
         """What a person should know about the data before reading a result."""

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.measures import Functions
+from lrfinder.tasks.measures import Measures
 from lrfinder.tasks.optimizer_copies import copied
 from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.sources import Feed, in_pieces
@@ -28,7 +28,7 @@ class _Training:
 
     seed: int
     model: nn.Module
-    functions: Functions
+    measures: Measures
     optimizer: Optimizer
     random: Stream
     update: int = 0
@@ -40,15 +40,15 @@ class _Training:
         return replace(
             self,
             model=model,
-            functions=self.functions.copy(),
+            measures=self.measures.copy(),
             optimizer=optimizer,
             random=self.random.copy(),
         )
 
     @property
     def modules(self) -> list[nn.Module]:
-        """The model, and what of the functions are Modules."""
-        return [self.model, *self.functions.modules.values()]
+        """The model, and what of the measures are Modules."""
+        return [self.model, *self.measures.modules.values()]
 
 
 @dataclass
@@ -130,7 +130,7 @@ class SequentialTrainer:
     def _build(self, task: Task, seed: int, lr: float) -> _Training:
         model, random = build_model(task, seed, self.device)
         optimizer = build_optimizer(task, model, lr, random)
-        return _Training(seed, model, task.functions(device_of(model)), optimizer, random)
+        return _Training(seed, model, task.measures_on(device_of(model)), optimizer, random)
 
     def _advance(self, state: SequentialState, rows: list[int], lrs: Floats, out: Floats) -> None:
         """Train runs of one seed that stand at the same update."""
@@ -174,7 +174,7 @@ def _update(
     run.optimizer.zero_grad(set_to_none=True)
     total = 0.0
     for batch in micro_batches:
-        loss = run.functions.loss(run.model, batch) / len(micro_batches)
+        loss = run.measures.loss(run.model, batch) / len(micro_batches)
         loss.backward()
         total += loss.item()
     run.broken = not np.isfinite(total)
@@ -193,13 +193,13 @@ class _Evaluation:
 
     def __init__(self, task: Task, run: _Training) -> None:
         self._run = run
-        self._random = evaluation_stream(run.functions.device)
+        self._random = evaluation_stream(run.measures.device)
         self.sums: dict[str, Tensor | float] = dict.fromkeys(task.measures, 0.0)
 
     def add(self, batches: Sequence[Batch], rows: Sequence[int]) -> None:
         """Measure the batches, whose means weigh so many rows."""
-        model, functions = self._run.model, self._run.functions
+        model, measures = self._run.model, self._run.measures
         with self._random.active():
             for batch, weight in zip(batches, rows, strict=True):
-                for name, value in functions.measure(model, batch).items():
-                    self.sums[name] += weight * as_number(name, value, functions.device)
+                for name, value in measures.measure(model, batch).items():
+                    self.sums[name] += weight * as_number(name, value, measures.device)

@@ -64,7 +64,7 @@ def measure_speed(task: Task, trainer: AnyTrainer, runs: int, count: int) -> Spe
     state = trainer.start(task, [run % 2 for run in range(runs)], [_TINY_LR] * runs)
     data = task.data(trainer.device)
     lrs = np.full((runs, data.updates_per_epoch, state.base_lrs.shape[1]), _TINY_LR)
-    batches = data.probe if data.valid is None else data.valid
+    batches = data.fixed_subset if data.valid is None else data.valid
     with threads(count):
         first = _seconds(lambda: trainer.advance(state, lrs[:, :1]))
         some = int(min(data.updates_per_epoch, max(1, 0.05 / first)))

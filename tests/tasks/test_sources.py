@@ -27,8 +27,8 @@ from lrfinder.tasks.sources import (
     Feed,
     TensorSource,
     evaluation_batches,
+    fixed_subset,
     in_pieces,
-    probe_batches,
     training_source,
 )
 from lrfinder.training.fit import fit
@@ -223,7 +223,7 @@ def test_neither_global_states_nor_the_loaders_generators_move(name):
         list(source.epoch(0, 0))
         list(islice(source.epoch(1, 0), 2))  # and one that is left in the middle
         list(evaluation_batches(data, SIZE, None)) if name != WITHOUT_LENGTH else None
-        probe_batches(data, SIZE, None)
+        fixed_subset(data, SIZE, None)
     after = [g.get_state() for g in generators_of(data)]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -419,7 +419,7 @@ PROBED = {
 @pytest.mark.parametrize("rows", [7, 256, 700])
 def test_a_probe_is_fixed_and_has_at_most_256_rows(name, rows):
     data = PROBED[name](rows)
-    first, second = ([values(batch) for batch in probe_batches(data, 64, None)] for _ in range(2))
+    first, second = ([values(batch) for batch in fixed_subset(data, 64, None)] for _ in range(2))
     assert first == second
     assert len({row for batch in first for row in batch}) == sum(map(len, first)) == min(rows, 256)
 
@@ -430,14 +430,14 @@ def test_a_probe_cuts_every_part_of_a_nested_batch_alike():
             x = super().__getitem__(index)
             return {"x": [x, (x, x)], "y": x}
 
-    [batch] = probe_batches(DataLoader(Nested(400), 400), 64, None)
+    [batch] = fixed_subset(DataLoader(Nested(400), 400), 64, None)
     assert torch.equal(batch["x"][1][1], batch["y"])
     assert len(batch["y"]) == 256
 
 
 def test_a_probe_leaves_what_has_no_rows_as_it_is():
     rows = [(torch.arange(400.0), torch.tensor(2.0), "note")]
-    [batch] = probe_batches(DataLoader(rows, batch_size=None), 64, None)
+    [batch] = fixed_subset(DataLoader(rows, batch_size=None), 64, None)
     assert len(batch[0]) == 256
     assert batch[1:] == (torch.tensor(2.0), "note")
 
@@ -446,7 +446,7 @@ def test_a_probe_of_plain_tensors_stays_a_tensor():
     class Flat(Plain):
         pass
 
-    [batch] = probe_batches(DataLoader(Flat(400), 400), 64, None)
+    [batch] = fixed_subset(DataLoader(Flat(400), 400), 64, None)
     assert isinstance(batch, Tensor)
     assert batch.shape == (256,)
 

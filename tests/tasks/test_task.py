@@ -335,7 +335,7 @@ def test_updates_per_epoch_count_an_incomplete_accumulation_group(fields, update
 def test_opening_and_looking_at_a_task_draws_nothing():
     with no_global_draw():
         task = noisy_task(train=DataLoader(regression_rows(), 16, shuffle=True))
-        assert len(task.data().probe) == 1
+        assert len(task.data().fixed_subset) == 1
         task.data().notes()
 
 
@@ -343,9 +343,9 @@ def test_the_probe_is_of_the_validation_rows_where_there_are_any():
     task = linear_task()
     valid = {tuple(row.tolist()) for row in regression_rows(41, seed=1).tensors[0]}
     train = {tuple(row.tolist()) for row in regression_rows().tensors[0]}
-    assert {tuple(row.tolist()) for row in task.data().probe[0][0]} == valid
+    assert {tuple(row.tolist()) for row in task.data().fixed_subset[0][0]} == valid
     without = linear_task(valid=None)
-    assert {tuple(row.tolist()) for row in without.data().probe[0][0]} == train
+    assert {tuple(row.tolist()) for row in without.data().fixed_subset[0][0]} == train
 
 
 def test_a_task_without_validation_data_cannot_be_trained_for_comparison():
@@ -404,7 +404,7 @@ def test_a_module_that_measures_is_copied_to_the_device_and_the_callers_stays(ro
     task = linear_task(**OWN_TENSORS[role](module))
     meta = torch.device("meta")
     batch = tuple(tensor.to(meta) for tensor in regression_rows().tensors)
-    functions = task.functions(meta)
+    functions = task.measures_on(meta)
     measured = functions.measure(linear_model().to(meta), batch)
     assert {value.device.type for value in measured.values()} == {"meta"}
     assert functions.loss(linear_model().to(meta), batch).device.type == "meta"

@@ -158,7 +158,7 @@ def test_advancing_in_pieces_and_evaluating_between_them_changes_nothing(trainer
             pieces,
             lambda state: (
                 trainer.evaluate(state, data.valid),
-                trainer.evaluate(state, data.probe),
+                trainer.evaluate(state, data.fixed_subset),
             ),
         )
     assert equal(plainly, evaluated)
@@ -318,7 +318,7 @@ def test_evaluating_leaves_every_train_flag_as_it_was(trainer):
     state = trainer.start(task, [0], [0.02])
     before = weights_of(state, 0)
     for _ in range(2):
-        trainer.evaluate(state, task.data().probe)
+        trainer.evaluate(state, task.data().fixed_subset)
         trainer.advance(state, np.full((1, 2, 1), 0.02))
     after = weights_of(state, 0)
     assert torch.equal(before["1.running_mean"], after["1.running_mean"])
@@ -329,7 +329,7 @@ def test_evaluating_leaves_every_train_flag_as_it_was(trainer):
 def test_evaluating_twice_gives_the_same(trainer):
     task = linear_task(model=AlwaysRandom)
     state = trainer.start(task, [0, 1], [0.02, 0.02])
-    first, second = (trainer.evaluate(state, task.data().probe)["loss"] for _ in range(2))
+    first, second = (trainer.evaluate(state, task.data().fixed_subset)["loss"] for _ in range(2))
     assert np.array_equal(first, second)
 
 
@@ -552,7 +552,7 @@ def test_the_same_plans_give_the_same_history(name):
 def test_how_often_it_evaluates_and_what_else_is_trained_do_not_change_a_run(name):
     task = TASKS[name]()
     plans = [plan(0.02, 0), plan(0.05, 0), plan(0.02, 1)]
-    together = fit(task, plans, evaluate_every=1, evaluate_on=task.data().probe)
+    together = fit(task, plans, evaluate_every=1, evaluate_on=task.data().fixed_subset)
     for row, one in enumerate(plans):
         alone = fit(task, [one])
         assert np.array_equal(together.train_loss[row], alone.train_loss[0])
@@ -842,7 +842,7 @@ def test_measures_are_the_weighted_means_of_plain_numbers(trainer):
         model = linear_model()
         model.load_state_dict(weights_of(state, run))
         with torch.no_grad():
-            functions = task.functions(torch.device("cpu"))
+            functions = task.measures_on(torch.device("cpu"))
             measured = [functions.measure(model, batch) for batch in batches]
         for name in task.measures:
             total = sum(len(b[0]) * float(m[name]) for b, m in zip(batches, measured, strict=True))
@@ -852,7 +852,7 @@ def test_measures_are_the_weighted_means_of_plain_numbers(trainer):
 @EVERY_TRAINER
 def test_no_runs_have_no_measures(trainer):
     state = trainer.select(trainer.start(linear_task(), [0], [0.02]), [])
-    assert trainer.evaluate(state, linear_task().data().probe)["loss"].tolist() == []
+    assert trainer.evaluate(state, linear_task().data().fixed_subset)["loss"].tolist() == []
 
 
 def test_plateau_waits_where_the_last_measure_is_not_finite():

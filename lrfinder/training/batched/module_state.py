@@ -8,7 +8,7 @@ for every run, so it must be the same in all of them (`difference`) and must not
 
 import random
 import warnings
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.batches import Batch, map_leaves
 
 _TENSORS = ("_parameters", "_buffers", "_modules", "_flat_weights", "_flat_weight_refs")
 """Attributes of modules that hold parameters and buffers, or follow them."""
@@ -80,51 +80,33 @@ class Attributes:
 
 def stack_batches(batches: Sequence[Batch], place: Tensor | None) -> Batch | None:
     """One batch with a row of every batch, or with the rows `place` of them; None if unlike."""
+
+    def stacked(*leaves: Any) -> Any:  # noqa: ANN401
+        first = leaves[0]
+        if not isinstance(first, Tensor):
+            if any(
+                leaf is not first and not _same(_summary(leaf), _summary(first)) for leaf in leaves
+            ):
+                raise ValueError("batches must hold the same beside their tensors")
+            return first
+        if any(not isinstance(leaf, Tensor) or leaf.shape != first.shape for leaf in leaves):
+            raise ValueError("batches must hold tensors of the same shapes")
+        together = torch.stack(cast("list[Tensor]", leaves))
+        return together if place is None else together[place]
+
     try:
-        return _stacked(batches, place)
-    except _UnlikeError:
+        return map_leaves(stacked, *batches)
+    except ValueError:
         return None
 
 
-def dims_of(batch: Any) -> Any:  # noqa: ANN401 (any nesting)
+def dims_of(batch: Batch) -> Any:  # noqa: ANN401 (any nesting)
     """The batch with 0 for every tensor and None for anything else: `in_dims` of vmap."""
-    if isinstance(batch, Tensor):
-        return 0
-    if isinstance(batch, Mapping):
-        return {key: dims_of(value) for key, value in batch.items()}
-    if isinstance(batch, tuple):
-        return _like(batch, [dims_of(part) for part in batch])
-    return None
 
+    def dim(leaf: Any) -> int | None:  # noqa: ANN401
+        return 0 if isinstance(leaf, Tensor) else None
 
-class _UnlikeError(Exception):
-    """Batches that do not fit into one."""
-
-
-def _stacked(parts: Sequence[Any], place: Tensor | None) -> Any:  # noqa: ANN401
-    first = parts[0]
-    if isinstance(first, Tensor):
-        if any(not isinstance(p, Tensor) or p.shape != first.shape for p in parts):
-            raise _UnlikeError
-        stacked = torch.stack(cast("list[Tensor]", parts))
-        return stacked if place is None else stacked[place]
-    if any(type(part) is not type(first) for part in parts):
-        raise _UnlikeError
-    if isinstance(first, dict):
-        if any(part.keys() != first.keys() for part in parts):
-            raise _UnlikeError
-        return {key: _stacked([part[key] for part in parts], place) for key in first}
-    if isinstance(first, tuple):
-        if any(len(part) != len(first) for part in parts):
-            raise _UnlikeError
-        return _like(first, [_stacked(column, place) for column in zip(*parts, strict=True)])
-    if any(part is not first and not _same(_summary(part), _summary(first)) for part in parts):
-        raise _UnlikeError
-    return first
-
-
-def _like(given: tuple[Any, ...], values: list[Any]) -> tuple[Any, ...]:
-    return type(given)(*values) if hasattr(given, "_fields") else tuple(values)
+    return map_leaves(dim, batch)
 
 
 def _distinct(named: Iterable[tuple[str, Tensor]]) -> tuple[list[list[str]], list[Tensor]]:

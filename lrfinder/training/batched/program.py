@@ -56,16 +56,16 @@ class Program:
         random: bool,
     ) -> None:
         self.template, self.roles, self.random = template, roles, random
-        self.functions, self._device, self._inside = task.functions(device), device, inside
+        self.measures, self._device, self._inside = task.measures_on(device), device, inside
         self._randomness = "same" if random else "error"
         self._places = _places(template.parameter_names, (*roles.leaves, *roles.fixed))
         self._buffers = _places(template.buffer_names, range(len(template.buffers)))
-        self._loss = _Call(template.model, self.functions.loss)
+        self._loss = _Call(template.model, self.measures.loss)
 
     @property
     def modules(self) -> list[nn.Module]:
         """What is in eval mode while it is evaluated."""
-        return [self.template.model, *self.functions.modules.values()]
+        return [self.template.model, *self.measures.modules.values()]
 
     def gradients(
         self,
@@ -116,7 +116,7 @@ class Program:
     def _numbers(
         self, model: nn.Module, batch: Batch, names: Sequence[str]
     ) -> list[Tensor | float]:
-        values = self.functions.measure(model, batch, names)
+        values = self.measures.measure(model, batch, names)
         return [as_number(name, values[name], self._device) for name in names]
 
     def _call(

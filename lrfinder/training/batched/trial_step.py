@@ -116,7 +116,7 @@ class _TrialStep:
         self._templates = [Template(model) for model, _ in built]
         self._streams = [stream for _, stream in built]
         self._device = device_of(built[0][0])
-        self._functions = task.functions(self._device)
+        self._measures = task.measures_on(self._device)
         self._optimizers = [
             build_optimizer(task, built[0][0], lr, self._streams[0].copy()) for lr in _LRS
         ]
@@ -127,7 +127,7 @@ class _TrialStep:
     def plan(self) -> BatchingPlan:
         """How the task is batched; an exception says why it cannot be."""
         attributes = self._attributes()
-        kept = {k: Attributes(m, tensors=True) for k, m in self._functions.modules.items()}
+        kept = {k: Attributes(m, tensors=True) for k, m in self._measures.modules.items()}
         stacks = self._stacks()
         streams = [stream.copy() for stream in self._streams]
         seen = [self._plainly(k) for k in range(len(_SEEDS))]
@@ -164,7 +164,7 @@ class _TrialStep:
 
     def _check_functions(self, before: Mapping[str, Attributes]) -> None:
         """Refuse a loss or a metric that keeps something from call to call: all runs share it."""
-        for name, module in self._functions.modules.items():
+        for name, module in self._measures.modules.items():
             changed = before[name].changed(module)
             if changed is not None:
                 role = "loss" if name == "loss" else f"metric {name}"
@@ -179,12 +179,12 @@ class _TrialStep:
 
     def _plainly(self, seed: int) -> _Reference:
         """Evaluate and train the model of a seed like any other."""
-        functions, template, device = self._functions, self._templates[seed], self._device
+        own, template, device = self._measures, self._templates[seed], self._device
         stream = evaluation_stream(device)
         before = stream.copy()
-        modules = [template.model, *functions.modules.values()]
+        modules = [template.model, *own.modules.values()]
         with evaluating(modules), stream.active():
-            values = functions.measure(template.model, self._evaluated)
+            values = own.measure(template.model, self._evaluated)
         measures = {name: as_number(name, value, device) for name, value in values.items()}
         start, saved = self._streams[seed].copy(), dict[int, int]()
 
@@ -193,7 +193,7 @@ class _TrialStep:
             return tensor
 
         with self._streams[seed].active(), saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = functions.loss(template.model, self._batches[seed])
+            loss = own.loss(template.model, self._batches[seed])
             loss.backward()
         return _Reference(
             measures=measures,
@@ -211,7 +211,7 @@ class _TrialStep:
         with self._streams[0].copy().active():
             for _ in range(_DRAWS):
                 template.model.zero_grad(set_to_none=True)
-                self._functions.loss(template.model, self._batches[0]).backward()
+                self._measures.loss(template.model, self._batches[0]).backward()
                 given = enumerate(parameter.grad for parameter in template.parameters)
                 if tuple(k for k, gradient in given if gradient is not None) != leaves:
                     return False
