@@ -1,7 +1,7 @@
 """What a value must be, in words and as a test: the checks that several rooms share."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lrfinder.errors import InvalidArgument
@@ -24,6 +24,26 @@ class Rule:
         """Raise InvalidArgument where `value` breaks the rule."""
         if not self.holds(value):
             raise InvalidArgument(f"{name} must be {self.text}, but got {value!r}")
+
+
+def check_count(name: str, value: object, low: int = 1) -> None:
+    """Raise InvalidArgument unless the value is an integer from `low` on."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise InvalidArgument(f"{name} must be a whole number of at least {low}, but got {value!r}")
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raise InvalidArgument unless there are training seeds, all distinct."""
+    if not seeds:
+        raise InvalidArgument("there must be at least one training seed, but got none")
+    if len(set(seeds)) < len(seeds):
+        raise InvalidArgument(f"training seeds must be distinct, but got {list(seeds)}")
+
+
+def check_lr(name: str, lr: float) -> None:
+    """Raise InvalidArgument unless the lr is positive and finite."""
+    if not 0 < lr < math.inf:
+        raise InvalidArgument(f"{name} must be positive and finite, but got {lr}")
 
 
 def whole(low: int) -> Rule:

@@ -164,7 +164,7 @@ def start(
     if settings.storage is not None:
         refuse_existing_studies(settings.storage, name, [f.name for f in experiment.families])
     engine.check(experiment.task, experiment.device, settings.engine)
-    if experiment.is_live and settings.workers > 1:
+    if experiment.reference is None and settings.workers > 1:
         check_can_be_sent(experiment.task)
     folder = RunFolder.create(path)
     try:

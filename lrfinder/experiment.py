@@ -11,8 +11,9 @@ from lrfinder.range_tests.defaults import STEPS
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule, Value, family
 from lrfinder.settings import RangeTestSettings, RunSettings
-from lrfinder.tasks.loading import load_task
+from lrfinder.tasks.loading import load_named
 from lrfinder.tasks.measures import measure_name
+from lrfinder.tasks.reference import TaskReference
 from lrfinder.tasks.task import Baseline, Task
 from lrfinder.training.speed import Work
 from lrfinder.tuning import lr_ranges
@@ -43,9 +44,11 @@ class RangeTestExperiment:
     """
 
     def __init__(self, settings: RangeTestSettings, task: Task | None = None) -> None:
-        self.task: Task = load_task(settings.task) if task is None else task
-        self.is_live = task is not None
-        """Whether the task is an object of the caller's, which no name brings back."""
+        self.reference: TaskReference | None = None
+        """What the task was loaded from; None for an object, which no name brings back."""
+        if task is None:
+            task, self.reference = load_named(settings.task)
+        self.task: Task = task
         self.device = _device(settings.device)
         """Where it is trained; None leaves the model where its factory puts it."""
         self.find_seeds = training_seeds("find", settings.seed, settings.find_seeds)

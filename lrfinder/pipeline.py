@@ -281,10 +281,8 @@ def _counted_runs(
 
 def _report(run: Run, experiment: Experiment, folder: RunFolder, storage: BaseStorage) -> None:
     markdown.write(run, folder)
-    reference = None if experiment.is_live else experiment.settings.task
-    folder.write_text(
-        "best_schedule.py", training_loop(experiment.task, reference, run.answers.winner)
-    )
+    loop = training_loop(experiment.task, experiment.reference, run.answers.winner)
+    folder.write_text("best_schedule.py", loop)
     dashboard.enrich(run, storage)
 
 
@@ -296,7 +294,7 @@ def _executor(experiment: Experiment, chosen: Engine) -> Generator[Executor]:
         yield InProcess(experiment.task, trainer)
         return
     build = partial(_built_in_worker, settings, trainer)
-    if experiment.is_live:
+    if experiment.reference is None:
         build = partial(_sent_to_worker, experiment.task, trainer)
     capacity = trainer.capacity(experiment.task)
     with Processes(settings.workers, build, capacity) as executor:
@@ -323,6 +321,6 @@ def _storage(experiment: Experiment, folder: RunFolder) -> Generator[BaseStorage
 
 
 def _command_to_resume(experiment: Experiment, path: Path) -> str:
-    if experiment.is_live:
+    if experiment.reference is None:
         return f"lrfinder.run(task, resume={str(path)!r})"
     return f"lrfinder run --resume {path}"

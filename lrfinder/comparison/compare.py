@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from lrfinder.checks import check_seeds
 from lrfinder.comparison.candidates import Candidate, ConfirmedRun
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import InvalidArgument
@@ -41,8 +42,7 @@ def compare(
     names = [candidate.name for candidate in candidates]
     if len(set(names)) < len(names) or not names:
         raise InvalidArgument(f"candidates need different names, but got {names}")
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise InvalidArgument(f"a comparison needs seeds that differ, but got {list(seeds)}")
+    check_seeds(seeds)
     valid = [run for run in known if any(c.made(run) for c in candidates)]
     made = {(run.candidate, run.seed): run for run in valid}
     todo = [(c, seed) for seed in seeds for c in candidates if (c.name, seed) not in made]

@@ -23,6 +23,7 @@ from functools import cached_property
 
 import numpy as np
 
+from lrfinder.checks import check_count, check_seeds
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests import defaults
 from lrfinder.range_tests.curve import Curve
@@ -82,8 +83,7 @@ def range_test(
     the task's code raises or its loss is not finite before the first update.
     """
     _check(min_lr, max_lr, steps, seeds, every, growth)
-    if probes < 0:
-        raise InvalidArgument(f"probes must be 0 or more, but got {probes}")
+    check_count("probes", probes, low=0)
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     test = _Test(task, numbers, steps or defaults.STEPS[every], every, growth, trainer, progress)
     before = time.perf_counter()
@@ -235,10 +235,10 @@ def _check(
         )
     if steps is not None and steps < 8:
         raise InvalidArgument(f"a range test needs at least 8 steps, but got {steps}")
-    if (seeds if isinstance(seeds, int) else len(seeds)) < 1:
-        raise InvalidArgument(f"a range test needs at least one seed, but got {seeds}")
-    if not isinstance(seeds, int) and len(set(seeds)) < len(seeds):
-        raise InvalidArgument(f"seeds must differ, but got {list(seeds)}")
+    if isinstance(seeds, int):
+        check_count("seeds", seeds)
+    else:
+        check_seeds(seeds)
     if every not in defaults.STEPS:
         raise InvalidArgument(f"every must be 'batch' or 'epoch', but got {every!r}")
     if growth not in GROWTHS:

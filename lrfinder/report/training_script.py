@@ -28,12 +28,11 @@ def to_device(batch):
     return tuple(to_device(value) for value in batch)"""
 
 
-def training_loop(task: Task, reference: str | None, best: BestFacts) -> str:
-    """Text of the script for a task, the reference it is loaded by, and the winner of a run.
+def training_loop(task: Task, source: TaskReference | None, best: BestFacts) -> str:
+    """Text of the script for a task, what it was loaded from, and the winner of a run.
 
     A task without a reference was an object; the script has a marked place for what it held.
     """
-    source = None if reference is None else TaskReference.parse(reference)
     loop = _Loop(task, given=source is None)
     head = (
         f'"""Train {task.name} with the best schedule that was found.\n\n'
@@ -80,7 +79,7 @@ def _as_isort(line: str) -> tuple[bool, str]:
 
 def _own_import(source: TaskReference) -> str:
     """Statements that bring in the task's factory."""
-    if _loaded_by(source) != f"{source.factory}()":
+    if source.built_in is not None and source.factory == DEFAULT_FACTORY:
         return "import lrfinder"
     own = f"from {source.module} import {source.factory}"
     if source.file is None:
@@ -96,7 +95,7 @@ def _loaded_by(source: TaskReference) -> str:
     """Expression that makes the task."""
     if source.built_in is not None and source.factory == DEFAULT_FACTORY:
         return f"lrfinder.load_task({json.dumps(source.built_in)})"
-    return f"{source.factory}()"
+    return source.factory if source.is_object else f"{source.factory}()"
 
 
 class _Loop:
@@ -112,9 +111,10 @@ class _Loop:
         """Lines that make the model, the optimizer, its scheduler and the data."""
         if source is None:
             return ["torch.manual_seed(SEED)", *self._marked_place(), scheduler]
+        loaded = _loaded_by(source)
         return [
             "torch.manual_seed(SEED)",
-            f"task = {_loaded_by(source)}",
+            *([] if loaded == "task" else [f"task = {loaded}"]),
             'device = torch.device("cuda" if torch.cuda.is_available() else "cpu")',
             "model = task.model().to(device)",
             "optimizer = task.optimizer(model, LR)",

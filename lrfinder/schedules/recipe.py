@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lrfinder.errors import InvalidArgument
+from lrfinder.checks import check_lr
 from lrfinder.schedules.schedule import Schedule
 
 
@@ -17,8 +17,7 @@ class Recipe:
     schedule: Schedule
 
     def __post_init__(self) -> None:
-        if not 0 < self.lr < float("inf"):
-            raise InvalidArgument(f"lr must be positive and finite, but got {self.lr}")
+        check_lr("lr", self.lr)
 
     def __str__(self) -> str:
         return f"{self.schedule} at lr {self.lr:.3g}"

@@ -1,9 +1,4 @@
-"""Find a task by what a person types: a file, a module or a built-in name.
-
-    digits                       a built-in task
-    path/to/my_task.py           a file with a factory ``make_task()``
-    path/to/my_task.py:factory   another factory in it
-    package.module:factory       a factory in an installed module
+"""Load the task that a reference names.
 
 Loading runs the user's code, by design; nothing else of lrfinder does so unasked.
 """
@@ -18,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from lrfinder.errors import LRFinderError, TaskLoadError
-from lrfinder.tasks.reference import TaskReference
+from lrfinder.tasks.reference import DEFAULT_FACTORY, MODULE_TASK, TaskReference
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe
 
@@ -29,21 +24,36 @@ def load_task(text: str) -> Task:
     Raises TaskLoadError, in one line, when there is no such task, its code raises while it is
     loaded, or its factory does not return a Task.
     """
+    return load_named(text)[0]
+
+
+def load_named(text: str) -> tuple[Task, TaskReference]:
+    """Load a task like `load_task`; returns it with the reference to what it was made of."""
     reference = TaskReference.parse(text)
     module = _import(reference, text)
-    factory = getattr(module, reference.factory, None)
-    if not callable(factory):
+    found = _named(module, reference)
+    if not callable(found) and not isinstance(found, Task):
         raise TaskLoadError(_no_factory(reference, module, text))
-    task = _call(factory, text)
+    task = found if isinstance(found, Task) else _call(found, text)
     if not isinstance(task, Task):
         raise TaskLoadError(
             f"{reference.factory}() in {text} must return a lrfinder.Task, "
             f"but returned {type(task).__name__}"
         )
-    if task.name == "task":
-        stem = reference.module.rpartition(".")[2]
-        return replace(task, name=stem)
-    return task
+    if isinstance(found, Task):
+        name = next(name for name, value in vars(module).items() if value is found)
+        reference = replace(reference, factory=name, is_object=True)
+    stem = reference.module.rpartition(".")[2]
+    return (replace(task, name=stem) if task.name == "task" else task), reference
+
+
+def _named(module: ModuleType, reference: TaskReference) -> Any:  # noqa: ANN401 (checked there)
+    """The factory or Task that a reference names; where it names none, make_task or else task."""
+    found = getattr(module, reference.factory, None)
+    if found is None and reference.factory == DEFAULT_FACTORY:
+        task = getattr(module, MODULE_TASK, None)
+        return task if isinstance(task, Task) else None
+    return found
 
 
 def _import(reference: TaskReference, text: str) -> ModuleType:
@@ -84,6 +94,9 @@ def _call(factory: Callable[[], Any], text: str) -> Any:  # noqa: ANN401 (checke
 
 
 def _no_factory(reference: TaskReference, module: ModuleType, text: str) -> str:
-    names = [n for n, v in vars(module).items() if callable(v) and n.startswith("make")]
+    held = vars(module).items()
+    names = [n for n, v in held if isinstance(v, Task) or (callable(v) and n.startswith("make"))]
     hint = f"; did you mean {text.split(':')[0]}:{names[0]}?" if names else ""
-    return f"{text} has no factory {reference.factory}(){hint}"
+    if reference.factory == DEFAULT_FACTORY:
+        return f"{text} has no factory make_task() and no Task called {MODULE_TASK}{hint}"
+    return f"{text} has no factory or Task called {reference.factory}{hint}"

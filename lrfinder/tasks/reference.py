@@ -1,9 +1,9 @@
 """What a person types to name a task: a file, a module or a built-in name.
 
     digits                       a built-in task
-    path/to/my_task.py           a file with a factory ``make_task()``
-    path/to/my_task.py:factory   another factory in it
-    package.module:factory       a factory in an installed module
+    path/to/my_task.py           a file with a factory ``make_task()``, or with a Task ``task``
+    path/to/my_task.py:name      another factory or Task in it
+    package.module:name          a factory or Task in an installed module
 
 Nothing is imported here, so a reference can be read, written and compared without the user's code.
 """
@@ -19,6 +19,8 @@ from lrfinder.errors import TaskLoadError
 from lrfinder.tasks.builtin import BUILT_IN
 
 DEFAULT_FACTORY = "make_task"
+MODULE_TASK = "task"
+"""What is taken, where a reference names nothing: this factory, or a Task of this name."""
 _BUILT_IN_PLACES = ("lrfinder.tasks.builtin.", "lrfinder.examples.")  # the second until 0.1.0
 
 
@@ -31,6 +33,8 @@ class TaskReference:
     factory: str
     file: Path | None
     """The file given, absolute; None for a module or a built-in task."""
+    is_object: bool = False
+    """Whether it names a Task itself, which is known once the task was loaded."""
 
     @classmethod
     def parse(cls, text: str, folder: Path | None = None) -> "TaskReference":
@@ -63,7 +67,8 @@ class TaskReference:
         if self.built_in is not None and self.factory == DEFAULT_FACTORY:
             return self.built_in
         place = self.module if self.file is None else str(self.file)
-        return f"{place}:{self.factory}"
+        named = self.file is None or self.factory != DEFAULT_FACTORY
+        return f"{place}:{self.factory}" if named else place
 
     @property
     def built_in(self) -> str | None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from lrfinder.checks import check_count, check_lr
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import FAMILIES, Family, Schedule
 from lrfinder.schedules.recipe import Recipe
@@ -37,7 +38,6 @@ from lrfinder.tasks.task_checks import (
     check_built,
     check_by_name,
     check_clip_norm,
-    check_counts,
     check_data,
     check_factory,
     check_functions,
@@ -57,8 +57,7 @@ class Baseline:
     """None: a constant learning rate."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.lr < float("inf"):
-            raise InvalidArgument(f"baseline: lr must be positive and finite, but got {self.lr}")
+        check_lr("baseline: lr", self.lr)
 
     @property
     def recipe(self) -> Recipe:
@@ -124,7 +123,8 @@ class Task:
         counts |= {"accumulate": self.accumulate}
         if self.steps_per_epoch is not None:
             counts |= {"steps_per_epoch": self.steps_per_epoch}
-        check_counts(counts)
+        for name, count in counts.items():
+            check_count(name, count)
         check_clip_norm(self.clip_norm)
         check_autocast(self.autocast)
         check_data("train", self.train)

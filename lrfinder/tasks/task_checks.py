@@ -111,13 +111,6 @@ def _short(value: object) -> str:
     return text if len(text) <= 40 and "\n" not in text else f"a {_kind(value)}"
 
 
-def check_counts(counts: Mapping[str, object]) -> None:
-    """Everything here, by the name it is given under, is a whole number of at least 1."""
-    for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InvalidArgument(f"{name} must be a whole number of at least 1, but got {value!r}")
-
-
 def check_clip_norm(norm: Any) -> None:  # noqa: ANN401 (whatever was given)
     """A positive number, or None."""
     if norm is not None and not (isinstance(norm, int | float) and norm > 0):

@@ -22,6 +22,7 @@ import cloudpickle
 import torch
 from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
+from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules import Schedule, Value, family
 from lrfinder.tasks.task import Task
@@ -82,8 +83,7 @@ class Processes:
     """
 
     def __init__(self, count: int, build: Build, capacity: int = 1) -> None:
-        if count < 1:
-            raise InvalidArgument(f"workers must be at least 1, but got {count}")
+        check_count("workers", count)
         self._count, self._capacity = count, capacity
         self._pool = ProcessPoolExecutor(count, initializer=_begin, initargs=(build,))
 

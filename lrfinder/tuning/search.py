@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import optuna
 from threadpoolctl import threadpool_limits
 
-from lrfinder.errors import InvalidArgument
+from lrfinder.checks import check_count, check_seeds
 from lrfinder.tasks.task import Task
 from lrfinder.training.executors import Executor, InProcess
 from lrfinder.training.history import History, Plan
@@ -70,10 +70,8 @@ def search(
     Raises InvalidArgument for a budget in which a family cannot decay or a storage that cannot be
     opened, and TaskFailed when the task's code raises; trials in flight are then told as FAIL.
     """
-    if trials < 1:
-        raise InvalidArgument(f"trials must be at least 1, but got {trials}")
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise InvalidArgument(f"a search needs training seeds that differ, but got {list(seeds)}")
+    check_count("trials", trials)
+    check_seeds(seeds)
     for space in spaces:
         space.check_budget()
     conditions = Conditions(task.name, trials, tuple(seeds), seed, measure, trial_done)

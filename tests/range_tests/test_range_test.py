@@ -169,8 +169,8 @@ BAD = {
     "high infinite": ({"max_lr": float("inf")}, "max_lr=inf"),
     "few steps": ({"steps": 7}, "at least 8 steps, but got 7"),
     "no steps": ({"steps": 0}, "at least 8 steps, but got 0"),
-    "no seeds": ({"seeds": 0}, "at least one seed, but got 0"),
-    "an empty list of seeds": ({"seeds": []}, r"at least one seed, but got \[\]"),
+    "no seeds": ({"seeds": 0}, "seeds must be a whole number of at least 1, but got 0"),
+    "an empty list of seeds": ({"seeds": []}, "at least one training seed, but got none"),
     "every": ({"every": "minute"}, "every must be 'batch' or 'epoch', but got 'minute'"),
     "growth": ({"growth": "cubic"}, "growth must be .* but got 'cubic'"),
 }

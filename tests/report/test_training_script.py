@@ -14,7 +14,7 @@ from lrfinder.comparison.candidates import Candidate
 from lrfinder.report.training_script import training_loop
 from lrfinder.results.answers import best_facts
 from lrfinder.schedules import FAMILIES, Schedule
-from lrfinder.tasks.loading import load_task
+from lrfinder.tasks.loading import load_named, load_task
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
 
@@ -93,7 +93,7 @@ def run_script(
     (folder / f"{task}_task.py").write_text(text, encoding="utf-8")
     reference = str(folder / f"{task}_task.py")
     best = best_facts(Candidate("best", 0.05, schedule), measure)
-    script = training_loop(load_task(reference), reference, best)
+    script = training_loop(*load_named(reference), best)
     (folder / "best_schedule.py").write_text(script, encoding="utf-8")
     printed = io.StringIO()
     with redirect_stdout(printed):
@@ -142,7 +142,21 @@ def test_a_file_whose_name_is_no_identifier_is_imported(tmp_path):
     path.write_text(f"{HEAD}\ndef make_task():\n    return Task(**plain)\n", encoding="utf-8")
     schedule = SCHEDULES["step"]
     best = best_facts(Candidate("best", 0.05, schedule), "valid_loss")
-    script = training_loop(load_task(str(path)), str(path), best)
+    script = training_loop(*load_named(str(path)), best)
+    (tmp_path / "best_schedule.py").write_text(script, encoding="utf-8")
+    assert_well_written(tmp_path)
+    with redirect_stdout(io.StringIO()) as printed:
+        runpy.run_path(str(tmp_path / "best_schedule.py"), run_name="__main__")
+    assert len(printed.getvalue().splitlines()) == 3
+
+
+@pytest.mark.parametrize("name", ["task", "own"])
+def test_the_script_of_a_module_level_task_imports_that_object(tmp_path, name):
+    path = tmp_path / f"module_{name}.py"
+    path.write_text(f"{HEAD}\n{name} = Task(**plain)\n", encoding="utf-8")
+    text = str(path) if name == "task" else f"{path}:{name}"
+    best = best_facts(Candidate("best", 0.05, SCHEDULES["step"]), "valid_loss")
+    script = training_loop(*load_named(text), best)
     (tmp_path / "best_schedule.py").write_text(script, encoding="utf-8")
     assert_well_written(tmp_path)
     with redirect_stdout(io.StringIO()) as printed:

@@ -7,7 +7,7 @@ from lrfinder.errors import TaskLoadError
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.tasks.builtin import BUILT_IN
-from lrfinder.tasks.loading import load_task
+from lrfinder.tasks.loading import load_named, load_task
 from lrfinder.tasks.reference import TaskReference
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
@@ -98,3 +98,45 @@ def test_a_file_that_does_not_parse_is_told(tmp_path):
     path.write_text("def make_task(:\n")
     with pytest.raises(TaskLoadError, match="cannot be imported: SyntaxError"):
         load_task(str(path))
+
+
+OWN = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+from lrfinder import Task
+
+rows = TensorDataset(torch.randn(8, 2), torch.randn(8, 1))
+{name} = Task(
+    model=lambda: nn.Linear(2, 1), train=rows, valid=rows, criterion=nn.MSELoss(),
+    optimizer=lambda model, lr: torch.optim.SGD(model.parameters(), lr), epochs=3,
+)
+"""
+
+
+@pytest.mark.parametrize(("name", "reference"), [("task", ""), ("task", ":task"), ("own", ":own")])
+def test_a_task_at_the_level_of_a_module_is_taken_as_it_is(tmp_path, name, reference):
+    path = tmp_path / f"level_{name}.py"
+    path.write_text(OWN.format(name=name))
+    task, found = load_named(f"{path}{reference}")
+    assert (task.epochs, task.name) == (3, f"level_{name}")
+    assert (found.factory, found.is_object) == (name, True)
+    assert load_named(found.text)[0].epochs == 3
+
+
+def test_a_file_with_neither_a_factory_nor_a_task_is_told_both_names(tmp_path):
+    path = tmp_path / "empty.py"
+    path.write_text("x = 1\n")
+    with pytest.raises(TaskLoadError, match=r"no factory make_task\(\) and no Task called task"):
+        load_task(str(path))
+    with pytest.raises(TaskLoadError, match="no factory or Task called x2"):
+        load_task(f"{path}:x2")
+
+
+def test_a_factory_comes_before_a_task_of_the_module(tmp_path):
+    path = tmp_path / "both.py"
+    path.write_text(
+        OWN.format(name="task")
+        + "def make_task():\n    return Task(**{**vars(task), 'epochs': 9})\n"
+    )
+    assert load_task(str(path)).epochs == 9

@@ -591,8 +591,8 @@ def test_a_space_that_cannot_be_searched_is_refused(case):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"trials": 0}, "trials must be at least 1, but got 0"),
-        ({"seeds": []}, "needs training seeds that differ, but got"),
+        ({"trials": 0}, "trials must be a whole number of at least 1, but got 0"),
+        ({"seeds": []}, "training seeds must be distinct, but got|at least one training seed"),
         ({"storage": "sqlite:////nowhere/at/all/study.db"}, "storage .* cannot be opened"),
         ({"storage": "no url"}, "storage 'no url' cannot be opened"),
         ({"spaces": [space(epochs=1)]}, "step needs at least 2 scheduler steps"),
