@@ -52,7 +52,7 @@ ONLY_IN = {
     "optuna": {"tuning", "report", "pipeline"},
     "loky": {"training"},
     "filelock": {"results"},
-    "scipy": {"statistics"},
+    "scipy": {"statistics", "range_tests"},
 }
 MOST_FILES, MOST_LINES = 12, 300
 

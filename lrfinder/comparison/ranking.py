@@ -67,7 +67,7 @@ class Comparison:
         for name in dict.fromkeys(run.candidate for run in self.runs):
             own = [run for run in self.runs if run.candidate == name]
             columns[name] = pd.Series([r.value for r in own], index=[r.seed for r in own])
-        return pd.DataFrame(columns).dropna()
+        return pd.DataFrame(columns).dropna().sort_index()
 
     @property
     def seeds(self) -> tuple[int, ...]:

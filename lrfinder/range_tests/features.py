@@ -8,16 +8,18 @@ changes nothing.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from lrfinder.arrays import Floats
 
 FEWEST_POINTS = 8
 _ROUNDING = 1e-7  # share of the loss that single precision rounds off
+_TRUNCATE = 9.0  # deviations beyond which a weight is below the rounding of a double
 _MIDDLE = np.linspace(0.11, 0.89, 40)  # shares of the fall that its centre averages over
 
 
 @dataclass(frozen=True)
-class Reading:
+class CurveFeatures:
     """The usable part of one seed's curve."""
 
     lr: Floats
@@ -101,19 +103,19 @@ class Reading:
         return np.exp(logs[np.maximum(i - 1, 0)] * (1 - part) + logs[i] * part)
 
 
-def read(lr: Floats, loss: Floats, start: float) -> Reading:
-    """Read the curve of one seed: float64[steps], nan from where it diverged."""
+def curve_features(lr: Floats, loss: Floats, start: float) -> CurveFeatures:
+    """Features of the curve of one seed: float64[steps], nan from where it diverged."""
     finite = np.isfinite(loss)
     end = len(loss) if finite.all() else int(np.argmin(finite))
     if end == 0 or not np.isfinite(start):
-        return Reading(lr[:0], loss[:0], start, 0.0, 0.0, diverged=True)
+        return CurveFeatures(lr[:0], loss[:0], start, 0.0, 0.0, diverged=True)
     raw = loss[:end]
     capped = np.minimum(raw, start + (start - raw.min()).clip(min=np.ptp(raw[:FEWEST_POINTS])))
     smooth = smoothed(capped, len(loss) / 50)
     before = slice(0, int(np.argmin(smooth)) + 1)
     residuals = np.abs(capped - smooth)[before]
     scatter = 1.4826 * float(np.median(residuals))
-    return Reading(
+    return CurveFeatures(
         lr[:end],
         smooth,
         float(start),
@@ -124,7 +126,12 @@ def read(lr: Floats, loss: Floats, start: float) -> Reading:
 
 
 def smoothed(values: Floats, width: float) -> Floats:
-    """Symmetric Gaussian average over neighbouring points; `width` is its deviation in points."""
-    index = np.arange(len(values))
-    weights = np.exp(-0.5 * ((index[:, None] - index) / max(width, 1e-9)) ** 2)
-    return weights @ values / weights.sum(axis=1)
+    """Symmetric Gaussian average over neighbouring points; `width` is its deviation in points.
+
+    At the ends it averages over the points there are. Memory is linear in the number of points.
+    """
+
+    def blurred(numbers: Floats) -> Floats:
+        return gaussian_filter1d(numbers, width, mode="constant", truncate=_TRUNCATE)
+
+    return blurred(values) / blurred(np.ones(len(values)))

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from lrfinder.range_tests.features import Reading
+from lrfinder.range_tests.features import CurveFeatures
 
 
-def _minimum(curve: Reading) -> float:
+def _minimum(curve: CurveFeatures) -> float:
     """Lr of the lowest loss, between the points by a parabola through the lowest three."""
     i = curve.lowest
     if not 0 < i < len(curve.lr) - 1:
@@ -19,13 +19,13 @@ def _minimum(curve: Reading) -> float:
     return float(curve.lr[i] * (neighbour / curve.lr[i]) ** abs(shift))
 
 
-def _steepest(curve: Reading) -> float:
+def _steepest(curve: CurveFeatures) -> float:
     """Lr of the steepest descent of the loss against log lr."""
     slope = np.gradient(curve.loss, np.log(curve.lr))
     return float(curve.lr[np.argmin(slope[: curve.lowest + 1])])
 
 
-def _valley(curve: Reading) -> float:
+def _valley(curve: CurveFeatures) -> float:
     """Lr in the middle of the longest descent, as in fastai's default rule.
 
     The longest descent is the longest strictly decreasing subsequence of the losses.
@@ -41,7 +41,7 @@ def _valley(curve: Reading) -> float:
     return float(curve.lr[first[last] + (last - first[last]) // 2])
 
 
-COMMON_RULES: Mapping[str, Callable[[Reading], float]] = {
+COMMON_RULES: Mapping[str, Callable[[CurveFeatures], float]] = {
     "minimum/10": lambda curve: _minimum(curve) / 10,
     "steepest": _steepest,
     "valley": _valley,

@@ -27,9 +27,10 @@ from lrfinder.checks import check_count, check_seeds
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests import defaults
 from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.features import CurveFeatures
 from lrfinder.range_tests.permutation_test import mean_and_deviation, with_permuted_losses
 from lrfinder.range_tests.probes import Probe, first_lrs, further_lr
-from lrfinder.range_tests.rule import centres, too_narrow
+from lrfinder.range_tests.rule import centres, features_of, too_narrow
 from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.held_out import held_out
@@ -88,11 +89,13 @@ def range_test(
     test = _Test(task, numbers, steps or defaults.STEPS[every], every, growth, trainer, progress)
     before = time.perf_counter()
     curve = test.sweep(min_lr, max_lr)
-    narrow = too_narrow(curve.lr, curve.loss, curve.start) if widen and probes else None
+    features = features_of(curve.lr, curve.loss, curve.start)
+    narrow = too_narrow(features) if widen and probes else None
     if narrow is not None:
         wider = (min_lr / _BELOW, max_lr) if narrow == "below" else (min_lr, max_lr * _ABOVE)
         curve, probes = replace(test.sweep(*wider), asked=(min_lr, max_lr)), probes - 1
-    found = test.probe(curve, probes) if probes else ()
+        features = features_of(curve.lr, curve.loss, curve.start)
+    found = test.probe(curve, features, probes) if probes else ()
     test.count_to(len(numbers) * (1 + probes + (narrow is not None)) * test.updates)
     return replace(
         curve, probes=found, updates=test.trained, wall_seconds=time.perf_counter() - before
@@ -151,9 +154,11 @@ class _Test:
             updates_per_step=self._per_step,
         )
 
-    def probe(self, curve: Curve, most: int) -> tuple[Probe, ...]:
+    def probe(
+        self, curve: Curve, features: Sequence[CurveFeatures], most: int
+    ) -> tuple[Probe, ...]:
         """Train at constant lrs: around the centre of the fall, then where that was too narrow."""
-        found = centres(curve.lr, curve.loss, curve.start)
+        found = centres(curve.lr, features)
         if found is None:
             return ()
         wanted = zip(self._seeds, found, strict=True)

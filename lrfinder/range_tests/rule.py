@@ -1,7 +1,7 @@
 """The rule that reads an initial learning rate off a range test.
 
 Two sources are joined, seed by seed. The *sweep*, in which the lr grows, tells where the loss
-falls (`reading.py`). *Probes*, short runs at a constant lr around the centre of that fall, tell
+falls (`features.py`). *Probes*, short runs at a constant lr around the centre of that fall, tell
 which lr does best (`probes.py`):
 
     lr = back-off(probe, budget) * mean of the probes' lrs, weighted by how low their loss was
@@ -14,8 +14,8 @@ The suggestion is the geometric mean over seeds. Its interval is Student's t on 
 seeds; with probes, whose answers scatter about alike in all tasks, it is the moderated t (Smyth
 2004): a deviation known from other tasks counts like so many further seeds, and one seed has an
 interval too. Where the curves do not carry an answer, or the probes learnt nothing of the inputs
-(`permuted.py`), the verdict is "inconclusive", with the reason and what to do. Beside it stand the
-common rules, read off the training loss of each batch as other finders do.
+(`permutation_test.py`), the verdict is "inconclusive", with the reason and what to do. Beside it
+stand the common rules, read off the training loss of each batch as other finders do.
 
 Everything is free of the loss's level and scale. It is valid for the optimizer, batch size, data
 and length of training, and a constant lr, and was measured on small trainings
@@ -29,7 +29,7 @@ from typing import Literal
 import numpy as np
 
 from lrfinder.arrays import Floats
-from lrfinder.range_tests.features import FEWEST_POINTS, Reading, read
+from lrfinder.range_tests.features import FEWEST_POINTS, CurveFeatures, curve_features
 from lrfinder.range_tests.other_rules import COMMON_RULES
 from lrfinder.range_tests.probes import Probe, favoured
 from lrfinder.range_tests.suggestion import RULE, SWEEP_RULE, Suggestion
@@ -73,8 +73,8 @@ def suggest(
         optimizer, batch_size: what the answer is valid for.
         budget: updates of the training that it is for; None for a long one.
     """
-    curves = [read(lr, row, first) for row, first in zip(loss, start, strict=True)]
-    batch_curves = [read(lr, row, row[0]) for row in train_loss]
+    curves = features_of(lr, loss, start)
+    batch_curves = [curve_features(lr, row, row[0]) for row in train_loss]
     unknown = Suggestion(
         None,
         None,
@@ -96,15 +96,18 @@ def suggest(
     return _from_sweeps(unknown, curves, updates_per_step)
 
 
-def centres(lr: Floats, loss: Floats, start: Floats) -> list[float] | None:
+def features_of(lr: Floats, loss: Floats, start: Floats) -> list[CurveFeatures]:
+    """What each seed's curve shows; lr float64[steps], loss [seeds, steps], start [seeds]."""
+    return [curve_features(lr, row, first) for row, first in zip(loss, start, strict=True)]
+
+
+def centres(lr: Floats, curves: Sequence[CurveFeatures]) -> list[float] | None:
     """Each seed's centre of the fall; None where the curves cannot be read."""
-    curves = [read(lr, row, first) for row, first in zip(loss, start, strict=True)]
     return None if _unreadable(lr, curves) else [curve.centre for curve in curves]
 
 
-def too_narrow(lr: Floats, loss: Floats, start: Floats) -> Literal["below", "above"] | None:
+def too_narrow(curves: Sequence[CurveFeatures]) -> Literal["below", "above"] | None:
     """Where the range of lrs ends inside what it should show."""
-    curves = [read(lr, row, first) for row, first in zip(loss, start, strict=True)]
     if _most(not c.long_enough or (c.starts_inside and c.diverged) for c in curves):
         return "below"
     if not _most(c.signal >= _LEAST_SIGNAL for c in curves):
@@ -114,7 +117,7 @@ def too_narrow(lr: Floats, loss: Floats, start: Floats) -> Literal["below", "abo
     return "above" if _most(c.still_falling for c in curves) else None
 
 
-def _from_sweeps(unknown: Suggestion, curves: Sequence[Reading], updates: int) -> Suggestion:
+def _from_sweeps(unknown: Suggestion, curves: Sequence[CurveFeatures], updates: int) -> Suggestion:
     lrs = np.array([curve.centre * _slowness(curve, updates) for curve in curves])
     edges = [float(c.lr[-1]) for c in curves if c.diverged]
     seeds = "1 seed" if len(lrs) == 1 else f"{len(lrs)} seeds"
@@ -124,7 +127,7 @@ def _from_sweeps(unknown: Suggestion, curves: Sequence[Reading], updates: int) -
     return _answer(unknown, lrs, edges, interval, reason)
 
 
-def _slowness(curve: Reading, updates_per_step: int) -> float:
+def _slowness(curve: CurveFeatures, updates_per_step: int) -> float:
     """Factor for a sweep that spends more or fewer updates on a decade of lr than 14."""
     logs = np.log10(curve.lr)
     decades = float(np.interp(np.log10(curve.centre), logs, np.gradient(logs)))
@@ -133,7 +136,7 @@ def _slowness(curve: Reading, updates_per_step: int) -> float:
 
 
 def _from_probes(
-    unknown: Suggestion, curves: Sequence[Reading], probes: Sequence[Sequence[Probe]]
+    unknown: Suggestion, curves: Sequence[CurveFeatures], probes: Sequence[Sequence[Probe]]
 ) -> Suggestion:
     pairs = [(curve, own) for curve, own in zip(curves, probes, strict=True) if own]
     found = [favoured(curve.start, own, unknown.budget) for curve, own in pairs]
@@ -214,7 +217,7 @@ def _answer(
     return replace(unknown, lr=centre, low=low, high=high, verdict="suggested", reason=reason)
 
 
-def _mean(rule: Callable[[Reading], float], curves: Sequence[Reading]) -> float | None:
+def _mean(rule: Callable[[CurveFeatures], float], curves: Sequence[CurveFeatures]) -> float | None:
     """Geometric mean of a rule's answers over seeds; None where the curves are too short."""
     logs = [np.log(rule(curve)) for curve in curves if curve.long_enough]
     return float(np.exp(np.mean(logs))) if logs else None
@@ -232,7 +235,7 @@ def _most(facts: Iterable[bool]) -> bool:
     return sum(known) > len(known) / 2
 
 
-def _falls(curve: Reading) -> bool:
+def _falls(curve: CurveFeatures) -> bool:
     """Whether the loss falls at some lr, rather than wanders at all of them."""
     return (
         curve.steadiness >= _LEAST_STEADINESS
@@ -241,7 +244,7 @@ def _falls(curve: Reading) -> bool:
     )
 
 
-def _unreadable(lr: Floats, curves: Sequence[Reading]) -> str | None:
+def _unreadable(lr: Floats, curves: Sequence[CurveFeatures]) -> str | None:
     """Why the sweep does not show where the loss falls, and what to do; None where it does."""
     short = sum(not c.long_enough for c in curves)
     if short:

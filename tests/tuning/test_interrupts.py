@@ -8,6 +8,14 @@ import pytest
 from lrfinder.tuning.interrupts import deferred
 
 
+@pytest.fixture(autouse=True)
+def interrupts_are_raised():
+    """Whatever this process was started under: in the background they may be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupt_waits_for_the_end_of_the_block():
     done = []
 
