@@ -6,11 +6,48 @@
 >>> curve.suggest().verdict
 'suggested'
 
+The rooms, each of which knows only those below it:
+
+    cli, commands, pipeline    arguments; what can be asked for; the three acts in order
+    report                     tell: sentences, report.md, notebook, dashboard, training script
+    plots                      draw: on Axes
+    results                    keep: the run folder and its typed summary
+    experiment, settings       task and options, resolved and checked before anything is trained
+    comparison                 act 3: candidates on fresh seeds
+    tuning                     act 2: an Optuna study per decay family
+    range_tests                act 1: growing and constant lrs, and the lr that they suggest
+    training                   the one idea: a population of runs under a table of learning rates
+    tasks                      what is trained
+    schedules                  how a learning rate goes
+    errors, checks, types, arrays, statistics
+
+The words:
+
+    run          one call of `lrfinder run`, and its folder; also one training in a population
+    training     a model trained to its end, or what is done to it on the way
+    recipe       a peak learning rate and a schedule
+    plan         a recipe and a seed: what one training does
+    trial        a recipe that a study tries, trained once per training seed
+    study        Optuna's: the trials of one decay family
+    candidate    a recipe with a name, compared on fresh seeds
+    sweep        a training whose learning rate grows; also the command without a range test
+    probe        a short training at a constant learning rate, after a sweep
+    seeds        training seeds; an option that ends in `seeds` is how many of them
+    step         one learning rate of a sweep; an update is one optimizer step, an epoch one pass
+    measure      what is evaluated: the loss and the metrics
+
+Public are the names of `lrfinder.__all__`, `lrfinder.plots.__all__` and
+`lrfinder.schedules.__all__`, the commands, and the files of a run folder. Everything else may
+change in any release; a public name goes only after one release in which it warns.
+
 Names are loaded when they are first used, so that importing the package is cheap.
 """
 
+from importlib.metadata import version
+
 import lazy_loader
 
+__version__ = version("lrfinder")
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 # Values show themselves in a notebook by `html`, which is no name for users.
 __all__ = [name for name in __all__ if name != "html"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -28,3 +28,5 @@ from .training.history import Plan as Plan
 from .training.sequential import SequentialTrainer as SequentialTrainer
 from .tuning.search import search as search
 from .tuning.space import Space as Space
+
+__version__: str

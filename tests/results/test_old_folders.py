@@ -38,7 +38,7 @@ def test_there_are_folders_of_every_kind():
 def test_a_finished_folder_is_opened(path):
     run = lrfinder.open_run(path)
     assert run.summary["status"] == run.answers.status == "complete"
-    assert run.suggestion.lr == run.curve.suggest().lr
+    assert run.suggestion.lr == pytest.approx(run.curve.suggest().lr, rel=1e-9)
     assert run.comparison.best.candidate == run.answers.winner.family
     assert set(run.mean_curves) == set(run.answers.families)
     assert len(run.trials) == sum(facts.trials for facts in run.answers.families.values())
@@ -81,7 +81,7 @@ def test_the_script_of_a_finished_folder_still_runs(path, copy):
 @pytest.mark.parametrize("path", RANGE_TESTS, ids=name)
 def test_a_range_test_alone_is_opened(path):
     run = lrfinder.open_run(path)
-    assert run.suggestion.lr == run.curve.suggest().lr
+    assert run.suggestion.lr == pytest.approx(run.curve.suggest().lr, rel=1e-9)
     assert run.comparison is None
     with pytest.raises(lrfinder.RunFolderError, match="range test without studies"):
         _ = run.answers

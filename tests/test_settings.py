@@ -1,0 +1,139 @@
+"""Settings files: every key is read or refused, in one line, whatever it is."""
+
+import tomllib
+
+import pytest
+import tomli_w
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrfinder.errors import InvalidArgument, StudyFileError
+from lrfinder.settings import RunSettings, read_settings_file, settings_from
+
+KEYS = list(RunSettings.model_fields)
+WORDS = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12)
+VALUES = st.one_of(st.integers(-5, 5), st.booleans(), WORDS, st.lists(WORDS, max_size=2))
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return tmp_path_factory.mktemp("settings") / "own.toml"
+
+
+def refused(file, text: str) -> str:
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(StudyFileError) as error:
+        read_settings_file(file)
+    assert "\n" not in str(error.value)
+    assert str(file) in str(error.value)
+    return str(error.value)
+
+
+def test_the_table_of_a_run_folder_is_no_option(file):
+    file.write_text('task = "diabetes"\n[run]\nname = "a"\ntask_hash = "b"\nversion = "0.1.0"\n')
+    assert read_settings_file(file) == {"task": "diabetes"}
+
+
+def test_options_in_a_table_run_are_refused_with_what_to_do(file):
+    said = refused(file, '[run]\ntask = "diabetes"\nepocs = 3\n')
+    assert "'epocs' stands in a table [run]; options stand at the top of the file" in said
+
+
+@given(WORDS, VALUES)
+def test_a_key_of_the_table_run_that_no_run_wrote_is_refused(file, key, value):
+    if key not in ("name", "task_hash", "version"):
+        assert repr(key) in refused(file, tomli_w.dumps({"run": {"name": "a", key: value}}))
+
+
+@given(WORDS, VALUES)
+def test_an_unknown_key_is_refused(file, key, value):
+    if key not in (*KEYS, "run"):
+        assert f"there is no option '{key}'" in refused(file, tomli_w.dumps({key: value}))
+
+
+@given(WORDS, st.dictionaries(WORDS, VALUES, max_size=2))
+def test_a_table_is_refused_whatever_it_is_called(file, name, table):
+    if name != "run":
+        refused(file, tomli_w.dumps({"trials": 2, name: table}))
+
+
+@given(st.sampled_from(KEYS), WORDS, VALUES)
+def test_a_key_below_a_known_one_is_refused(file, key, below, value):
+    refused(file, tomli_w.dumps({key: {below: value}}))
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key != "task"])
+def test_a_known_key_is_read(file, key):
+    values = {
+        "families": ["step"],
+        "lr_range": [0.01, 0.1],
+        "every": "epoch",
+        "growth": "linear",
+        "device": "cpu",
+        "engine": "sequential",
+        "per": "batch",
+        "direction": "maximize",
+        "objective": "accuracy",
+        "baseline": "0.1",
+        "storage": "postgresql://localhost/x",
+        "min_lr": 1e-5,
+        "max_lr": 2.0,
+        "warmup": 1.5,
+        "lr": 0.5,
+        "timeout": 60.0,
+    }
+    value = values.get(key, 9)
+    file.write_text(tomli_w.dumps({key: value}))
+    read = read_settings_file(file)
+    assert read == {key: value}
+    assert settings_from(RunSettings, read) != RunSettings()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("trials = 2\ntrials = 3\n", "cannot be read"),
+        ("trials = \n", "cannot be read"),
+        ("trials = 0\n", "trials: input should be greater than or equal to 1, but got 0"),
+        ('run = "x"\n', "'run' stands in a table"),
+        ("[[trials]]\nx = 1\n", "trials: input should be a valid integer"),
+        ('every = "hour"\n', "every: input should be 'batch' or 'epoch', but got 'hour'"),
+        ("min_lr = 1.0\nmax_lr = 0.1\n", "min_lr < max_lr must hold"),
+        ("lr = inf\n", "lr: input should be a finite number"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_in_one_line(file, text, said):
+    assert said in refused(file, text)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(file):
+    file.write_bytes(b"\xef\xbb\xbftrials = 3\n")
+    assert read_settings_file(file) == {"trials": 3}
+
+
+def test_bytes_that_are_no_utf8_are_refused(file):
+    file.write_bytes(b"task = '\xff'\n")
+    with pytest.raises(StudyFileError, match="cannot be read"):
+        read_settings_file(file)
+
+
+def test_a_task_that_is_a_file_lies_beside_the_settings_file(file):
+    file.write_text('task = "my_task.py:own"\n')
+    assert read_settings_file(file)["task"] == f"{file.parent.resolve()}/my_task.py:own"
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4))
+def test_whatever_the_values_are_settings_are_made_or_refused_in_one_line(values):
+    try:
+        settings_from(RunSettings, values)
+    except InvalidArgument as error:
+        refusal = str(error)
+    else:
+        return
+    assert "\n" not in refusal
+
+
+def test_what_a_run_writes_is_what_it_reads():
+    settings = RunSettings(families=["step"], trials=3, lr_range=(0.1, 1.0))
+    written = tomllib.loads(tomli_w.dumps(settings.model_dump(exclude_none=True)))
+    assert RunSettings(**written) == settings
