@@ -114,7 +114,8 @@ def test_help_has_the_description_the_default_and_the_choices_of_every_setting(
             assert f"Default: {field.default:g}." in shown
         elif field.default is not None:
             assert f"Default: {field.default}." in shown
-        choices = [a for a in (field.annotation, *get_args(field.annotation)) if get_origin(a)]
+        kinds = (field.annotation, *get_args(field.annotation))
+        choices = [kind for kind in kinds if get_origin(kind) is Literal]
         if name in ("every", "growth", "device", "engine", "per", "direction"):
             assert f"[{'|'.join(get_args(choices[0]))}]" in shown
 

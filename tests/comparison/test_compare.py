@@ -188,6 +188,15 @@ def test_one_that_diverged_on_any_seed_comes_last_and_never_ties():
     assert (bold.ties, bold.diverged) == (False, 1)
 
 
+def test_one_that_diverged_does_not_tie_though_its_values_cannot_be_told_from_the_best():
+    values = [(1.0, 1.1), (2.0, 1.9), (3.0, 3.2)]
+    runs = [confirmed("steady", s, steady) for s, (steady, _) in enumerate(values)]
+    runs += [confirmed("bold", s, bold, diverged=s == 1) for s, (_, bold) in enumerate(values)]
+    bold = Comparison(tuple(runs)).ranking[1]
+    assert bold.p > 0.05
+    assert (bold.candidate, bold.ties) == ("bold", False)
+
+
 def test_seeds_that_one_candidate_lacks_are_left_out():
     runs = [confirmed("a", s, float(s)) for s in range(4)] + [confirmed("b", 2, 9.0)]
     found = Comparison(tuple(runs))

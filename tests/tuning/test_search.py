@@ -217,6 +217,14 @@ def test_an_interrupt_tells_the_trial_in_flight_as_failed(url):
     assert TrialState.RUNNING not in states
 
 
+def test_a_study_that_goes_on_draws_other_trials_than_the_first_ones(url):
+    """The sampler's seed follows the number of trials that exist."""
+    for trials in (4, 8):
+        search(task(), [space()], trials=trials, seeds=[0], storage=url)
+    drawn = params_of(complete(trials_of(url, "step")))
+    assert len(set(drawn)) == len(drawn) == 8
+
+
 KILLED = """
 import os, sys
 from test_search import search, space, task

@@ -1,0 +1,240 @@
+"""Faults that the tests must see: each is put in alone, and one of its tests must go red.
+
+A constant need not be pinned; what it is for should be. An old text that is not found exactly once
+means that the code has moved on: edit the mutant, or drop it where what it faulted is gone.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault: a text of a file replaced by another, and the tests that see it."""
+
+    means: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+def _in(file: str, tests: str, *faults: tuple[str, str, str]) -> list[Mutant]:
+    """Faults in one file that the same tests see."""
+    return [Mutant(means, file, old, new, tuple(tests.split())) for means, old, new in faults]
+
+
+MUTANTS = [
+    *_in(
+        "experiment.py",
+        "lrfinder/experiment.py",
+        ("the acts train on the same seeds", ".index(act) * third", ".index(act) * 0"),
+        (
+            "runs with other seeds train on the same",
+            "seed * _SEEDS_PER_SEED",
+            "0 * _SEEDS_PER_SEED",
+        ),
+    ),
+    *_in(
+        "tasks/random_states.py",
+        "tests/tasks/test_random_states.py lrfinder/tasks/random_states.py",
+        ("what a seed is for does not matter", "repr((seed, *labels))", "repr((seed,))"),
+        ("a copy of a stream is not independent", "twin._states = self._states", "twin = self"),
+    ),
+    *_in(
+        "tasks/sources.py",
+        "tests/tasks/test_sources.py",
+        (
+            "every epoch has the same order",
+            '"order", epoch, cycle))\n        order',
+            '"order", cycle))\n        order',
+        ),
+        (
+            "a last batch of one row is kept",
+            "rows % batch_size == 1\n        self._per",
+            "False\n        self._per",
+        ),
+    ),
+    *_in(
+        "training/record.py",
+        "tests/training/test_training.py",
+        (
+            "lrs of updates that were not made are recorded",
+            "np.where(made[:, None], lrs, np.nan)",
+            "lrs",
+        ),
+        ("the last update is not evaluated", "every), self.updates]", "every)]"),
+    ),
+    *_in(
+        "training/record.py",
+        "tests/training/test_prefix_tree.py",
+        (
+            "shared updates count for every plan",
+            "self.trained[rows[0]] +=",
+            "self.trained[rows] +=",
+        ),
+    ),
+    *_in(
+        "training/prefix_tree.py",
+        "tests/training/test_prefix_tree.py tests/training/test_training.py",
+        (
+            "forked runs share what is known of divergence",
+            "copy.copy(branch.divergence)",
+            "branch.divergence",
+        ),
+        ("plans part whenever they like", "if lrs.tobytes() not in parts:", "if not parts:"),
+    ),
+    *_in(
+        "training/divergence.py",
+        "tests/training/test_divergence.py",
+        ("a run may rise ten times as far", "+ 3 * (self._start", "+ 30 * (self._start"),
+        (
+            "what came before is forgotten",
+            "np.minimum.accumulate(medians), self._lowest",
+            "np.minimum.accumulate(medians), np.inf",
+        ),
+    ),
+    *_in(
+        "training/history.py",
+        "tests/training/test_training.py tests/tuning/test_search.py",
+        (
+            "a diverged run is stored with what it ended with",
+            "start if lost else better(start, final)",
+            "final",
+        ),
+    ),
+    *_in(
+        "training/speed.py",
+        "tests/training/test_speed.py",
+        ("evaluations cost nothing", " + evaluations * self.seconds_per_evaluation", ""),
+        ("trials cost nothing", "training + self.trials * _SECONDS_PER_TRIAL", "training"),
+    ),
+    *_in(
+        "training/executors.py",
+        "tests/training/test_executors.py",
+        ("all plans go to one worker", "yield rows[first : first + most]", "yield rows[first:]"),
+    ),
+    *_in(
+        "statistics.py",
+        "tests/test_statistics.py",
+        (
+            "a corrected p may fall below an earlier one",
+            "np.maximum.accumulate(raised)",
+            "np.asarray(raised)",
+        ),
+        ("no correction for the number of tests", "value * (len(ordered) - rank)", "value"),
+        ("an interval of half the level", "(1 + level) / 2", "level"),
+        (
+            "the deviation known from elsewhere does not count",
+            "like_seeds * usual_deviation**2 +",
+            "0 +",
+        ),
+        ("equal differences are certain", "2.0 ** (1 - n)", "0.0"),
+    ),
+    *_in(
+        "checks.py",
+        "tests/tuning/test_search.py tests/comparison/test_compare.py",
+        ("a seed may stand twice", "if len(set(seeds)) < len(seeds):", "if False:"),
+    ),
+    *_in(
+        "comparison/ranking.py",
+        "tests/comparison/test_compare.py",
+        ("one that diverged may tie", "name in p and lost[name] == 0 and", "name in p and"),
+        (
+            "one that diverged may be best",
+            "(lost[name] > 0, sign * means[name])",
+            "sign * means[name]",
+        ),
+    ),
+    *_in(
+        "comparison/candidates.py",
+        "tests/comparison/test_compare.py",
+        (
+            "a run at another lr counts for a candidate",
+            "(run.candidate, run.lr, run.schedule) == (self.name, self.lr,",
+            "(run.candidate, 0, run.schedule) == (self.name, 0,",
+        ),
+    ),
+    *_in(
+        "comparison/compare.py",
+        "tests/comparison/test_compare.py",
+        ("known runs are made again", "if (c.name, seed) not in made]", "]"),
+    ),
+    *_in(
+        "tuning/study.py",
+        "tests/tuning/test_search.py",
+        (
+            "a study that goes on repeats its first trials",
+            "space.family.name, existing)",
+            "space.family.name, 0)",
+        ),
+        ("a study of something else is gone on with", "if made[name] != value:", "if False:"),
+        (
+            "failed trials are forgotten",
+            "if ended_badly and trial.number not in retried:",
+            "if False:",
+        ),
+    ),
+    *_in(
+        "tuning/trials.py",
+        "tests/tuning/test_search.py",
+        ("a diverged trial may be the best", "if not trial.diverged]", "]"),
+        (
+            "the worst trial is the best where more is better",
+            'sign = 1 if self.space.direction == "minimize" else -1',
+            "sign = 1",
+        ),
+    ),
+    *_in(
+        "tuning/lr_ranges.py",
+        "tests/tuning/test_lr_ranges.py",
+        (
+            "ten times as far below the interval as promised",
+            "BELOW, ABOVE = 4.0,",
+            "BELOW, ABOVE = 40.0,",
+        ),
+        ("lrs that diverged are searched", "max(lr, min(high, edge))", "high"),
+    ),
+    *_in(
+        "tuning/rounds.py",
+        "tests/tuning/test_rounds.py",
+        (
+            "the comparison has no time left",
+            "timeout - comparison_seconds, timeout / 2",
+            "timeout, timeout / 2",
+        ),
+    ),
+    *_in(
+        "tuning/interrupts.py",
+        "tests/tuning/test_interrupts.py",
+        ("an interrupt is lost", "caught[:1]", "caught[:0]"),
+    ),
+    *_in(
+        "results/answers.py",
+        "tests/results/test_answers.py",
+        ("a best lr at the bound is never said", "if lr > high / 1.05:", "if lr > high * 2:"),
+    ),
+    *_in(
+        "results/folder.py",
+        "tests/results/test_folder.py",
+        ("of runs that stand twice the first is kept", 'keep="last"', 'keep="first"'),
+        ("a cut last line runs into the next", "        file.truncate(size)\n", ""),
+    ),
+    *_in(
+        "results/saved_run.py",
+        "tests/results/test_damage.py",
+        (
+            "a run that stands twice is counted twice",
+            'frame.duplicated(["candidate", "seed"]).any()',
+            "False",
+        ),
+    ),
+    *_in(
+        "commands.py",
+        "tests/test_run.py",
+        (
+            "a resumed run takes other options",
+            "{**asked, key: again}) != settings:",
+            "{**asked, key: again}) is None:",
+        ),
+    ),
+]

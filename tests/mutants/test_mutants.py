@@ -1,0 +1,46 @@
+"""Every fault of the list is seen by the tests that it names."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mutants import MUTANTS
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_fault_can_be_put_in_exactly_once():
+    for mutant in MUTANTS:
+        found = (ROOT / "lrfinder" / mutant.file).read_text(encoding="utf-8").count(mutant.old)
+        assert found == 1, f"{mutant.file} holds {mutant.old!r} {found} times; edit the mutant"
+        assert mutant.old != mutant.new
+
+
+def run_tests(package: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """Run tests on a copy of the package; the first that fails ends it."""
+    words = [str(package / t if t.startswith("lrfinder") else ROOT / t) for t in tests]
+    paths = os.pathsep.join([str(package), str(ROOT / "tests"), str(ROOT)])
+    options = ["-x", "-q", "-n0", "-p", "no:cacheprovider", f"--rootdir={ROOT}", "-c"]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(ROOT / "pyproject.toml"), *words],
+        cwd=package,
+        env={**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.means)
+def test_a_fault_is_seen(tmp_path, mutant):
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "lrfinder", tmp_path / "lrfinder", ignore=ignored)
+    file = tmp_path / "lrfinder" / mutant.file
+    file.write_text(file.read_text(encoding="utf-8").replace(mutant.old, mutant.new))
+    done = run_tests(tmp_path, mutant.tests)
+    assert done.returncode == 1, f"{mutant.means} goes unseen: {done.stdout[-2000:]}"
+    assert str(tmp_path) in done.stdout or "failed" in done.stdout
