@@ -31,9 +31,7 @@ from lrfinder.report.wording import engine_line, estimate, suggestion_line
 from lrfinder.results.folder import RunFolder
 from lrfinder.results.recorder import RunRecorder
 from lrfinder.results.saved_run import Run, open_run
-from lrfinder.results.summary import (
-    LRSearch,
-)
+from lrfinder.results.summary import LRSearch
 from lrfinder.settings import RunSettings
 from lrfinder.tasks.loading import load_task
 from lrfinder.tasks.task import Task

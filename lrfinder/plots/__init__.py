@@ -24,11 +24,7 @@ from lrfinder.plots.figures import (
     schedules_figure,
 )
 from lrfinder.plots.panels import ParameterPanel, parameter_panels
-from lrfinder.plots.parameters import (
-    colour_scale,
-    parameter_map,
-    parameter_values,
-)
+from lrfinder.plots.parameters import colour_scale, parameter_map, parameter_values
 from lrfinder.plots.range_tests import range_test
 from lrfinder.plots.schedules import schedule_curves
 

@@ -20,13 +20,7 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import (
-    DataLoader,
-    Dataset,
-    IterableDataset,
-    Subset,
-    TensorDataset,
-)
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.batches import Batch, elements_in, first_rows, first_tensor, to_device

@@ -9,11 +9,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import FAMILIES, Family
-from lrfinder.tasks.sources import (
-    loader_length,
-    no_batch_message,
-    tensors_of,
-)
+from lrfinder.tasks.sources import loader_length, no_batch_message, tensors_of
 
 _TAKEN = {
     "loss",

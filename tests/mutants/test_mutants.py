@@ -22,12 +22,12 @@ def test_every_fault_can_be_put_in_exactly_once():
 def run_tests(package: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     """Run tests on a copy of the package; the first that fails ends it."""
     words = [str(package / t if t.startswith("lrfinder") else ROOT / t) for t in tests]
-    paths = os.pathsep.join([str(package), str(ROOT / "tests"), str(ROOT)])
-    options = ["-x", "-q", "-n0", "-p", "no:cacheprovider", f"--rootdir={ROOT}", "-c"]
+    options = ["-x", "-q", "-n0", "-p", "no:cacheprovider", f"--rootdir={ROOT}"]
+    options += ["-c", str(ROOT / "pyproject.toml"), "-o", f"pythonpath={package} {ROOT / 'tests'}"]
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *options, str(ROOT / "pyproject.toml"), *words],
+        [sys.executable, "-m", "pytest", *options, *words],
         cwd=package,
-        env={**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -43,4 +43,3 @@ def test_a_fault_is_seen(tmp_path, mutant):
     file.write_text(file.read_text(encoding="utf-8").replace(mutant.old, mutant.new))
     done = run_tests(tmp_path, mutant.tests)
     assert done.returncode == 1, f"{mutant.means} goes unseen: {done.stdout[-2000:]}"
-    assert str(tmp_path) in done.stdout or "failed" in done.stdout

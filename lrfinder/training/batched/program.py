@@ -25,11 +25,7 @@ from lrfinder.errors import TaskFailed
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.task import Task
-from lrfinder.training.batched.module_state import (
-    Template,
-    dims_of,
-    stack_batches,
-)
+from lrfinder.training.batched.module_state import Template, dims_of, stack_batches
 from lrfinder.training.batched.runs import StackedRuns
 from lrfinder.training.evaluation import as_number
 
