@@ -75,7 +75,7 @@ MUTANTS = [
     ),
     *_in(
         "training/prefix_tree.py",
-        "tests/training/test_prefix_tree.py tests/training/test_training.py",
+        "tests/training/test_prefix_tree.py",
         (
             "forked runs share what is known of divergence",
             "copy.copy(branch.divergence)",

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_tasks import PER_EPOCH, linear_task, momentum, noisy_task, plan, regression_rows
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from lrfinder.schedules import FAMILIES, Schedule
+from lrfinder.schedules import FAMILIES, Family, Schedule
 from lrfinder.training.fit import fit
 from lrfinder.training.history import History, Plan
 from lrfinder.training.sequential import SequentialTrainer
@@ -225,3 +226,21 @@ def test_plateau_goes_by_the_start_where_a_watched_metric_is_not_finite_at_first
     history = fit(task, [plateau], watch="f1")
     assert history.diverged_at.tolist() == [-1]
     assert np.isfinite(history.lr).all()
+
+
+def test_a_branch_that_diverges_takes_no_other_with_it():
+    """Plans that part have each a watch of its own over their losses, from what they share on."""
+    jump = Family(
+        name="jump",
+        build=lambda optimizer, p: LambdaLR(optimizer, lambda epoch: p["factor"] ** (epoch > 1)),
+        space=lambda trial, budget: {"factor": 1.0},
+    )
+    task = linear_task(optimizer=momentum, epochs=EPOCHS)
+    plans = [Plan(0.01, Schedule(jump, {"factor": factor}), 0) for factor in (500.0, 1.0, 0.5)]
+    together = fit(task, plans)
+    assert together.updates_trained < together.updates_asked
+    for row, alone in enumerate(plans):
+        history = fit(task, [alone])
+        assert together.diverged_at[row] == history.diverged_at[0]
+        np.testing.assert_array_equal(together.train_loss[row], history.train_loss[0])
+    assert (together.diverged_at >= 0).tolist() == [True, False, False]
