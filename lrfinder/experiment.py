@@ -80,7 +80,7 @@ class Experiment(RangeTestExperiment):
         self.settings = settings
         self.notes: list[str] = []
         names = settings.families or self._default_families()
-        compared = dict.fromkeys(["constant", *names])  # tells whether a decay helps at all
+        compared = dict.fromkeys(["constant", *names])  # shows whether a decay helps at all
         self.families = [family(name, self.task.schedules) for name in compared]
         device = self.device or self.task.prototype.device
         resolved = {

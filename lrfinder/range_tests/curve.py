@@ -35,7 +35,7 @@ class Curve:
     growth: Growth
     optimizer: str
     batch_size: int | None
-    """Rows that one update sees, where the data tell."""
+    """Rows that one update sees; None where a DataLoader does not say."""
     updates: int
     """Updates that were trained, over all seeds."""
     wall_seconds: float

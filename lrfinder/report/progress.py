@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 
 
 class Progress(Protocol):
-    """Who is told how a run goes on."""
+    """Reports how a run goes on."""
 
     def stage(self, name: str, updates: int) -> None:
         """Begin an act of so many updates."""

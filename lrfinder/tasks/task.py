@@ -181,7 +181,7 @@ class Task:
 
     @property
     def update_rows(self) -> int | None:
-        """Rows that a full update sees; None where a DataLoader does not tell."""
+        """Rows that a full update sees; None where a DataLoader does not say."""
         size: int | None = self.batch_size
         if isinstance(self.train, DataLoader):
             loader = self.train

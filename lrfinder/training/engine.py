@@ -1,8 +1,8 @@
 """Which trainer a run uses: a few real updates of each are timed, and the fastest is taken.
 
 Small models train many times faster together than one after another, large ones do not, and several
-intra-op threads help only large ones. No rule tells, so both trainers are tried, the batched one
-with populations of several sizes. The choice and its timings are part of the run's record.
+intra-op threads help only large ones. No rule predicts it, so both trainers are tried, the batched
+one with populations of several sizes. The choice and its timings are part of the run's record.
 """
 
 from collections.abc import Iterator

@@ -109,7 +109,7 @@ class Space:
         """Every point of a discrete space of at most `most` points; None for any other space."""
         if self.family.conditional:
             return None
-        asked = _Asked()
+        asked = _RecordingTrial()
         self.ask(asked)
         axes = {name: _values(d) for name, d in asked.distributions.items()}
         sizes = [math.inf if values is None else len(values) for values in axes.values()]
@@ -120,7 +120,7 @@ class Space:
 
 
 @dataclass
-class _Asked:
+class _RecordingTrial:
     """Stands in for a trial to see which parameters a space asks for; answers the lowest value."""
 
     distributions: dict[str, BaseDistribution] = field(default_factory=dict[str, BaseDistribution])

@@ -41,7 +41,7 @@ class Template:
 
 @contextmanager
 def ignore_vmap_fallback_warning() -> Generator[None]:
-    """Silence torch where it tells that vmap computes an operation run by run."""
+    """Silence torch's warning that vmap computes an operation run by run."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
         yield

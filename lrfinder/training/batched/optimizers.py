@@ -37,7 +37,7 @@ class Stepper(Protocol):
         """Make the planned update of that number; those of broken runs do not matter."""
         ...
 
-    def taken(self, rows: Sequence[int]) -> "Stepper":
+    def select(self, rows: Sequence[int]) -> "Stepper":
         """Return an independent copy of some runs."""
         ...
 
@@ -97,7 +97,7 @@ class PerRunOptimizers:
             for k, view in views.items()
         )
 
-    def taken(self, rows: Sequence[int]) -> "PerRunOptimizers":
+    def select(self, rows: Sequence[int]) -> "PerRunOptimizers":
         """Return an independent copy of some runs."""
         chosen = [(self._optimizers[row], self._rows[row]) for row in rows]
         index = list(rows)
@@ -186,7 +186,7 @@ class SharedOptimizer:
             for flat, old, lrs in zip(self._flats, before, self._lrs, strict=True):
                 torch.lerp(old, flat.tensor, lrs[update], out=flat.tensor)
 
-    def taken(self, rows: Sequence[int]) -> "SharedOptimizer":
+    def select(self, rows: Sequence[int]) -> "SharedOptimizer":
         """Return an independent copy of some runs."""
         index = torch.tensor(rows, dtype=torch.long, device=self._flats[0].tensor.device)
         flats = [_Flat(f.group, f.members, f.shapes, f.tensor[index]) for f in self._flats]

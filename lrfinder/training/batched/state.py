@@ -77,7 +77,7 @@ class _Built:
     random: Stream
 
 
-def started(
+def start_runs(
     task: Task,
     plan: BatchingPlan,
     device: torch.device | None,
@@ -113,10 +113,10 @@ def started(
     )
 
 
-def taken(state: BatchedState, rows: Sequence[int], feeds: dict[int, Feed]) -> BatchedState:
+def select_runs(state: BatchedState, rows: Sequence[int], feeds: dict[int, Feed]) -> BatchedState:
     """Copies of runs, with everything that determines how they go on."""
     index = list(rows)
-    stepper, old = state.stepper.taken(index), state.population
+    stepper, old = state.stepper.select(index), state.population
     seeds = [old.layout.seeds[row] for row in index]
     pairs = zip(state.program.roles.leaves, old.leaves, strict=True)
     population = StackedRuns(

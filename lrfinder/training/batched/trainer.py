@@ -20,7 +20,7 @@ from lrfinder.tasks.sources import Feed, in_pieces
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.batched.module_state import ignore_vmap_fallback_warning
-from lrfinder.training.batched.state import BatchedState, started, taken
+from lrfinder.training.batched.state import BatchedState, select_runs, start_runs
 from lrfinder.training.batched.trial_step import BatchingPlan, plan_of
 from lrfinder.training.evaluation import evaluating, evaluation_stream, read_numbers
 
@@ -33,7 +33,7 @@ class BatchedTrainer:
     """Trains all runs of a State in one program, equal to `SequentialTrainer` up to rounding.
 
     `device` is where models and data are moved to; None leaves the model where its factory put it.
-    Raises InvalidArgument for a task that cannot be batched; `why_not` tells before.
+    Raises InvalidArgument for a task that cannot be batched; `why_not` says why.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class BatchedTrainer:
 
     def start(self, task: Task, seeds: Sequence[int], lrs: Sequence[float]) -> BatchedState:
         """Build one model per seed and one optimizer per run, for its own lr."""
-        return started(task, self._plan(task), self.device, seeds, lrs)
+        return start_runs(task, self._plan(task), self.device, seeds, lrs)
 
     def advance(self, state: BatchedState, lrs: Floats) -> Floats:
         """Train on by the lrs float64[runs, updates, groups]; see `Trainer.advance`."""
@@ -91,12 +91,12 @@ class BatchedTrainer:
 
     def select(self, state: BatchedState, rows: Sequence[int]) -> BatchedState:
         """Keep, drop or duplicate runs; the state given is used up."""
-        return taken(state, rows, state.feeds)
+        return select_runs(state, rows, state.feeds)
 
     def fork(self, state: BatchedState, rows: Sequence[int]) -> BatchedState:
         """Independent copies of runs, repeats allowed; the state given goes on unharmed."""
         source = state.task.data(self.device).source
-        return taken(state, rows, {seed: Feed(source, seed) for seed in state.feeds})
+        return select_runs(state, rows, {seed: Feed(source, seed) for seed in state.feeds})
 
     def _plan(self, task: Task) -> BatchingPlan:
         plan = plan_of(task, self.device)

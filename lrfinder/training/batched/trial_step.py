@@ -74,7 +74,7 @@ def plan_of(task: Task, device: torch.device | None) -> BatchingPlan | str:
     if BatchingPlan not in known:
         try:
             known[BatchingPlan] = _TrialStep(task, device).plan()
-        except Exception as error:  # what the user's code raises is told where it is trained
+        except Exception as error:  # what the user's code raises is reported where it is trained
             known[BatchingPlan] = _first_line(error)
     return known[BatchingPlan]
 
@@ -286,7 +286,7 @@ class _Batched:
         """Whether the backward must be inside vmap; an exception where neither way is right."""
         try:
             self._train(batches, streams, seen, random=random, inside=False)
-        except Exception:  # the other way may do; if not, its message is told
+        except Exception:  # the other way may do; if not, its message is raised
             self._train(batches, streams, seen, random=random, inside=True)
             return True
         return False
