@@ -57,3 +57,27 @@ def test_stored_outputs_are_whole_small_and_of_no_particular_machine(path):
 
 def test_there_are_notebooks():
     assert len(NOTEBOOKS) >= 3
+
+
+RUN = """
+import lrfinder
+run = lrfinder.run(
+    'quadratic', families=['step'], trials=2, confirm_seeds=2, engine='sequential', out='first'
+)
+run
+"""
+
+
+@pytest.mark.slow
+def test_a_run_in_a_notebook_shows_its_progress_in_one_output_of_its_cell(tmp_path):
+    cells = [nbformat.v4.new_code_cell(text) for text in (STRICT, RUN)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    options = {"timeout": 300, "resources": {"metadata": {"path": str(tmp_path)}}}
+    NotebookClient(notebook, **options).execute()
+    progress, shown = outputs(notebook)
+    assert progress.output_type == "display_data"
+    for act in ("range test", "studies", "comparison"):
+        assert f"<td>{act}</td><td><progress" in progress.data["text/html"]
+    assert "range test: lr " in progress.data["text/html"]
+    assert "Best of each family on fresh seeds" in shown.data["text/html"]
+    assert (tmp_path / "first" / "report.md").is_file()
