@@ -2,7 +2,9 @@
 
 Small models train many times faster together than one after another, large ones do not, and several
 intra-op threads help only large ones. No rule predicts it, so both trainers are tried, the batched
-one with populations of several sizes. The choice and its timings are part of the run's record.
+one with populations of several sizes. On a processor they are compared by CPU time, so that the
+choice is the same on a busy machine as on an idle one; several threads, and accelerators, need the
+wall clock. The choice and its timings are part of the run's record.
 """
 
 from collections.abc import Iterator
@@ -24,6 +26,7 @@ _CLEARLY_FASTER = 1.5  # for several threads: on a busy machine they may turn ou
 _FASTER, _AS_FAST = 1.1, 1.3
 _WORTH_TIMING = 3.0  # seconds; less work than that is trained before both are timed
 _SIZES = (8, 32, 128)  # populations that are timed
+_FEWEST = 4  # runs below which stacking costs more than it saves
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,9 @@ class Timing:
     """Runs trained together."""
     threads: int
     speed: Speed
-    """Of one run; its share where several are trained together."""
+    """Of one run by the wall clock; its share where several are trained together."""
+    cpu: Speed | None = None
+    """The same in time of the processor; None in records that have none."""
 
 
 @dataclass(frozen=True)
@@ -149,18 +154,24 @@ class _Bench:
         return self._engine(self._threaded(self._time("sequential", 1, 1)), reason)
 
     def batched(self, reason: str, runs: int = max(_SIZES)) -> Engine:
-        """Populations of the largest size that is about as fast as any: they share the most."""
+        """Populations of the largest size that is about as fast as any."""
+        return self._engine(self._threaded(self._largest_fast(runs)), reason)
+
+    def _largest_fast(self, runs: int) -> Timing:
+        """The largest size of population that is about as fast as any: it shares the most."""
         timings = [self._time("batched", size, 1) for size in self._sizes(runs)]
         limit = _AS_FAST * min(map(self._seconds_per_epoch, timings))
-        largest = max((t for t in timings if self._seconds_per_epoch(t) <= limit), key=_runs)
-        return self._engine(self._threaded(largest), reason)
+        return max((t for t in timings if self._seconds_per_epoch(t) <= limit), key=_runs)
 
     def fastest(self, runs: int) -> Engine:
-        one, many = self.sequential("").chosen, self.batched("", runs).chosen
+        if runs < _FEWEST:
+            return self.sequential(f"there are fewer than {_FEWEST} runs to train together")
+        one, many = self._time("sequential", 1, 1), self._largest_fast(runs)
         ratio = self._seconds_per_epoch(one) / self._seconds_per_epoch(many)
         if ratio > _FASTER:
-            return self._engine(many, f"{ratio:.1f} times faster, {many.runs} runs at a time")
-        return self._engine(one, f"batched is {ratio:.2f} times as fast")
+            reason = f"{ratio:.1f} times faster, {many.runs} runs at a time"
+            return self._engine(self._threaded(many), reason)
+        return self._engine(self._threaded(one), f"batched is {ratio:.2f} times as fast")
 
     def _sizes(self, runs: int) -> Iterator[int]:
         """Sizes of populations to try, for work of so many runs: each at least twice the last."""
@@ -172,23 +183,29 @@ class _Bench:
         return _engine(self._device, chosen, reason, tuple(self._timings.values()))
 
     def _threaded(self, timing: Timing) -> Timing:
-        """The same with several threads, where they are clearly faster."""
+        """The same with several threads, where updates are clearly faster with them."""
         several = torch.get_num_threads()
-        device = self._device or self._task.prototype.device
-        if device.type != "cpu" or several == 1:
+        if not self._on_processor or several == 1:
             return timing
         other = self._time(timing.trainer, timing.runs, several)
-        times = self._seconds_per_epoch(timing), self._seconds_per_epoch(other)
-        return other if times[0] > _CLEARLY_FASTER * times[1] else timing
+        one, many = timing.speed.seconds_per_update, other.speed.seconds_per_update
+        return other if one > _CLEARLY_FASTER * many else timing
+
+    @property
+    def _on_processor(self) -> bool:
+        return (self._device or self._task.prototype.device).type == "cpu"
 
     def _seconds_per_epoch(self, timing: Timing) -> float:
-        return timing.speed.seconds(self._task.data(self._device).updates_per_epoch, 1)
+        by_cpu = self._on_processor and timing.threads == 1 and timing.cpu is not None
+        speed = timing.cpu if by_cpu and timing.cpu is not None else timing.speed
+        return speed.seconds(self._task.data(self._device).updates_per_epoch, 1)
 
     def _time(self, name: Name, runs: int, count: int) -> Timing:
         if (name, runs, count) not in self._timings:
             trainer = self._one if name == "sequential" else self._many
-            speed = measure_speed(self._task, trainer, runs, count)
-            self._timings[name, runs, count] = Timing(name, runs, count, speed)
+            measured = measure_speed(self._task, trainer, runs, count)
+            timing = Timing(name, runs, count, measured.wall, measured.cpu)
+            self._timings[name, runs, count] = timing
         return self._timings[name, runs, count]
 
 

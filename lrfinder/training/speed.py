@@ -45,7 +45,7 @@ class Work:
 
 
 _TINY_LR = 1e-12  # timing must not train the model into nan
-_REPEATS, _REPEAT_SECONDS = 7, 0.1
+_REPEATS, _REPEAT_SECONDS, _LONGEST_SECONDS = 7, 0.1, 1.0
 
 
 @contextmanager
@@ -59,33 +59,50 @@ def threads(count: int) -> Generator[None]:
         torch.set_num_threads(before)
 
 
-def measure_speed(task: Task, trainer: AnyTrainer, runs: int, count: int) -> Speed:
+@dataclass(frozen=True)
+class Measured:
+    """How fast a trainer was, by two clocks."""
+
+    wall: Speed
+    """What a person waits, on the machine as busy as it was."""
+    cpu: Speed
+    """Time of the processor alone, which others on the machine hardly change."""
+
+
+def measure_speed(task: Task, trainer: AnyTrainer, runs: int, count: int) -> Measured:
     """Speed of a run among so many of two seeds, with so many threads."""
     state = trainer.start(task, [run % 2 for run in range(runs)], [_TINY_LR] * runs)
     data = task.data(trainer.device)
     lrs = np.full((runs, data.updates_per_epoch, state.base_lrs.shape[1]), _TINY_LR)
     batches = data.fixed_subset if data.valid is None else data.valid
     with threads(count):
-        first = _seconds(lambda: trainer.advance(state, lrs[:, :1]))
-        some = int(min(data.updates_per_epoch, max(1, 0.05 / first)))
+        _, first = _seconds(lambda: trainer.advance(state, lrs[:, :1]))
+        some = int(min(data.updates_per_epoch, max(1, 0.05 / max(first, 1e-6))))
         updates = _least_seconds(lambda: trainer.advance(state, lrs[:, :some]))
         evaluation = _least_seconds(lambda: trainer.evaluate(state, batches))
-    return Speed(updates / some / runs, evaluation / runs)
+    wall, cpu = (
+        Speed(update / some / runs, evaluated / runs)
+        for update, evaluated in zip(updates, evaluation, strict=True)
+    )
+    return Measured(wall, cpu)
 
 
-def _least_seconds(action: Callable[[], object]) -> float:
-    """Least time of an action after one warm-up, within about a tenth of a second.
+def _least_seconds(action: Callable[[], object]) -> tuple[float, float]:
+    """Least time of an action after one warm-up, within about a tenth of a second, by both clocks.
 
     What else the machine does only adds to a time, and must not decide.
     """
     _seconds(action)
     seconds = [_seconds(action)]
-    while len(seconds) < _REPEATS and sum(seconds) < _REPEAT_SECONDS:
+    while len(seconds) < _REPEATS and sum(cpu for _, cpu in seconds) < _REPEAT_SECONDS:
+        if sum(wall for wall, _ in seconds) > _LONGEST_SECONDS:
+            break
         seconds.append(_seconds(action))
-    return min(seconds)
+    return min(wall for wall, _ in seconds), min(cpu for _, cpu in seconds)
 
 
-def _seconds(action: Callable[[], object]) -> float:
-    before = time.perf_counter()
+def _seconds(action: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of an action, of the wall clock and of this process."""
+    wall, cpu = time.perf_counter(), time.process_time()
     action()
-    return time.perf_counter() - before
+    return time.perf_counter() - wall, time.process_time() - cpu

@@ -31,6 +31,7 @@ from lrfinder.tuning.trials import (
     FamilyResult,
     TrialResult,
     asked_params,
+    reported_epochs,
     rounded,
     trial_facts,
 )
@@ -132,9 +133,10 @@ class FamilyStudy:
         """Store what a trial's runs came to."""
         shared, trial = self._conditions, asked.trial
         history = History.joined(asked.runs)
-        for epoch, value in enumerate(history.measures[shared.measure].mean(axis=0)):
-            if np.isfinite(value):
-                trial.report(rounded(value), epoch)
+        values = history.measures[shared.measure].mean(axis=0)
+        for epoch in reported_epochs(len(values)):
+            if np.isfinite(values[epoch]):
+                trial.report(rounded(values[epoch]), epoch)
         outcomes = history.outcomes(shared.measure, self._space.direction)
         trial.set_user_attr("tried", str(asked.recipe))
         for name, value in trial_facts(history, outcomes, measure_column(shared.measure)).items():

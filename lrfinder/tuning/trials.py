@@ -13,6 +13,7 @@ from lrfinder.tasks.measures import measure_column
 from lrfinder.training.history import History, Outcome
 from lrfinder.tuning.space import Space
 
+_MOST_REPORTED = 50
 _SIGNIFICANT = 6  # digits of a stored value; more do not fit the dashboard's cards
 TrialDone = Callable[[str, int, History], None]
 
@@ -96,6 +97,18 @@ def trial_facts(history: History, outcomes: Sequence[Outcome], objective: str) -
         final = values[:, -1].mean()
         facts[f"final {measure_column(name)}"] = rounded(final) if np.isfinite(final) else None
     return facts
+
+
+def reported_epochs(evaluations: int) -> list[int]:
+    """Evaluations that are reported to the storage, about evenly spaced: the ends, at most 50.
+
+    Each is a transaction of the storage, and a curve shows no more.
+
+    >>> reported_epochs(4), len(reported_epochs(1000)), reported_epochs(1000)[-1]
+    ([0, 1, 2, 3], 50, 999)
+    """
+    places = np.linspace(0, evaluations - 1, min(evaluations, _MOST_REPORTED))
+    return places.round().astype(int).tolist()
 
 
 def rounded(value: float | np.floating[Any]) -> float:

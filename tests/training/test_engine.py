@@ -1,6 +1,7 @@
 """The trainer of a run is chosen by timing, and what was chosen is said."""
 
 import json
+import time
 from dataclasses import asdict
 
 import pytest
@@ -14,7 +15,7 @@ from lrfinder.report.wording import estimate
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.engine import EngineRecord, again, choose
 from lrfinder.training.sequential import SequentialTrainer
-from lrfinder.training.speed import Speed, Work
+from lrfinder.training.speed import Speed, Work, measure_speed
 
 SMALL, LARGE = Work(4, 10, 2), Work(40, 10**9, 2)
 
@@ -108,3 +109,46 @@ def test_workers_divide_the_estimated_time():
     works, speed = {"studies": Work(10, 100, 1)}, Speed(1.0, 0.0)
     assert "about 16.7 min" in estimate(works, speed)
     assert "about 8.3 min" in estimate(works, speed, workers=2)
+
+
+class Waiting(nn.Module):
+    """A linear model that waits, as a process does on a busy machine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 1, dtype=torch.float64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(0.02)
+        return self.layer(x)
+
+
+def test_ways_of_one_thread_are_compared_by_the_time_of_the_processor():
+    measured = measure_speed(linear_task(model=Waiting), SequentialTrainer(), 1, 1)
+    assert measured.wall.seconds_per_update > 0.02
+    assert measured.cpu.seconds_per_update < 0.01
+
+
+def test_waiting_does_not_change_what_is_chosen():
+    """A batched step waits once for all runs, which the wall clock takes for speed."""
+    engine = choose(linear_task(model=Waiting), None, LARGE)
+    plain = choose(linear_task(), None, LARGE)
+    assert type(engine.trainer) is type(plain.trainer)
+    ratios = [float(e.reason.split()[0]) for e in (engine, plain)]
+    assert ratios[0] < 10 * ratios[1]
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_few_runs_are_trained_one_after_another(runs):
+    engine = choose(linear_task(), None, Work(runs, 10**9, 2))
+    assert isinstance(engine.trainer, SequentialTrainer)
+    assert "fewer than 4 runs" in engine.reason
+
+
+def test_a_record_without_cpu_times_is_read():
+    engine = choose(linear_task(), None, SMALL)
+    facts = asdict(engine.record())
+    for timing in facts["timings"]:
+        del timing["cpu"]
+    record = TypeAdapter(EngineRecord).validate_python(facts)
+    assert type(again(None, record).trainer) is type(engine.trainer)
