@@ -43,11 +43,14 @@ change in any release; a public name goes only after one release in which it war
 Names are loaded when they are first used, so that importing the package is cheap.
 """
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import lazy_loader
 
-__version__ = version("lrfinder")
+try:
+    __version__ = version("lrfinder")
+except PackageNotFoundError:  # a checkout on the path that was never installed
+    __version__ = "unknown"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 # Values show themselves in a notebook by `html`, which is no name for users.
 __all__ = [name for name in __all__ if name != "html"]  # pyright: ignore[reportUnsupportedDunderAll]
