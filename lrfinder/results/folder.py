@@ -45,8 +45,9 @@ from lrfinder.tuning.trials import FamilyResult
 
 _WITHOUT_RESULTS = {"config.toml", "summary.json", ".lock"}
 _RUN_KEYS = ("act", "name", "trial", "seed")
-EXACT = {"peak_lr": float}
-"""Columns of which no bit is lost when a file is read: runs are found again by them."""
+_BY_DEFAULT = int(pd.__version__.partition(".")[0]) >= 3
+_EXACT: dict[str, Any] = {} if _BY_DEFAULT else {"float_precision": "round_trip"}
+"""No bit of a number is lost when a file is read, as it is by default from pandas 3 on."""
 RUN_COLUMNS = ("candidate", "lr", "schedule", "seed", "value", "diverged", "updates")
 
 
@@ -138,7 +139,7 @@ class RunFolder:
         path = self.path / "curves.csv"
         if not path.exists():
             return
-        frame = pd.read_csv(path, on_bad_lines="skip", converters=EXACT)
+        frame = read_table(path, on_bad_lines="skip")
         keys = zip(*(frame[k] for k in (*_RUN_KEYS, "peak_lr")), strict=True)
         kept = frame.take(np.flatnonzero([wanted(*key) for key in keys]).tolist())
         once = kept.drop_duplicates([*_RUN_KEYS, "update"], keep="last")
@@ -171,6 +172,11 @@ class RunFolder:
 
     def _write_frame(self, name: str, frame: pd.DataFrame) -> None:
         self.write_text(name, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def read_table(path: Path, **options: Any) -> pd.DataFrame:  # noqa: ANN401 (of read_csv)
+    """Read a CSV file so that its numbers are those that were written, to the last bit."""
+    return pd.read_csv(path, **_EXACT, **options)
 
 
 def storage_url(path: Path) -> str:

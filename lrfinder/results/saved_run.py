@@ -19,7 +19,7 @@ from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import RunFolderError
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
-from lrfinder.results.folder import EXACT, RUN_COLUMNS
+from lrfinder.results.folder import RUN_COLUMNS, read_table
 from lrfinder.results.summary import (
     SCHEMA,
     RangeTestFacts,
@@ -134,7 +134,12 @@ class Run:
     @cached_property
     def curves(self) -> pd.DataFrame:
         """One row per run and epoch."""
-        return self._frame("curves.csv")
+        frame = self._frame("curves.csv")
+        with self._undamaged("curves.csv"):
+            for name in frame.columns.difference(["act", "name"]):
+                if not pd.api.types.is_numeric_dtype(frame[name]):
+                    raise ValueError(f"{name} must hold numbers")
+        return frame
 
     @cached_property
     def mean_curves(self) -> dict[str, pd.DataFrame]:
@@ -159,8 +164,7 @@ class Run:
         if not path.exists() or path.stat().st_size < 2:
             return pd.DataFrame()
         with self._undamaged(name):
-            exact = {"lr": float} if name == "comparison.csv" else EXACT
-            return pd.read_csv(path, converters=exact)
+            return read_table(path)
 
     @contextmanager
     def _undamaged(self, name: str) -> Generator[None]:
@@ -241,7 +245,7 @@ def _over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_curve(path: Path, facts: RangeTestFacts) -> Curve:
-    frame, seeds = pd.read_csv(path), facts.seeds
+    frame, seeds = read_table(path), facts.seeds
     steps = int(frame["step"].to_numpy().max()) + 1
     if steps < 1 or len(frame) != len(seeds) * (steps + 1):
         raise ValueError(f"{path} must have a row per seed and step, but got {len(frame)} rows")
