@@ -40,8 +40,8 @@ app = typer.Typer(
 _out = Console(soft_wrap=True, highlight=False, emoji=False)
 _err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
-_RANGE_TEST = set(RangeTestSettings.model_fields) - {"seed", "device", "engine"}
-_GIVEN_LR = {"lr", "lr_range"}
+_RANGE_TEST, _GIVEN_LR = list(RangeTestSettings.model_fields), ["lr", "lr_range"]
+_STUDIES = [name for name in RunSettings.model_fields if name not in _RANGE_TEST + _GIVEN_LR]
 _METAVARS = {"task": "TASK", "families": "A,B,C", "lr_range": "LOW HIGH"}
 
 
@@ -89,21 +89,21 @@ def _with_options(
     def give(command: Callable[..., None]) -> Callable[..., None]:
         *own, _ = Signature.from_callable(command).parameters.values()
         fields = kind.model_fields
-        wanted = [_parameter(n, f, spellings.get(n, n)) for n, f in fields.items() if n in names]
+        wanted = [_parameter(name, fields[name], spellings.get(name, name)) for name in names]
         vars(command)["__signature__"] = Signature([*wanted, *own])
         return command
 
     return give
 
 
-Out = Annotated[Path | None, typer.Option(help="Folder to write; it must not exist.")]
+Out = Annotated[Path | None, typer.Option(help="Folder to write, which must not exist.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
-Resume = Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with an interrupted run.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress on stderr.")]
+Resume = Annotated[Path | None, typer.Option(metavar="DIR", help="Resume an interrupted run.")]
 
 
 @app.command("run")
-@_with_options(RunSettings, set(RunSettings.model_fields) - _GIVEN_LR)
+@_with_options(RunSettings, _RANGE_TEST + _STUDIES)
 def run_command(
     *,
     out: Out = None,
@@ -118,7 +118,7 @@ def run_command(
 
 
 @app.command()
-@_with_options(RunSettings, {"task"} | set(RunSettings.model_fields) - _RANGE_TEST)
+@_with_options(RunSettings, ["task", *_GIVEN_LR, *_STUDIES, "seed", "device", "engine"])
 def sweep(
     *,
     out: Out = None,
@@ -127,13 +127,13 @@ def sweep(
     as_json: Json = False,
     **options: Any,  # noqa: ANN401 (a value of the settings, or None)
 ) -> None:
-    """Decay studies and comparison with an lr that you give."""
+    """Decay studies and comparison at an lr that you give."""
     with _reported():
         _run(options, out=out, resume=resume, quiet=quiet, as_json=as_json, needs_lr=True)
 
 
 @app.command()
-@_with_options(RangeTestSettings, RangeTestSettings.model_fields, find_seeds="seeds")
+@_with_options(RangeTestSettings, _RANGE_TEST, find_seeds="seeds")
 def find(
     *,
     out: Out = None,

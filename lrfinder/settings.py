@@ -19,20 +19,30 @@ import tomllib
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
-from lrfinder.errors import InvalidArgument, StudyFileError
+from lrfinder.errors import InvalidArgument, StudyFileError, TaskLoadError
 from lrfinder.range_tests.defaults import EVERY, GROWTH, MAX_LR, MIN_LR, PROBES, SEEDS, STEPS
 from lrfinder.tasks.reference import TaskReference
 from lrfinder.types import Device, Direction, EngineName, Every, Growth, Per
 
 FAMILIES = (
-    "Decay families, as a,b,c, of constant, step, exponential, inverse_time, cosine, polynomial, "
-    "plateau, wsd (the default) and multistep, exponential_steps, cosine_restarts, one_cycle, "
-    "triangular, and those of the task. constant is always compared."
+    "Decay families to compare, separated by commas: constant, step, exponential, inverse_time, "
+    "cosine, polynomial, plateau, wsd (the default), multistep, exponential_steps, "
+    "cosine_restarts, one_cycle, triangular, or the task's own. constant is always included."
 )
 RECORD = {"name", "task_hash", "version"}
 """Keys of the table [run] in a config.toml."""
+MOST_SEED = 10**15
+"""A run's seed owns 3000 training seeds, and torch takes seeds below 2**63."""
 _STEPS = ", ".join(f"{count} per {every}" for every, count in STEPS.items())
 
 
@@ -43,23 +53,34 @@ class RangeTestSettings(BaseModel):
 
     task: str = Field(
         "digits",
+        pattern=r"^[^\x00]*$",
         description="my_task.py[:factory], package.module:factory, a built-in name "
         "(see `lrfinder tasks`), or a settings file (.toml).",
     )
     min_lr: float = Field(MIN_LR, gt=0, allow_inf_nan=False, description="Lr of the first step.")
     max_lr: float = Field(MAX_LR, gt=0, allow_inf_nan=False, description="Lr of the last step.")
-    steps: int | None = Field(None, ge=8, description=f"Learning rates tested. Default: {_STEPS}.")
+    steps: int | None = Field(None, ge=8, description=f"Number of lrs to test. Default: {_STEPS}.")
     every: Every = Field(EVERY, description="How often the lr grows.")
-    growth: Growth = Field(GROWTH, description="Equal ratios or equal differences between steps.")
-    find_seeds: int = Field(SEEDS, ge=1, description="Seeds of the range test.")
-    probes: int = Field(PROBES, ge=0, description="Most runs at a constant lr after a range test.")
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    growth: Growth = Field(GROWTH, description="Equal ratios or equal differences between lrs.")
+    find_seeds: int = Field(SEEDS, ge=1, description="Number of seeds in the range test.")
+    probes: int = Field(PROBES, ge=0, description="Maximum number of constant-lr runs per seed.")
+    seed: int = Field(0, ge=0, le=MOST_SEED, description="Seed of all randomness.")
     device: Device = Field("auto", description="Where to train.")
     engine: EngineName = Field(
         "auto",
         description="auto times both trainers and takes the faster; sequential: one run after "
         "another, repeatable bit for bit; batched: all runs in one program.",
     )
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _unconverted(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401
+        """Refuse what pydantic would turn into a number: true is not 1, and "3" is not 3."""
+        taken = check(value)
+        pairs = zip(value, taken, strict=True) if isinstance(taken, tuple) else [(value, taken)]
+        if any(isinstance(raw, bool | str) and not isinstance(kept, str) for raw, kept in pairs):
+            raise ValueError("input should be a number")
+        return taken
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
@@ -74,13 +95,13 @@ class RangeTestSettings(BaseModel):
 class RunSettings(RangeTestSettings):
     """Options of a whole run: range test, studies and comparison."""
 
-    epochs: int | None = Field(None, ge=1, description="Epochs of a run. Default: the task's.")
+    epochs: int | None = Field(None, ge=1, description="Epochs per training. Default: the task's.")
     families: list[str] | None = Field(None, min_length=1, description=FAMILIES)
-    trials: int = Field(10, ge=1, description="Complete trials per family.")
-    trial_seeds: int = Field(2, ge=1, description="Training seeds of each trial.")
-    confirm_seeds: int = Field(8, ge=1, description="Fresh seeds of the comparison.")
-    lr: float | None = Field(None, gt=0, allow_inf_nan=False, description="The initial lr, fixed.")
-    lr_range: tuple[float, float] | None = Field(None, description="Lr range to search.")
+    trials: int = Field(10, ge=1, description="Completed trials per family.")
+    trial_seeds: int = Field(2, ge=1, description="Number of seeds per trial.")
+    confirm_seeds: int = Field(8, ge=1, description="Number of fresh seeds in the comparison.")
+    lr: float | None = Field(None, gt=0, allow_inf_nan=False, description="Fixed initial lr.")
+    lr_range: tuple[float, float] | None = Field(None, description="Range of lrs to search.")
     per: Per = Field("epoch", description="How often schedules are stepped.")
     warmup: float = Field(0.0, ge=0, description="Epochs of linear warm-up.")
     objective: str = Field("valid_loss", description="valid_loss or a metric of the task.")
@@ -88,7 +109,7 @@ class RunSettings(RangeTestSettings):
         None, description="Which way is better. Default: minimize a loss, maximize a metric."
     )
     baseline: str | None = Field(
-        None, description="What you use today: 0.1, or 0.1,step,step_size=30,gamma=0.1."
+        None, description="What you use today, to compare: 0.1 or 0.1,step,step_size=30,gamma=0.1."
     )
     timeout: float | None = Field(
         None, gt=0, description="Seconds after which no further trial is started."
@@ -97,7 +118,7 @@ class RunSettings(RangeTestSettings):
         None, description="Optuna storage URL. Default: SQLite in the run folder."
     )
     workers: int = Field(
-        1, ge=1, description="Processes that train, for models that batching does not help."
+        1, ge=1, description="Training processes, for models that do not gain from batching."
     )
 
     @field_validator("storage")
@@ -145,30 +166,32 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: neither UTF-8 nor TOML
         raise StudyFileError(f"settings file {path} cannot be read: {error}") from error
-    _take_out_record(values, path)
     try:
-        RunSettings(**values)
-    except ValidationError as error:
-        problem = _first_problem(error, RunSettings)
-        raise StudyFileError(f"settings file {path}: {problem}") from error
-    if "task" in values:
-        values["task"] = _from_folder(values["task"], path.parent)
-    return values
+        options = {name: value for name, value in values.items() if not _is_record(name, value)}
+        settings_from(RunSettings, options)
+        if "task" in options:
+            options["task"] = _from_folder(options["task"], path.parent)
+    except TaskLoadError as error:
+        raise TaskLoadError(f"settings file {path}: {error}") from error
+    except InvalidArgument as error:
+        raise StudyFileError(f"settings file {path}: {error}") from error
+    return options
 
 
-def _take_out_record(values: dict[str, Any], path: Path) -> None:
-    """Drop the table [run] of a run folder's config.toml; no other one is known."""
-    if "run" not in values:
-        return
-    record = values.pop("run")
-    keys = set(cast(dict[str, Any], record)) if isinstance(record, dict) else {"run"}
-    if strange := sorted(keys - RECORD):
-        raise StudyFileError(
-            f"settings file {path}: {strange[0]!r} stands in a table [run]; "
-            "options stand at the top of the file, without a table"
-        )
+def _is_record(name: str, value: object) -> bool:
+    """Whether this is the table [run] of a config.toml; InvalidArgument for any other table."""
+    if not isinstance(value, dict) or name in RunSettings.model_fields:
+        return False
+    table = cast(dict[str, object], value)
+    top = "options belong at the top of the file, in no table"
+    for key in table:
+        if name != "run" or key not in RECORD:
+            raise InvalidArgument(f"{key!r} is in the table {name!r}; {top}")
+    if set(table) != RECORD or not all(isinstance(entry, str) for entry in table.values()):
+        raise InvalidArgument(f"the table {name!r} is not the record of a run; {top}")
+    return True
 
 
 def _from_folder(task: str, folder: Path) -> str:
@@ -186,5 +209,5 @@ def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
         close = difflib.get_close_matches(key, kind.model_fields, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(kind.model_fields)}"
         return f"there is no option {key!r}; {hint}"
-    message = str(first["msg"])
+    message = str(first["msg"]).removeprefix("Value error, ")
     return f"{key}: {message[:1].lower()}{message[1:]}, but got {first['input']!r}"

@@ -101,7 +101,11 @@ def words_of(text: str) -> str:
 
 @pytest.mark.parametrize(
     ("command", "kind", "left_out"),
-    [("run", RunSettings, {"lr", "lr_range"}), ("find", RangeTestSettings, set[str]())],
+    [
+        ("run", RunSettings, {"lr", "lr_range"}),
+        ("sweep", RunSettings, set(RangeTestSettings.model_fields) - {"seed", "device", "engine"}),
+        ("find", RangeTestSettings, set[str]()),
+    ],
 )
 def test_help_has_the_description_the_default_and_the_choices_of_every_setting(
     command, kind, left_out

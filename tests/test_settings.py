@@ -1,16 +1,21 @@
 """Settings files: every key is read or refused, in one line, whatever it is."""
 
+import re
 import tomllib
 
+import numpy as np
 import pytest
 import tomli_w
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrfinder.errors import InvalidArgument, StudyFileError
+from lrfinder.errors import InvalidArgument, StudyFileError, TaskLoadError
+from lrfinder.experiment import training_seeds
 from lrfinder.settings import RunSettings, read_settings_file, settings_from
 
 KEYS = list(RunSettings.model_fields)
+RECORD = {"name": "a", "task_hash": "b", "version": "0.1.0"}
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12)
 VALUES = st.one_of(st.integers(-5, 5), st.booleans(), WORDS, st.lists(WORDS, max_size=2))
 
@@ -30,19 +35,27 @@ def refused(file, text: str) -> str:
 
 
 def test_the_table_of_a_run_folder_is_no_option(file):
-    file.write_text('task = "diabetes"\n[run]\nname = "a"\ntask_hash = "b"\nversion = "0.1.0"\n')
+    file.write_text(tomli_w.dumps({"task": "diabetes", "run": RECORD}))
     assert read_settings_file(file) == {"task": "diabetes"}
 
 
 def test_options_in_a_table_run_are_refused_with_what_to_do(file):
     said = refused(file, '[run]\ntask = "diabetes"\nepocs = 3\n')
-    assert "'epocs' stands in a table [run]; options stand at the top of the file" in said
+    assert "'task' is in the table 'run'; options belong at the top of the file" in said
 
 
 @given(WORDS, VALUES)
 def test_a_key_of_the_table_run_that_no_run_wrote_is_refused(file, key, value):
-    if key not in ("name", "task_hash", "version"):
-        assert repr(key) in refused(file, tomli_w.dumps({"run": {"name": "a", key: value}}))
+    if key not in RECORD:
+        assert repr(key) in refused(file, tomli_w.dumps({"run": {**RECORD, key: value}}))
+
+
+@given(st.dictionaries(st.sampled_from(list(RECORD)), VALUES | st.just({"task": "digits"})))
+def test_a_table_run_that_is_no_record_of_a_run_is_refused(file, table):
+    if set(table) != set(RECORD) or not all(isinstance(value, str) for value in table.values()):
+        assert "the table 'run' is not the record of a run" in refused(
+            file, tomli_w.dumps({"run": table})
+        )
 
 
 @given(WORDS, VALUES)
@@ -53,8 +66,10 @@ def test_an_unknown_key_is_refused(file, key, value):
 
 @given(WORDS, st.dictionaries(WORDS, VALUES, max_size=2))
 def test_a_table_is_refused_whatever_it_is_called(file, name, table):
-    if name != "run":
-        refused(file, tomli_w.dumps({"trials": 2, name: table}))
+    if name not in ("run", *KEYS):
+        said = refused(file, tomli_w.dumps({"trials": 2, name: table}))
+        assert "options belong at the top of the file, in no table" in said
+        assert all(repr(key) in said for key in [*table][:1])
 
 
 @given(st.sampled_from(KEYS), WORDS, VALUES)
@@ -95,7 +110,15 @@ def test_a_known_key_is_read(file, key):
         ("trials = 2\ntrials = 3\n", "cannot be read"),
         ("trials = \n", "cannot be read"),
         ("trials = 0\n", "trials: input should be greater than or equal to 1, but got 0"),
-        ('run = "x"\n', "'run' stands in a table"),
+        ('run = "x"\n', "there is no option 'run'"),
+        ("[[run]]\nname = 'a'\n", "there is no option 'run'"),
+        ("trials = true\n", "trials: input should be a number, but got True"),
+        ("lr = '0.1'\n", "lr: input should be a number, but got '0.1'"),
+        ("lr_range = [0.1, '1']\n", "lr_range: input should be a number, but got [0.1, '1']"),
+        (f"trials = {'1' * 5000}\n", "cannot be read"),
+        (f"trials = {'[' * 5000}\n", "cannot be read"),
+        ("task = 'a\\u0000.py'\n".replace("'", '"'), "task: string should match"),
+        (f"seed = {10**15 + 1}\n", "seed: input should be less than or equal to 10"),
         ("[[trials]]\nx = 1\n", "trials: input should be a valid integer"),
         ('every = "hour"\n', "every: input should be 'batch' or 'epoch', but got 'hour'"),
         ("min_lr = 1.0\nmax_lr = 0.1\n", "min_lr < max_lr must hold"),
@@ -120,6 +143,36 @@ def test_bytes_that_are_no_utf8_are_refused(file):
 def test_a_task_that_is_a_file_lies_beside_the_settings_file(file):
     file.write_text('task = "my_task.py:own"\n')
     assert read_settings_file(file)["task"] == f"{file.parent.resolve()}/my_task.py:own"
+
+
+@pytest.mark.parametrize("task", ["no_such_task", "other.toml", "<own>"])
+def test_a_task_that_nothing_is_called_is_refused_with_the_name_of_the_file(file, task):
+    file.write_text(tomli_w.dumps({"task": task}))
+    with pytest.raises(TaskLoadError, match=re.escape(f"settings file {file}: ")):
+        read_settings_file(file)
+
+
+@given(st.sampled_from(KEYS), VALUES | st.sampled_from(["3", "0.5", "true", [1, True], ["1", 2]]))
+def test_no_value_is_converted_to_a_number(key, value):
+    try:
+        taken = getattr(settings_from(RunSettings, {key: value}), key)
+    except InvalidArgument:
+        return
+    if key != "storage":  # a relative file is made absolute
+        assert taken == (tuple(value) if key == "lr_range" else value)
+        assert isinstance(taken, bool | str) == isinstance(value, bool | str)
+
+
+def test_numbers_of_numpy_are_numbers():
+    values = {"epochs": np.int64(3), "warmup": np.float32(0.5), "lr_range": np.array([0.1, 1.0])}
+    taken = settings_from(RunSettings, values)
+    assert (taken.epochs, taken.warmup, taken.lr_range) == (3, 0.5, (0.1, 1.0))
+
+
+def test_the_largest_seed_trains():
+    most = settings_from(RunSettings, {"seed": 10**15}).seed
+    seeds = [training_seeds(act, most, 1000)[-1] for act in ("find", "search", "confirm")]
+    torch.Generator().manual_seed(max(seeds))
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4))
