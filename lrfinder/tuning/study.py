@@ -1,14 +1,15 @@
-"""One family's study in Optuna's storage: ask, tell, and what must not be lost in between.
+"""One family's study: ask, tell, and what must not be lost in between.
 
 Every trial ends COMPLETE with a finite value: a diverged run counts what it had before training and
 is marked ``diverged``. FAIL means that the task raised or that the run was interrupted; such trials
 are asked again when the study is resumed. Nothing is pruned: an early-decaying schedule looks best
 early and ends worst.
+
+The sampler works on a study in memory, which holds what the storage holds and the trials in
+training; a trial goes to the storage when it has ended.
 """
 
 import time
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,6 @@ import numpy as np
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from lrfinder.errors import InvalidArgument
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.measures import measure_column
 from lrfinder.tasks.random_states import derive
@@ -26,6 +26,7 @@ from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.samplers import sampler_for
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.storage import study_name
+from lrfinder.tuning.stored import StoredStudy, retry_of
 from lrfinder.tuning.trials import (
     Conditions,
     FamilyResult,
@@ -46,6 +47,8 @@ class PendingTrial:
     recipe: Recipe
     runs: list[History] = field(default_factory=list[History])
     """One per training seed, as they finish."""
+    ended: bool = False
+    """Whether it was told or failed."""
 
     def record_run(self, run: History) -> None:
         """Take the run of one seed; the last one completes the trial."""
@@ -56,7 +59,7 @@ class PendingTrial:
 
 
 class FamilyStudy:
-    """One family's study in the storage."""
+    """One family's study."""
 
     def __init__(
         self,
@@ -66,23 +69,20 @@ class FamilyStudy:
         prefix: str,
     ) -> None:
         self._conditions, self._space = conditions, space
-        self._complete: list[FrozenTrial] | None = None
-        self.name = study_name(prefix, space.family.name)
-        self._study = optuna.create_study(
-            study_name=self.name,
-            storage=storage,
-            direction=space.direction,
-            load_if_exists=True,
-        )
-        self._refuse_other_conditions()
-        _name_metric(self._study, measure_column(conditions.measure))
+        name, metric = study_name(prefix, space.family.name), measure_column(conditions.measure)
+        self._stored = StoredStudy(storage, name, space.direction, metric)
+        self._stored.refuse_other_conditions(self._recorded_conditions())
+        self._stored.settle()
         self._points = space.all_trials(conditions.trials)
-        self._retry_failed()
-        self._enqueue()
-        existing = len(self._study.get_trials(deepcopy=False))
-        seed = derive(conditions.seed, space.family.name, existing)
         self._startup = max(4, conditions.trials // 4)
-        self._study.sampler = sampler_for(space, self._startup, seed)
+        existing = self._stored.next_number
+        seed = derive(conditions.seed, space.family.name, existing)
+        sampler = sampler_for(space, self._startup, seed)
+        self._study = optuna.create_study(
+            study_name=name, direction=space.direction, sampler=sampler
+        )
+        self._study.add_trials(self._stored.trials)
+        self._enqueue()
 
     @property
     def runs_per_trial(self) -> int:
@@ -111,23 +111,37 @@ class FamilyStudy:
             unguided = max(enumerated, self._startup - len(self.complete))
             return min(self.missing, max(ask_size, unguided))
 
-    def ask(self, count: int) -> Iterator[PendingTrial]:
-        """Ask for trials; each is to be told or failed."""
-        for _ in range(count):
+    def ask(self, count: int) -> list[PendingTrial]:
+        """Ask for trials, which are in training until each is told or failed."""
+        asked: list[PendingTrial] = []
+        try:
+            for _ in range(count):
+                with deferred():
+                    asked.append(self._asked(self._study.ask()))
             with deferred():
-                yield self._asked(self._study.ask())
+                running = [TrialState.RUNNING]
+                self._stored.trains(self._study.get_trials(deepcopy=False, states=running))
+        except BaseException:
+            with deferred():
+                for one in asked:
+                    self.fail(one)
+            raise
+        return asked
 
     def _asked(self, trial: optuna.Trial) -> PendingTrial:
         try:
             with user_code("asking for a schedule's parameters"):
                 return PendingTrial(self, trial, Recipe(*self._space.ask(trial)))
         except BaseException:
-            self._study.tell(trial, state=TrialState.FAIL)
+            self._stored.add(self._study.tell(trial, state=TrialState.FAIL))
             raise
 
     def fail(self, asked: PendingTrial) -> None:
         """End a trial that was not trained to its end, if it has not been told."""
-        self._study.tell(asked.trial, state=TrialState.FAIL, skip_if_finished=True)
+        if not asked.ended:
+            failed = TrialState.FAIL
+            self._stored.add(self._study.tell(asked.trial, state=failed, skip_if_finished=True))
+            asked.ended = True
 
     def tell(self, asked: PendingTrial) -> None:
         """Store what a trial's runs came to."""
@@ -142,22 +156,20 @@ class FamilyStudy:
         for name, value in trial_facts(history, outcomes, measure_column(shared.measure)).items():
             trial.set_user_attr(name, value)
         if shared.trial_done is not None:
-            shared.trial_done(self._space.family.name, trial.number, history)
-        self._study.tell(trial, rounded(np.mean([outcome.value for outcome in outcomes])))
-        self._complete = None
+            shared.trial_done(self._space.family.name, self._stored.next_number, history)
+        value = rounded(np.mean([outcome.value for outcome in outcomes]))
+        self._stored.add(self._study.tell(trial, value))
+        asked.ended = True
 
     @property
     def complete(self) -> list[FrozenTrial]:
-        """Trials that ended with a value; no other process adds any."""
-        if self._complete is None:
-            states = [TrialState.COMPLETE]
-            self._complete = self._study.get_trials(deepcopy=False, states=states)
-        return self._complete
+        """Trials that ended with a value."""
+        return [trial for trial in self._stored.trials if trial.state == TrialState.COMPLETE]
 
-    def _refuse_other_conditions(self) -> None:
-        """Raise InvalidArgument where the study in the storage was made for something else."""
+    def _recorded_conditions(self) -> dict[str, Any]:
+        """What the trials of a study have in common."""
         shared, space = self._conditions, self._space
-        wanted: dict[str, Any] = {
+        return {
             "task": shared.task,
             "epochs": space.epochs,
             "updates_per_epoch": space.updates_per_epoch,
@@ -168,32 +180,11 @@ class FamilyStudy:
             "per": space.per,
             "warmup_epochs": space.warmup_epochs,
         }
-        made = self._study.user_attrs.get("conditions")
-        if made is None:
-            self._study.set_user_attr("conditions", wanted)
-            made = wanted
-        for name, value in wanted.items():
-            if made[name] != value:
-                raise InvalidArgument(
-                    f"study {self.name!r} exists and was made with {name} {made[name]}, "
-                    f"but got {value}; give another name or storage"
-                )
-
-    def _retry_failed(self) -> None:
-        """Ask failed trials again, and those that were running when the process died."""
-        trials = self._study.get_trials(deepcopy=False)
-        for trial in trials:
-            if trial.state == TrialState.RUNNING:
-                self._study.tell(trial.number, state=TrialState.FAIL)
-        retried = {t.user_attrs.get("retry_of") for t in trials}
-        for trial in trials:
-            ended_badly = trial.state in (TrialState.RUNNING, TrialState.FAIL)
-            if ended_badly and trial.number not in retried:
-                attrs = {"retry_of": trial.number}
-                self._study.enqueue_trial(asked_params(trial), user_attrs=attrs)
 
     def _enqueue(self) -> None:
-        """Queue the defaults, or every point of a small discrete space with the defaults first."""
+        """Queue failed trials, then the defaults or every point of a small discrete space."""
+        for failed in self._stored.owed():
+            self._study.enqueue_trial(asked_params(failed), user_attrs=retry_of(failed))
         first = self._space.first_trials()
         if self._points is None:
             for params in first:
@@ -205,14 +196,14 @@ class FamilyStudy:
                 self._study.enqueue_trial(point)
 
     def result(self) -> FamilyResult:
-        """Everything the study holds."""
+        """Everything the study holds, when nothing is in training."""
+        self._stored.trains([])
         complete = self.complete
-        failed = self._study.get_trials(deepcopy=False, states=[TrialState.FAIL])
         return FamilyResult(
             space=self._space,
-            study_name=self.name,
+            study_name=self._stored.name,
             trials=tuple(self._trial_result(trial) for trial in complete),
-            failed=len(failed),
+            failed=len(self._stored.trials) - len(complete),
             exhausted=self._points is not None and not self.missing,
         )
 
@@ -226,9 +217,3 @@ class FamilyStudy:
             diverged=bool(trial.user_attrs["diverged"]),
             updates=int(trial.user_attrs["updates"]),
         )
-
-
-def _name_metric(study: optuna.Study, name: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([name])

@@ -227,34 +227,75 @@ def test_a_study_that_goes_on_draws_other_trials_than_the_first_ones(url):
 
 KILLED = """
 import os, sys
+from lrfinder.tuning.stored import StoredStudy
 from test_search import search, space, task
 
-def die(made):
-    global left
-    left -= 1
-    if left < 0:
-        os._exit(9)
+url, where, calls = sys.argv[1], sys.argv[2], [None] * int(sys.argv[3])
+write = StoredStudy.add
 
-left = 15
-search(task(), [space("step")], trials=6, seeds=[0], storage=sys.argv[1], progress=die)
+def die(*_):
+    calls.pop() if calls else os._exit(9)
+
+def written(*args, **more):
+    trial = write(*args, **more)
+    die()
+    return trial
+
+if where == "writing":
+    StoredStudy.add = written
+search(
+    task(),
+    [space("step"), space("wsd")],
+    trials=6,
+    seeds=[0, 1],
+    storage=url,
+    ask_size=3,
+    together=6,
+    progress=die if where == "training" else None,
+    trial_done=die if where == "before writing" else None,
+)
 """
 
 
 @pytest.mark.slow
-def test_a_trial_of_a_killed_process_is_asked_again(url):
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, url],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert killed.returncode == 9
-    trials = trials_of(url, "step")
-    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-    assert len(running) == 1
-    [found] = search(task(), [space("step")], trials=N, seeds=[0], storage=url)
-    done = complete(trials_of(url, "step"))
-    assert len(found.trials) == len(done) == len(set(params_of(done))) == N
-    assert set(params_of(running)) <= set(params_of(done))
-    assert found.failed == 1
+@pytest.mark.parametrize("where", ["training", "before writing", "writing"])
+def test_processes_that_are_killed_lose_no_trial_and_repeat_none(url, where):
+    lives = {"training": 40, "before writing": 3, "writing": 2}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    killed, in_training = 0, []
+    for life in range(12):
+        words = [sys.executable, "-c", KILLED, url, where, str(lives[where] + 2 * life)]
+        if subprocess.run(words, env=env, capture_output=True).returncode == 0:
+            break
+        killed += 1
+        for name in ("step", "wsd"):
+            attrs = optuna.load_study(study_name=f"lrfinder-{name}", storage=url).user_attrs
+            asked = (attrs.get("in training") or {"trials": []})["trials"]
+            in_training += [(name, trial["params"]) for trial in asked]
+    assert killed > 1
+    for name in ("step", "wsd"):
+        done = complete(trials_of(url, name))
+        assert len(done) == len(set(params_of(done))) == N
+        asked = [params for of, params in in_training if of == name]
+        assert all(any(t.params == {**t.params, **params} for t in done) for params in asked)
+        attrs = optuna.load_study(study_name=f"lrfinder-{name}", storage=url).user_attrs
+        assert attrs["in training"] is None
+
+
+def test_what_is_in_training_is_written_once_a_round_and_an_ended_trial_once(url, monkeypatch):
+    written = []
+    for name in ("set_user_attr", "add_trial"):
+        original = getattr(optuna.Study, name)
+
+        def counted(study, *args, _name=name, _original=original):
+            if not isinstance(study._storage, optuna.storages.InMemoryStorage):
+                written.append(_name)
+            return _original(study, *args)
+
+        monkeypatch.setattr(optuna.Study, name, counted)
+    search(task(), [space("step")], trials=8, seeds=[0], storage=url, ask_size=4)
+    assert written.count("add_trial") == 8
+    assert written.count("set_user_attr") == 1 + 2 + 1  # conditions, two rounds, the end
 
 
 def test_a_task_that_raises_fails_its_trials_which_are_asked_again(url):
