@@ -233,7 +233,7 @@ def rebuild(path: Path, progress: Progress | None = None) -> Run:
         )
     markdown.write(run, RunFolder(path))
     try:
-        dashboard.enrich(run, dashboard.stored(run))
+        dashboard.enrich(run, dashboard.stored(run), pictures=True)
     except InvalidArgument as error:
         (progress or Silent()).say(f"note: the dashboard's notes are not made again: {error}")
     return run

@@ -91,7 +91,7 @@ def search_act(
         first = not (recorder.folder.path / "curves.csv").exists()
         recorder.trial(family, number, history)
         if first:  # the studies are there now; what the range test says can be read
-            dashboard.enrich(open_run(recorder.folder.path), storage)
+            dashboard.enrich(open_run(recorder.folder.path), storage, pictures=False)
 
     return search(
         experiment.task,
@@ -281,7 +281,7 @@ def _report(run: Run, experiment: Experiment, folder: RunFolder, storage: BaseSt
     markdown.write(run, folder)
     loop = training_loop(experiment.task, experiment.reference, run.answers.winner)
     folder.write_text("best_schedule.py", loop)
-    dashboard.enrich(run, storage)
+    dashboard.enrich(run, storage, pictures=False)
 
 
 @contextmanager

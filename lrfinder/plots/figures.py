@@ -142,6 +142,4 @@ def _paper(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list
 
 
 def _save(figure: Figure, file: Path | BytesIO) -> None:
-    """Lay out once more before saving: ticks depend on the room there is, and it on them."""
-    figure.draw_without_rendering()
     figure.savefig(file, dpi=_DPI, format="png")

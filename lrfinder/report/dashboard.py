@@ -1,8 +1,9 @@
 """optuna-dashboard for the studies of a run, on this machine only.
 
-`enrich` writes a finished run into its studies, so that the dashboard answers the question too: a
-note and pictures in every study, a note at every best trial. Called again it replaces what it wrote
-before, under the same names; what people wrote below a note stays.
+`enrich` writes a run into its studies, so that the dashboard answers the question too: a note in
+every study and at every best trial, with pictures where they are asked for: a run leaves them to
+`lrfinder dashboard` and `lrfinder report`. Called again it replaces what it wrote before, under the
+same names; what people wrote below a note stays.
 
 Trials that have ended take no artifacts, so the picture of the best trial belongs to its study.
 """
@@ -25,7 +26,7 @@ from lrfinder.errors import RunFolderError
 from lrfinder.report import dashboard_notes as notes
 from lrfinder.report.dashboard_notes import BEST_TRIAL, Pages
 from lrfinder.report.markdown import PICTURES
-from lrfinder.results.folder import storage_url
+from lrfinder.results.folder import RunFolder, storage_url
 from lrfinder.results.saved_run import Run
 from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.storage import open_storage, study_name
@@ -46,6 +47,8 @@ def serve(run: Run, port: int, say: Callable[[str], None]) -> None:
             f"port {port} cannot be used: {error.strerror}; give another --port"
         ) from error
     with server, suppress(KeyboardInterrupt):
+        with suppress(RunFolderError), RunFolder(run.path).locked():  # else it is still running
+            enrich(run, storage, pictures=True)
         say(f"dashboard of {run.path}; Ctrl-C ends it")
         for what, page in worth_opening(run, _pages(run, storage)).items():
             say(f"  {what:<12} http://{HOST}:{port}{page}")
@@ -78,14 +81,14 @@ def worth_opening(run: Run, pages: Pages) -> dict[str, str]:
     return {**found, "home": pages.home}
 
 
-def enrich(run: Run, storage: BaseStorage) -> None:
+def enrich(run: Run, storage: BaseStorage, *, pictures: bool) -> None:
     """Write what a run says into its studies, or that it does not say it yet."""
     pages = _pages(run, storage)
     with TemporaryDirectory() as folder:
         for family in pages.studies:
-            pictures = _pictures(run, family, Path(folder))
+            shown = _pictures(run, family, Path(folder)) if pictures else []
             with deferred():
-                _write(run, family, pages, storage, pictures)
+                _write(run, family, pages, storage, shown)
 
 
 def _write(

@@ -66,12 +66,15 @@ def standing(run: Run, family: str) -> str:
 
 
 def study_note(run: Run, family: str, pages: Pages, pictures: Mapping[str, str]) -> str:
-    """Return the note of a family's study; `pictures` holds the address of each file name."""
+    """Return the note of a family's study; `pictures`: addresses by file name."""
     if run.comparison is None or run.answers.best is None:
         parts = _without_answer(run)
     else:
         parts = [*_answer(run, pages, pictures), *_own_part(run, family, pages, pictures)]
-    return "\n\n".join([*parts, *_range_test(run, pictures), *_guide(run, family, pages)])
+    parts += _range_test(run, pictures)
+    if not pictures:
+        parts.append(f"`lrfinder dashboard {run.path}` draws the pictures of this note.")
+    return "\n\n".join([*parts, *_guide(run, family, pages)])
 
 
 def trial_note(run: Run, family: str, pages: Pages, pictures: Mapping[str, str]) -> str:

@@ -1,10 +1,14 @@
 """Which sampler a family is searched with."""
 
 import warnings
+from collections.abc import Callable
 
 import optuna
 
 from lrfinder.tuning.space import Space
+
+MakeSampler = Callable[[Space, int, int], optuna.samplers.BaseSampler]
+"""Return a family's sampler, from its space, the trials to draw at random first, and a seed."""
 
 
 def sampler_for(space: Space, startup: int, seed: int) -> optuna.samplers.BaseSampler:

@@ -23,6 +23,7 @@ from lrfinder.training.executors import Executor, InProcess
 from lrfinder.training.history import History, Plan
 from lrfinder.training.trainer import AnyTrainer
 from lrfinder.tuning.interrupts import deferred
+from lrfinder.tuning.samplers import MakeSampler, sampler_for
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.storage import open_storage
 from lrfinder.tuning.study import FamilyStudy, PendingTrial
@@ -46,6 +47,7 @@ def search(
     progress: Callable[[int], None] | None = None,
     trial_done: TrialDone | None = None,
     deadline: float = math.inf,
+    sampler: MakeSampler = sampler_for,
 ) -> list[FamilyResult]:
     """Search every space until its family has its trials, or the deadline has passed.
 
@@ -66,6 +68,7 @@ def search(
         progress: called with the number of updates made since the last call.
         trial_done: called with family, trial number and History just before a trial is told.
         deadline: time.monotonic() after which no further trial is asked; every family gets one.
+        sampler: makes the sampler of each family's study.
 
     Raises InvalidArgument for a budget in which a family cannot decay or a storage that cannot be
     opened, and TaskFailed when the task's code raises; trials in flight are then told as FAIL.
@@ -74,7 +77,7 @@ def search(
     check_seeds(seeds)
     for space in spaces:
         space.check_budget()
-    conditions = Conditions(task.name, trials, tuple(seeds), seed, measure, trial_done)
+    conditions = Conditions(task.name, trials, tuple(seeds), seed, measure, trial_done, sampler)
     opened = open_storage(storage)
     with deferred():
         studies = [FamilyStudy(conditions, space, opened, name) for space in spaces]

@@ -23,7 +23,6 @@ from lrfinder.tasks.random_states import derive
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.history import History
 from lrfinder.tuning.interrupts import deferred
-from lrfinder.tuning.samplers import sampler_for
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.storage import study_name
 from lrfinder.tuning.stored import StoredStudy, retry_of
@@ -77,7 +76,7 @@ class FamilyStudy:
         self._startup = max(4, conditions.trials // 4)
         existing = self._stored.next_number
         seed = derive(conditions.seed, space.family.name, existing)
-        sampler = sampler_for(space, self._startup, seed)
+        sampler = conditions.sampler(space, self._startup, seed)
         self._study = optuna.create_study(
             study_name=name, direction=space.direction, sampler=sampler
         )

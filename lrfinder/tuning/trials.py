@@ -11,6 +11,7 @@ from lrfinder.schedules import Schedule
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.measures import measure_column
 from lrfinder.training.history import History, Outcome
+from lrfinder.tuning.samplers import MakeSampler
 from lrfinder.tuning.space import Space
 
 _MOST_REPORTED = 50
@@ -78,6 +79,7 @@ class Conditions:
     """Of the samplers."""
     measure: str
     trial_done: TrialDone | None
+    sampler: MakeSampler
 
 
 def asked_params(trial: FrozenTrial) -> dict[str, Any]:
