@@ -3,6 +3,7 @@
 import json
 
 import optuna
+import optuna_dashboard
 import pytest
 import torch
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
@@ -10,6 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
+from lrfinder.report import dashboard_attributes
 from lrfinder.tasks.optimizer_copies import _by_torch
 from lrfinder.training.batched.module_state import _TENSORS
 from lrfinder.training.batched.optimizer_check import _STEP_HOOKS
@@ -64,8 +66,22 @@ def test_optuna_keeps_artifacts_in_the_attributes_of_a_study(tmp_path):
     assert {"artifact_id", "filename"} <= set(json.loads(value))
 
 
-def test_optuna_makes_a_trial_of_a_study_and_a_number():
-    """The dashboard writes the note of a best trial on it."""
+@pytest.mark.parametrize("length", [0, 5, 2045, 2046, 9000])
+def test_the_dashboard_keeps_notes_in_the_attributes_of_a_study(length):
+    """Its own functions and ours write and read the same."""
     study = optuna.create_study()
     study.tell(study.ask(), 1.0)
-    assert optuna.Trial(study, study.get_trials()[0]._trial_id).number == 0
+    storage, number = study._storage, study._study_id
+    id_ = study.get_trials()[0]._trial_id
+    trial = optuna.Trial(study, id_)
+    for text in ("a" * length, "b" * 5000, "c" * length):
+        for owner, ours in ((study, None), (trial, id_)):
+            optuna_dashboard.save_note(owner, text)
+            before = storage.get_study_system_attrs(number)
+            assert dashboard_attributes.get_note(storage, number, ours) == text
+            dashboard_attributes.save_note(storage, number, text + "!", ours)
+            assert optuna_dashboard.get_note(owner) == text + "!"
+            dashboard_attributes.save_note(storage, number, text, ours)
+            after = storage.get_study_system_attrs(number)
+            changed = {key for key in after if after[key] != before.get(key) and after[key]}
+            assert changed == {f"dashboard:{'' if ours is None else f'{ours}:'}note_ver"}

@@ -150,3 +150,36 @@ def test_exit_codes_are_documented():
         *(0, 1, 2, 3, 4),
         130,
     ]
+
+
+FACE = {"matplotlib", "pandas", "sqlalchemy", "optuna_dashboard", "rich", "pydantic", "typer"}
+SEARCH = {"optuna", "scipy"}
+NEEDLESS = {"optuna_dashboard", "sklearn", "scipy.stats"}
+QUADRATIC = "'quadratic', '--steps', '40', '--seeds', '1'"
+LOADS = {
+    "training": ("lrfinder.fit, lrfinder.Task, lrfinder.BatchedTrainer", FACE | SEARCH | NEEDLESS),
+    "a range test": (
+        "lrfinder.range_test(lrfinder.load_task('quadratic'), steps=40).suggest()",
+        FACE | NEEDLESS | {"optuna"},
+    ),
+    "a search in memory": (
+        "task = lrfinder.load_task('quadratic'); "
+        "space = lrfinder.Space(lrfinder.FAMILIES['step'], 0.01, 0.1, 0.05, task.epochs, 1); "
+        "lrfinder.search(task, [space], trials=2, seeds=[0])",
+        FACE | NEEDLESS,
+    ),
+    "find": (
+        f"from lrfinder.cli import app; app(['find', {QUADRATIC}], standalone_mode=False)",
+        NEEDLESS | {"matplotlib", "pandas", "sqlalchemy"},
+    ),
+    "a run": ("lrfinder.run('quadratic', families=['step'], trials=1, confirm_seeds=2)", NEEDLESS),
+}
+
+
+@pytest.mark.parametrize("what", LOADS)
+def test_what_is_not_used_is_not_loaded(what, tmp_path):
+    act, unused = LOADS[what]
+    code = f"import sys, lrfinder; {act}; print(*sys.modules)"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert not unused & set(done.stdout.split())

@@ -14,13 +14,16 @@ best is again a little lucky: its own mean is slightly optimistic.
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from lrfinder.comparison.candidates import ConfirmedRun
 from lrfinder.statistics import Mean, holm, paired_p, student_t
 from lrfinder.types import Direction
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEVEL = 0.95
 """Confidence level of the intervals, and of the decision that two candidates differ."""
@@ -61,8 +64,10 @@ class Comparison:
         return lrfinder.html(self)
 
     @cached_property
-    def values(self) -> pd.DataFrame:
+    def values(self) -> "pd.DataFrame":
         """Compared value by seed (rows) and candidate (columns)."""
+        import pandas as pd
+
         columns: dict[str, pd.Series] = {}
         for name in dict.fromkeys(run.candidate for run in self.runs):
             own = [run for run in self.runs if run.candidate == name]
@@ -114,8 +119,10 @@ class Comparison:
         values = [r.measures[measure] for r in self.runs if r.candidate == candidate]
         return student_t(np.array([value for value in values if np.isfinite(value)]), LEVEL)
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> "pd.DataFrame":
         """One row per candidate, from best to worst; intervals are each for itself, p corrected."""
+        import pandas as pd
+
         rows = [
             {
                 "candidate": s.candidate,

@@ -6,43 +6,13 @@
     parameter_map     trials of a family at two of its parameters; parameter_values at one
 
 They never show, save, style globally or compute; remove a picture and no number is lost. `figures`
-puts them on paper for the run folder. This is the only package that imports matplotlib.
+puts them on paper for the run folder. This is the only package that imports matplotlib, when
+one of its names is first used.
 
     figure, axes = plt.subplots()
     lrfinder.plots.range_test(axes, curve, curve.suggest())
 """
 
-from lrfinder.plots.comparisons import comparison
-from lrfinder.plots.figures import (
-    comparison_figure,
-    figures,
-    parameters_figure,
-    png,
-    range_test_figure,
-    save_range_test,
-    save_trial,
-    schedules_figure,
-)
-from lrfinder.plots.panels import ParameterPanel, parameter_panels
-from lrfinder.plots.parameters import colour_scale, parameter_map, parameter_values
-from lrfinder.plots.range_tests import range_test
-from lrfinder.plots.schedules import schedule_curves
+import lazy_loader
 
-__all__ = [
-    "ParameterPanel",
-    "colour_scale",
-    "comparison",
-    "comparison_figure",
-    "figures",
-    "parameter_map",
-    "parameter_panels",
-    "parameter_values",
-    "parameters_figure",
-    "png",
-    "range_test",
-    "range_test_figure",
-    "save_range_test",
-    "save_trial",
-    "schedule_curves",
-    "schedules_figure",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from lrfinder.arrays import Floats
 from lrfinder.range_tests.probes import Probe
 from lrfinder.range_tests.rule import suggest
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.types import Every, Growth
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,18 @@ class Curve:
         widened = f"{found.reason} (lrs of {low:.3g} to {high:.3g} were too narrow a range)"
         return replace(found, reason=widened)
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> "pd.DataFrame":
         """One row per seed and step: seed, step, lr, loss, train_loss and the metrics.
 
         Step -1 is before the first step. Losses are nan after a divergence.
         """
+        import pandas as pd
+
         return pd.concat([self._frame_of(k) for k in range(len(self.seeds))], ignore_index=True)
 
-    def _frame_of(self, k: int) -> pd.DataFrame:
+    def _frame_of(self, k: int) -> "pd.DataFrame":
+        import pandas as pd
+
         steps = len(self.lr)
         columns: dict[str, object] = {
             "seed": self.seeds[k],

@@ -8,7 +8,6 @@ same names; what people wrote below a note stays.
 Trials that have ended take no artifacts, so the picture of the best trial belongs to its study.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,13 +16,13 @@ from tempfile import TemporaryDirectory
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
-import optuna_dashboard
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.storages import BaseStorage
 
 from lrfinder import plots
 from lrfinder.errors import RunFolderError
 from lrfinder.report import dashboard_notes as notes
+from lrfinder.report.dashboard_attributes import artifacts, get_note, save_note
 from lrfinder.report.dashboard_notes import BEST_TRIAL, Pages
 from lrfinder.report.markdown import PICTURES
 from lrfinder.results.folder import RunFolder, storage_url
@@ -38,6 +37,8 @@ _MARK = "\n\n---\n*lrfinder writes what is above this line; what you write below
 
 def serve(run: Run, port: int, say: Callable[[str], None]) -> None:
     """Serve a run's studies and artifacts until interrupted, and say which pages to open."""
+    import optuna_dashboard  # loads scikit-learn
+
     storage = stored(run)
     app = optuna_dashboard.wsgi(storage, artifact_store=_store(run))
     try:
@@ -96,19 +97,19 @@ def _write(
 ) -> None:
     number, store = pages.studies[family], _store(run)
     study = optuna.load_study(study_name=storage.get_study_name_from_id(number), storage=storage)
-    earlier = _artifacts(storage, number)
+    earlier = artifacts(storage, number)
     shown = {
         picture.name: f"/artifacts/{number}/{_put(study, store, picture, earlier)}"
         for picture in pictures
     }
-    _write_note(study, notes.study_note(run, family, pages, shown))
+    _write_note(storage, number, notes.study_note(run, family, pages, shown))
     facts = run.answers.families.get(family)
     if facts is None or facts.best_trial is None:
         return
     study.set_user_attr("answer of the run", notes.answer(run))
     study.set_user_attr("this family", notes.standing(run, family))
     trial = storage.get_trial_id_from_study_id_trial_number(number, facts.best_trial)
-    _write_note(optuna.Trial(study, trial), notes.trial_note(run, family, pages, shown))
+    _write_note(storage, number, notes.trial_note(run, family, pages, shown), trial)
 
 
 def _pages(run: Run, storage: BaseStorage) -> Pages:
@@ -158,19 +159,12 @@ def _put(
     return known
 
 
-def _artifacts(storage: BaseStorage, study: int) -> dict[str, str]:
-    """Id of each artifact of a study by file name; one deleted on the dashboard has no facts."""
-    attrs = storage.get_study_system_attrs(study)
-    found = [json.loads(v) for k, v in attrs.items() if k.startswith("artifacts:")]
-    return {facts["filename"]: facts["artifact_id"] for facts in found if facts is not None}
-
-
-def _write_note(owner: optuna.Study | optuna.Trial, text: str) -> None:
-    before = optuna_dashboard.get_note(owner)
+def _write_note(storage: BaseStorage, study: int, text: str, trial: int | None = None) -> None:
+    before = get_note(storage, study, trial)
     above, mark, below = before.partition(_MARK)
     after = text + _MARK + (below if mark else above)
     if after != before:
-        optuna_dashboard.save_note(owner, after)
+        save_note(storage, study, after, trial)
 
 
 def _sqlite_file(url: str) -> Path | None:

@@ -28,10 +28,9 @@ import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import pandas as pd
 import tomli_w
 from filelock import FileLock, Timeout
 
@@ -43,11 +42,11 @@ from lrfinder.tasks.measures import measure_column
 from lrfinder.training.history import History
 from lrfinder.tuning.trials import FamilyResult
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _WITHOUT_RESULTS = {"config.toml", "summary.json", ".lock"}
 _RUN_KEYS = ("act", "name", "trial", "seed")
-_BY_DEFAULT = int(pd.__version__.partition(".")[0]) >= 3
-_EXACT: dict[str, Any] = {} if _BY_DEFAULT else {"float_precision": "round_trip"}
-"""No bit of a number is lost when a file is read, as it is by default from pandas 3 on."""
 RUN_COLUMNS = ("candidate", "lr", "schedule", "seed", "value", "diverged", "updates")
 
 
@@ -105,6 +104,8 @@ class RunFolder:
 
     def write_trials(self, results: Sequence[FamilyResult]) -> None:
         """Write trials.csv."""
+        import pandas as pd
+
         rows = [
             {
                 "family": result.space.family.name,
@@ -147,6 +148,8 @@ class RunFolder:
 
     def write_confirmed(self, runs: Sequence[ConfirmedRun]) -> None:
         """Write comparison.csv."""
+        import pandas as pd
+
         rows = [
             {name: getattr(run, name) for name in RUN_COLUMNS}
             | {measure_column(name): value for name, value in run.measures.items()}
@@ -170,13 +173,17 @@ class RunFolder:
         finally:
             beside.unlink(missing_ok=True)
 
-    def _write_frame(self, name: str, frame: pd.DataFrame) -> None:
+    def _write_frame(self, name: str, frame: "pd.DataFrame") -> None:
         self.write_text(name, frame.to_csv(index=False, lineterminator="\n"))
 
 
-def read_table(path: Path, **options: Any) -> pd.DataFrame:  # noqa: ANN401 (of read_csv)
+def read_table(path: Path, **options: Any) -> "pd.DataFrame":  # noqa: ANN401 (of read_csv)
     """Read a CSV file so that its numbers are those that were written, to the last bit."""
-    return pd.read_csv(path, **_EXACT, **options)
+    import pandas as pd
+
+    if int(pd.__version__.partition(".")[0]) < 3:  # from then on it is so by default
+        options = {"float_precision": "round_trip", **options}
+    return pd.read_csv(path, **options)
 
 
 def storage_url(path: Path) -> str:

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import pandas as pd
 
 from lrfinder.comparison.candidates import ConfirmedRun
 from lrfinder.comparison.ranking import Comparison
@@ -29,6 +28,9 @@ from lrfinder.results.summary import (
     typed_summary,
 )
 from lrfinder.settings import RunSettings, settings_from
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Run:
             )
 
     @cached_property
-    def trials(self) -> pd.DataFrame:
+    def trials(self) -> "pd.DataFrame":
         """One row per COMPLETE trial."""
         frame = self._frame("trials.csv")
         with self._undamaged("trials.csv"):
@@ -132,8 +134,10 @@ class Run:
         return frame
 
     @cached_property
-    def curves(self) -> pd.DataFrame:
+    def curves(self) -> "pd.DataFrame":
         """One row per run and epoch."""
+        import pandas as pd
+
         frame = self._frame("curves.csv")
         with self._undamaged("curves.csv"):
             for name in frame.columns.difference(["act", "name"]):
@@ -142,7 +146,7 @@ class Run:
         return frame
 
     @cached_property
-    def mean_curves(self) -> dict[str, pd.DataFrame]:
+    def mean_curves(self) -> "dict[str, pd.DataFrame]":
         """Curves of each candidate, best first: means over the fresh seeds, indexed by epoch.
 
         Beside each column stand its lowest and highest seed, as <column>_min and <column>_max.
@@ -152,14 +156,16 @@ class Run:
             confirmed = self.curves.set_index(["act", "name"]).sort_index()
             return {name: _over_seeds(confirmed.loc[("confirm", name)]) for name in order}
 
-    def trial_curve(self, family: str, trial: int) -> pd.DataFrame:
+    def trial_curve(self, family: str, trial: int) -> "pd.DataFrame":
         """Curve of a trial: means over its seeds, indexed by epoch."""
         with self._undamaged("curves.csv"):
             runs = self.curves.set_index(["act", "name", "trial"]).sort_index()
             own = runs.loc[("search", family, trial)]
-            return cast(pd.DataFrame, own.groupby("epoch").mean(numeric_only=True))
+            return cast("pd.DataFrame", own.groupby("epoch").mean(numeric_only=True))
 
-    def _frame(self, name: str) -> pd.DataFrame:
+    def _frame(self, name: str) -> "pd.DataFrame":
+        import pandas as pd
+
         path = self.path / name
         if not path.exists() or path.stat().st_size < 2:
             return pd.DataFrame()
@@ -235,12 +241,12 @@ def _readable(folder: Path) -> Generator[None]:
         raise RunFolderError(f"{folder} is not a run folder that can be read: {reason}") from error
 
 
-def _over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
+def _over_seeds(runs: "pd.DataFrame") -> "pd.DataFrame":
     """Mean of every column over the runs, with its lowest and highest, by epoch."""
     epochs = runs.groupby("epoch")
-    mean = cast(pd.DataFrame, epochs.mean(numeric_only=True))
-    lowest = cast(pd.DataFrame, epochs.min(numeric_only=True))
-    highest = cast(pd.DataFrame, epochs.max(numeric_only=True))
+    mean = cast("pd.DataFrame", epochs.mean(numeric_only=True))
+    lowest = cast("pd.DataFrame", epochs.min(numeric_only=True))
+    highest = cast("pd.DataFrame", epochs.max(numeric_only=True))
     return mean.join([lowest.add_suffix("_min"), highest.add_suffix("_max")])
 
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from lrfinder.arrays import Floats, Ints
 from lrfinder.schedules import Schedule
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.measures import measure_column
 from lrfinder.types import Direction
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -109,17 +112,21 @@ class History:
             found.append(Outcome(value, float("nan") if lost else final, start, lost))
         return found
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> "pd.DataFrame":
         """One row per run and evaluation.
 
         Columns: run, seed, schedule, peak_lr, update, epoch, lr (largest of the groups at the last
         update before the evaluation), train_loss (mean since the previous evaluation), and the
         measures ("loss" under the name valid_loss).
         """
+        import pandas as pd
+
         frames = [self._frame_of(run) for run in range(len(self.plans))]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
-    def _frame_of(self, run: int) -> pd.DataFrame:
+    def _frame_of(self, run: int) -> "pd.DataFrame":
+        import pandas as pd
+
         plan = self.plans[run]
         spans = list(zip(self.evaluated_at[:-1], self.evaluated_at[1:], strict=True))
         top = self.lr[run].max(axis=-1)

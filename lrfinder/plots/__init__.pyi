@@ -1,0 +1,16 @@
+from .comparisons import comparison as comparison
+from .panels import ParameterPanel as ParameterPanel
+from .panels import parameter_panels as parameter_panels
+from .paper import comparison_figure as comparison_figure
+from .paper import figures as figures
+from .paper import parameters_figure as parameters_figure
+from .paper import png as png
+from .paper import range_test_figure as range_test_figure
+from .paper import save_range_test as save_range_test
+from .paper import save_trial as save_trial
+from .paper import schedules_figure as schedules_figure
+from .parameters import colour_scale as colour_scale
+from .parameters import parameter_map as parameter_map
+from .parameters import parameter_values as parameter_values
+from .range_tests import range_test as range_test
+from .schedules import schedule_curves as schedule_curves
