@@ -111,6 +111,6 @@ class Family:
     warmup: bool = True
     """False where the family has a rise of its own and refuses a warm-up."""
     conditional: bool = False
-    """Whether some parameter, or its range, depends on another one: prefer TPE to a GP then."""
+    """Whether some parameter, or its range, depends on another one."""
     by_measure: bool = False
     """Whether it is stepped once an epoch with that epoch's validation measure."""
