@@ -15,6 +15,7 @@ from lrfinder.tasks.loading import load_named
 from lrfinder.tasks.measures import measure_name
 from lrfinder.tasks.reference import TaskReference
 from lrfinder.tasks.task import Baseline, Task
+from lrfinder.training.memory import check_memory
 from lrfinder.training.speed import Work
 from lrfinder.tuning import lr_ranges
 from lrfinder.tuning.space import Space
@@ -53,6 +54,7 @@ class RangeTestExperiment:
         """Where it is trained; None leaves the model where its factory puts it."""
         self.find_seeds = training_seeds("find", settings.seed, settings.find_seeds)
         self.find_settings = settings
+        self._check_memory(len(self.find_seeds), self.find_work())
 
     @property
     def updates_per_epoch(self) -> int:
@@ -67,6 +69,10 @@ class RangeTestExperiment:
         runs = len(self.find_seeds) * (1 + settings.probes)
         return Work(runs, steps * per_step, steps + 1)
 
+    def _check_memory(self, runs: int, work: Work) -> None:
+        """Raise InvalidArgument where the records of so many runs at once cannot be held."""
+        check_memory(runs, work.updates, work.evaluations, len(self.task.measures))
+
 
 class Experiment(RangeTestExperiment):
     """A task with everything that a whole run needs, checked as far as can be without training."""
@@ -74,6 +80,7 @@ class Experiment(RangeTestExperiment):
     def __init__(self, settings: RunSettings, task: Task | None = None) -> None:
         super().__init__(settings, task)
         self.task = prepared_task(self.task, settings)
+        self._check_memory(settings.confirm_seeds, self.training)
         self.measure = measure_name(settings.objective, self.task.measures)
         direction = settings.direction or ("minimize" if self.measure == "loss" else "maximize")
         self.direction: Direction = direction

@@ -118,7 +118,10 @@ class RunSettings(RangeTestSettings):
         None, description="Optuna storage URL. Default: SQLite in the run folder."
     )
     workers: int = Field(
-        1, ge=1, description="Training processes, for models that do not gain from batching."
+        1,
+        ge=1,
+        le=1000,
+        description="Training processes, for models that do not gain from batching.",
     )
 
     @field_validator("storage")

@@ -9,6 +9,7 @@ from lrfinder.arrays import Floats, Ints
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.task import Task
 from lrfinder.training.history import History, Plan
+from lrfinder.training.memory import check_memory
 from lrfinder.training.trainer import AnyTrainer
 
 
@@ -31,6 +32,7 @@ class Record:
         for name, value in (("updates", self.updates), ("evaluate_every", every)):
             if value < 1:
                 raise InvalidArgument(f"{name} must be at least 1, but got {value}")
+        check_memory(len(plans), self.updates, self.updates // every + 1, len(task.measures))
         self.evaluated_at: Ints = np.unique([*range(0, self.updates, every), self.updates])
         self.column = {at: place for place, at in enumerate(self.evaluated_at.tolist())}
         """Place of an evaluation in `evaluated_at`, by the updates made before it."""
