@@ -19,6 +19,7 @@ from lrfinder.training.memory import check_memory
 from lrfinder.training.speed import Work
 from lrfinder.tuning import lr_ranges
 from lrfinder.tuning.space import Space
+from lrfinder.tuning.trials import overhead
 from lrfinder.types import Direction
 
 _SEEDS_PER_SEED = 3000
@@ -129,11 +130,12 @@ class Experiment(RangeTestExperiment):
     def search_work(self) -> Work:
         """What the studies ask for."""
         trials, searched = self.settings.trials, 1.0 if self.settings.lr is not None else 2.0
-        count = 0
+        count, besides = 0, 0.0
         for member in self.families:
             points = replace(self._space(member), lr_high=searched).all_trials(trials)
-            count += trials if points is None else len(points)
-        return replace(self.training, runs=count * len(self.search_seeds), trials=count)
+            own = trials if points is None else len(points)
+            count, besides = count + own, besides + overhead(own, self.training.evaluations)
+        return replace(self.training, runs=count * len(self.search_seeds), overhead=besides)
 
     def compare_work(self) -> Work:
         """What the comparison asks for."""

@@ -11,8 +11,6 @@ import torch
 from lrfinder.tasks.task import Task
 from lrfinder.training.trainer import AnyTrainer
 
-_SECONDS_PER_TRIAL = 0.1  # of the sampler and the storage, on 2 cores at about 2.5 GHz
-
 
 @dataclass(frozen=True)
 class Speed:
@@ -36,12 +34,12 @@ class Work:
     """Per run."""
     evaluations: int
     """Per run."""
-    trials: int = 0
+    overhead: float = 0.0
+    """Seconds besides training."""
 
     def seconds(self, speed: Speed) -> float:
         """Estimated time at the measured speed."""
-        training = self.runs * speed.seconds(self.updates, self.evaluations)
-        return training + self.trials * _SECONDS_PER_TRIAL
+        return self.runs * speed.seconds(self.updates, self.evaluations) + self.overhead
 
 
 _TINY_LR = 1e-12  # timing must not train the model into nan

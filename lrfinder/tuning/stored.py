@@ -19,6 +19,7 @@ from lrfinder.types import Direction
 
 _IN_TRAINING = "in training"
 _RETRY_OF = "retry_of"
+_ENQUEUED = "enqueued"
 
 
 class StoredStudy:
@@ -51,9 +52,13 @@ class StoredStudy:
                 )
 
     def settle(self) -> None:
-        """Read the trials; those that a dead process was training, or that wait, have failed."""
+        """Read the trials; those that a dead process was training have failed.
+
+        One that somebody enqueued ends as FAIL too, since only a new trial can be written as a
+        whole, and is asked again; it does not count as failed.
+        """
         for _ in self._study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
-            self._study.ask()
+            self._study.ask().set_user_attr(_ENQUEUED, True)
         for trial in self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
             self._study.tell(trial.number, state=TrialState.FAIL)
         self.trials = self._study.get_trials(deepcopy=False)
@@ -93,6 +98,14 @@ class StoredStudy:
     def next_number(self) -> int:
         """Number of the trial that is added next."""
         return len(self.trials)
+
+    @property
+    def failed(self) -> int:
+        """Trials that were interrupted or whose task raised."""
+        return sum(
+            trial.state == TrialState.FAIL and _ENQUEUED not in trial.user_attrs
+            for trial in self.trials
+        )
 
     def owed(self) -> list[FrozenTrial]:
         """Failed trials that were not asked again."""

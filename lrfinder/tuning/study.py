@@ -202,7 +202,7 @@ class FamilyStudy:
             space=self._space,
             study_name=self._stored.name,
             trials=tuple(self._trial_result(trial) for trial in complete),
-            failed=len(self._stored.trials) - len(complete),
+            failed=self._stored.failed,
             exhausted=self._points is not None and not self.missing,
         )
 

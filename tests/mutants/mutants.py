@@ -106,7 +106,7 @@ MUTANTS = [
         "training/speed.py",
         "tests/training/test_speed.py",
         ("evaluations cost nothing", " + evaluations * self.seconds_per_evaluation", ""),
-        ("trials cost nothing", "training + self.trials * _SECONDS_PER_TRIAL", "training"),
+        ("trials cost nothing", "evaluations) + self.overhead", "evaluations)"),
     ),
     *_in(
         "training/executors.py",

@@ -313,6 +313,18 @@ def test_a_task_that_raises_fails_its_trials_which_are_asked_again(url):
     assert set(params_of(trials[:2])) <= set(params_of(complete(trials)))
 
 
+def test_trials_that_somebody_enqueued_are_trained_first(url):
+    wanted = [{"lr": 0.02, "step_size": 3, "gamma": 0.5}, {"lr": 0.2, "step_size": 2, "gamma": 0.3}]
+    search(task(), [space()], trials=1, seeds=[0], storage=url)
+    study = optuna.load_study(study_name="lrfinder-step", storage=url)
+    for params in wanted:
+        study.enqueue_trial(params)
+    [found] = search(task(), [space()], trials=4, seeds=[0], storage=url)
+    tried = [{"lr": trial.lr, **trial.params} for trial in found.trials]
+    assert tried[1:3] == wanted
+    assert (len(found.trials), found.failed) == (4, 0)
+
+
 @pytest.mark.parametrize("name", ["step", "exponential_steps", "constant"])
 def test_more_trials_go_on_without_repeating_parameters(url, name):
     [first] = search(task(), [space(name)], trials=4, seeds=[0], storage=url)
@@ -656,10 +668,10 @@ def test_an_argument_that_cannot_be_used_is_refused_in_one_line(fields, message)
     assert "\n" not in str(error.value)
 
 
-def test_a_long_trial_reports_at_most_fifty_of_its_epochs_its_ends_among_them():
+def test_a_long_trial_reports_at_most_twenty_five_of_its_epochs_its_ends_among_them():
     storage, epochs = optuna.storages.InMemoryStorage(), 130
     search(task(epochs=epochs), [space(epochs=epochs)], trials=1, seeds=[0], storage=storage)
     [trial] = trials_of(storage, "step")
     steps = sorted(trial.intermediate_values)
-    assert (steps[0], steps[-1], len(steps)) == (0, epochs, 50)
+    assert (steps[0], steps[-1], len(steps)) == (0, epochs, 25)
     assert trial.user_attrs["final valid_loss"] == trial.intermediate_values[epochs]
