@@ -133,7 +133,10 @@ def _range_test_alone(experiment: RangeTestExperiment, shown: Progress) -> Curve
     shown.say(estimate({"range test": work}, chosen.speed))
     shown.say(engine_line(chosen.record()))
     with threads(chosen.threads):
-        return range_test_act(experiment, chosen.trainer, shown)
+        curve = range_test_act(experiment, chosen.trainer, shown)
+    for note in experiment.task.data(experiment.device).later_notes():
+        shown.say(f"note: {note}")
+    return curve
 
 
 def _keep_range_test(

@@ -199,6 +199,8 @@ def _train_and_report(
             recorder.begin_comparison(known)
             comparison = comparison_act(bench, candidates, known)
         recorder.folder.keep_curves(_counted_runs(results, candidates))
+        later = experiment.task.data(experiment.device).later_notes()
+        recorder.note(notes=list(dict.fromkeys([*recorder.summary.notes, *later])))
         recorder.note_answers(experiment, results, candidates, comparison)
         recorder.save("reporting")
         _report(open_run(recorder.folder.path), experiment, recorder.folder, storage)

@@ -8,10 +8,10 @@ no second forward pass is needed. It is the permutation test (Fisher 1935) in un
 deviation over the exchanges.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -35,9 +35,10 @@ def with_permuted_losses(task: Task, batches: Iterable[Batch]) -> Task:
     at most three quarters are alike.
     """
     criterion = task.criterion
-    if criterion is None or not _can_exchange(batches):
+    dim = None if criterion is None else _exchanged_dim(task, batches)
+    if criterion is None or dim is None:
         return replace(task, metrics={})
-    losses = {name: _Permuted(criterion, k) for k, name in enumerate(_NAMES)}
+    losses = {name: _Permuted(criterion, k, dim) for k, name in enumerate(_NAMES)}
     return replace(task, metrics=losses)
 
 
@@ -53,12 +54,13 @@ def mean_and_deviation(measures: Mapping[str, Floats]) -> tuple[Floats, Floats]:
 class _Permuted(nn.Module):
     """The criterion with targets exchanged among the rows of a batch, always in the same way."""
 
-    def __init__(self, criterion: Callable[[Any, Any], Tensor], number: int) -> None:
+    def __init__(self, criterion: Callable[[Any, Any], Tensor], number: int, dim: int) -> None:
         super().__init__()
-        self.criterion, self._number = criterion, number
+        self.criterion, self._number, self._dim = criterion, number, dim
 
     def forward(self, output: Any, target: Tensor) -> Tensor:  # noqa: ANN401 (any model's output)
-        return self.criterion(output, target[_order(self._number, len(target), target.device)])
+        order = _order(self._number, target.shape[self._dim], target.device)
+        return self.criterion(output, target.index_select(self._dim, order))
 
 
 @cache
@@ -73,13 +75,27 @@ def _is_plain(target: Tensor) -> bool:
     return target.layout is torch.strided and not target.is_complex()
 
 
-def _can_exchange(batches: Iterable[Batch]) -> bool:
-    rows, exchanged = 0, 0
+def _exchanged_dim(task: Task, batches: Iterable[Batch]) -> int | None:
+    """Dimension of the targets that their rows lie in; None where they cannot be exchanged."""
+    targets: list[Tensor] = []
+    dims: set[int] | None = None
     for batch in batches:
-        target = batch[1] if isinstance(batch, tuple) and len(batch) == 2 else None
+        is_pair = isinstance(batch, tuple | list) and len(cast(Sequence[Any], batch)) == 2
+        target = batch[1] if is_pair else None
         if not isinstance(target, Tensor) or target.ndim == 0 or not _is_plain(target):
-            return False
-        alike = int(target.unique(dim=0, return_counts=True)[1].max()) if len(target) else 0
-        fit = len(target) >= _FEWEST_IN_BATCH and alike <= _MOST_ALIKE * len(target)
-        rows, exchanged = rows + len(target), exchanged + fit * len(target)
+            return None
+        targets.append(target)
+        of_rows = {k for k, size in enumerate(target.shape) if size == task.rows(batch)}
+        dims = of_rows if dims is None else dims & of_rows
+    dim = min(dims or {0})
+    return dim if _can_exchange(targets, dim) else None
+
+
+def _can_exchange(targets: Iterable[Tensor], dim: int) -> bool:
+    rows, exchanged = 0, 0
+    for target in targets:
+        count = target.shape[dim]
+        alike = int(target.unique(dim=dim, return_counts=True)[1].max()) if count else 0
+        fit = count >= _FEWEST_IN_BATCH and alike <= _MOST_ALIKE * count
+        rows, exchanged = rows + count, exchanged + fit * count
     return exchanged >= _FEWEST_ROWS and exchanged > rows / 2

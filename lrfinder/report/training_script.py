@@ -6,7 +6,9 @@ marked place for them. Everything else is the loop that one writes by hand, with
 the task needs.
 """
 
+import inspect
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,17 +17,33 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lrfinder.results.summary import BestFacts
 from lrfinder.schedules.codegen import variable_name
-from lrfinder.tasks.batches import count_rows
+from lrfinder.tasks import devices
+from lrfinder.tasks.batches import Batch, count_rows, is_plain
+from lrfinder.tasks.devices import parts_of
 from lrfinder.tasks.reference import DEFAULT_FACTORY, TaskReference
+from lrfinder.tasks.sources import tensors_of
 from lrfinder.tasks.task import Task
 
 _TO_DEVICE = """
-def to_device(batch):
+def to_device(batch, device):
     if isinstance(batch, torch.Tensor):
         return batch.to(device)
     if isinstance(batch, dict):
-        return {name: to_device(value) for name, value in batch.items()}
-    return tuple(to_device(value) for value in batch)"""
+        return {name: to_device(value, device) for name, value in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        parts = [to_device(part, device) for part in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+    return batch"""
+"""What is enough for plain batches; others take `devices.py` as it is."""
+_DEVICE_IMPORTS = (
+    "import copy",
+    "import dataclasses",
+    "from collections.abc import Mapping",
+    "from typing import Any",
+)
+_WITHOUT_NONE = """
+def batches_of(loader):
+    return (batch for batch in loader if batch is not None)"""
 
 
 def training_loop(task: Task, source: TaskReference | None, best: BestFacts) -> str:
@@ -40,22 +58,23 @@ def training_loop(task: Task, source: TaskReference | None, best: BestFacts) -> 
     )
     parts = [
         head,
-        *_imports(task, source),
+        *_imports(loop, task, source),
         f"EPOCHS = {task.epochs}\nLR = {best.lr!r}\nSEED = 0",
         "\n".join(loop.setting_up(source, best.code.rpartition("\n# after")[0])),
-        *([] if loop.pairs else [_TO_DEVICE]),
+        *loop.functions(),
         "\n" + "\n".join(loop.evaluating()) + "\n",
         "\n".join(loop.training(best.step_code, best.stepped_per)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _imports(task: Task, source: TaskReference | None) -> list[str]:
+def _imports(loop: "_Loop", task: Task, source: TaskReference | None) -> list[str]:
     file = None if source is None else source.file
-    standard = ["import sys"] if file is not None else []
+    standard = [] if loop.moves_plainly else [*_DEVICE_IMPORTS]
+    standard += ["import sys"] if file is not None else []
     if source is not None and file is not None and not source.module.isidentifier():
         standard.insert(0, "from importlib import import_module")
-    tools = [] if task.steps_per_epoch is None else ["chain", "islice", "repeat"]
+    tools = ["chain", "islice", "repeat"] if loop.counts_updates else []
     if task.accumulate > 1 and not tools:
         tools = ["islice"]
     if tools:
@@ -103,9 +122,23 @@ class _Loop:
 
     def __init__(self, task: Task, *, given: bool) -> None:
         self._task, self._given = task, given
-        batch: Any = next(task.data().source.epoch(0, 0))
-        self.pairs = task.criterion is not None and all(isinstance(p, Tensor) for p in batch)
+        data = task.data()
+        first: Any = next(data.source.epoch(0, 0))
+        self.pairs = task.criterion is not None and all(isinstance(p, Tensor) for p in first)
         """Whether batches are x, y: two tensors."""
+        evaluated = [] if task.valid is None else [data.first_evaluated]
+        self.moves_plainly = self.pairs or all(map(_is_simple, [first, *evaluated]))
+        """Whether a few lines are enough to move a batch to a device."""
+        self._without_none = data.has_none
+        self.counts_updates = task.steps_per_epoch is not None or data.has_none
+        """Whether an epoch is a number of batches, and not one iteration of the loader."""
+
+    def functions(self) -> list[str]:
+        """The functions that the loop calls for a batch."""
+        parts = [_WITHOUT_NONE] if self._without_none else []
+        if self.pairs:
+            return parts
+        return [*parts, _TO_DEVICE if self.moves_plainly else _all_of_devices()]
 
     def setting_up(self, source: TaskReference | None, scheduler: str) -> list[str]:
         """Lines that make the model, the optimizer, its scheduler and the data."""
@@ -160,7 +193,8 @@ class _Loop:
 
     def evaluating(self) -> list[str]:
         task = self._task
-        body = [*self._forward(), f"rows = {self._rows()}", "count += rows"]
+        body = [*self._forward("valid"), f"rows = {self._rows()}", "count += rows"]
+        batches = "batches_of(valid_loader)" if self._without_none else "valid_loader"
         if task.metrics:
             arguments = "output, y" if self.pairs else "output, batch[1]"
             if task.criterion is None:
@@ -181,7 +215,7 @@ class _Loop:
             f"    sums, count = {sums}, 0",
             "    model.eval()",
             "    with torch.no_grad():",
-            f"        for {self._batch} in valid_loader:",
+            f"        for {self._batch} in {batches}:",
             *_indented(body, 3),
             f"    return {result}",
         ]
@@ -216,15 +250,16 @@ class _Loop:
         """Updates of an epoch."""
         task, size = self._task, self._task.accumulate
         batches = "train_loader"
-        if task.steps_per_epoch is not None:
-            count = task.steps_per_epoch * size
-            batches = f"islice(chain.from_iterable(repeat(train_loader)), {count})"
+        if self.counts_updates:
+            cycles = "map(batches_of, repeat(train_loader))" if self._without_none else ""
+            cycles = cycles or "repeat(train_loader)"
+            batches = f"islice(chain.from_iterable({cycles}), {task.data().source.batches})"
         step = ["optimizer.step()", *after_step]
         if task.clip_norm is not None:
             clip = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {task.clip_norm})"
             step.insert(0, clip)
         if size == 1:
-            body = ["optimizer.zero_grad()", *self._forward(), "loss.backward()", *step]
+            body = ["optimizer.zero_grad()", *self._forward("train"), "loss.backward()", *step]
             if isinstance(task.train, DataLoader) and task.data().source.drops_single_row:
                 skip = f"if {self._own('rows')}({'(x, y)' if self.pairs else 'batch'}) == 1:"
                 body = [skip, "    continue  # batch normalisation cannot train on it", *body]
@@ -234,7 +269,7 @@ class _Loop:
             f"while group := list(islice(batches, {size})):",
             "    optimizer.zero_grad()",
             f"    for {self._batch} in group:",
-            *_indented([*self._forward(), "(loss / len(group)).backward()"], 2),
+            *_indented([*self._forward("train"), "(loss / len(group)).backward()"], 2),
             *_indented(step, 1),
         ]
 
@@ -242,13 +277,15 @@ class _Loop:
     def _batch(self) -> str:
         return "x, y" if self.pairs else "batch"
 
-    def _forward(self) -> list[str]:
-        """Lines that move a batch to the device and compute its loss."""
+    def _forward(self, name: str) -> list[str]:
+        """Lines that move a batch of these data to the device and compute its loss."""
         if self.pairs:
             move = "x, y = x.to(device), y.to(device)"
             lines = ["output = model(x)", "loss = criterion(output, y)"]
         else:
-            move = "batch = to_device(batch)"
+            data = getattr(self._task, name)
+            of_tensors = data is not None and tensors_of(data) is not None
+            move = f"batch = to_device({'tuple(batch)' if of_tensors else 'batch'}, device)"
             lines = ["output = model(batch[0])", "loss = criterion(output, batch[1])"]
             if self._task.criterion is None:
                 lines = [f"loss = {self._own('loss')}(model, batch)"]
@@ -277,6 +314,19 @@ class _Loop:
             if self._task.data().source.drops_single_row:
                 arguments.append("drop_last=True")
         return f"DataLoader({', '.join(arguments)})"
+
+
+def _is_simple(batch: Batch) -> bool:
+    """Whether nothing but tensors in plain tuples, lists and dicts has to be moved."""
+    if is_plain(batch):
+        return all(map(_is_simple, parts_of(batch)))
+    return isinstance(batch, Tensor) or not (hasattr(type(batch), "to") or parts_of(batch))
+
+
+def _all_of_devices() -> str:
+    """The functions by which lrfinder moves batches, without the linter's comments."""
+    text = inspect.getsource(devices)
+    return "\n" + re.sub(r"  # noqa.*", "", text[text.index("_MOST_PARTS =") :]).rstrip()
 
 
 def _indented(lines: Sequence[str], levels: int) -> list[str]:

@@ -12,8 +12,9 @@ from torch.utils.data import (
     Subset,
 )
 
+from lrfinder.tasks.loaders import Data
 from lrfinder.tasks.random_states import derive
-from lrfinder.tasks.sources import SUBSET_ROWS, Data
+from lrfinder.tasks.sources import SUBSET_ROWS
 
 
 def held_out(data: Data, batch_size: int) -> tuple[Data, Data] | None:

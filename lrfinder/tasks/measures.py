@@ -10,13 +10,13 @@ import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.batches import Batch, outline
 
 Measure = Callable[..., Any]
 
@@ -74,23 +74,38 @@ class Measures:
         return torch.autocast(self.device.type, self.autocast)
 
 
-def _pair(batch: Batch) -> tuple[Any, Any]:
-    if isinstance(batch, tuple) and len(batch) == 2:
-        return batch
-    names = f"a dict with {', '.join(batch)}" if isinstance(batch, dict) else f"{len(batch)} parts"
+def _pair(batch: Batch) -> Sequence[Any]:
+    if isinstance(batch, tuple | list) and len(cast(Sequence[Any], batch)) == 2:
+        return cast(Sequence[Any], batch)
+    is_sequence = isinstance(batch, tuple | list)
+    got = f"{len(cast(Sequence[Any], batch))} parts" if is_sequence else outline(batch)
     raise InvalidArgument(
-        f"criterion needs batches (x, y), but got {names}; give loss=f(model, batch) instead"
+        f"criterion needs batches (x, y), but got {got}; give loss=f(model, batch) instead"
     )
 
 
 def _scalar(loss: Any) -> Tensor:  # noqa: ANN401 (whatever the user's loss returned)
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise InvalidArgument(
-            f"the loss of a batch must be one number in a tensor, but got {got}; "
-            "average it over the batch"
-        )
-    return loss.reshape(())
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return loss.reshape(())
+    raise InvalidArgument(
+        f"the loss of a batch must be one number in a tensor, but got {_got(loss)}"
+    )
+
+
+def _got(loss: Any) -> str:  # noqa: ANN401
+    """What a loss is instead of a number in a tensor, and what to do about it."""
+    if isinstance(loss, Tensor):
+        return f"shape {tuple(loss.shape)}; average it over the batch"
+    if loss is None:
+        return "None; return the loss at the end of the function"
+    if isinstance(loss, tuple | list):
+        return f"{outline(loss)}; return the loss alone, without the other parts"
+    if isinstance(loss, Mapping):
+        return f"{outline(loss)}; return the loss alone, as in result['loss']"
+    if isinstance(loss, int | float):
+        return f"{type(loss).__name__} {loss}; return the tensor itself, without .item()"
+    cure = "return its .loss" if hasattr(loss, "loss") else "return a tensor with its gradient"
+    return f"{outline(loss)}; {cure}"
 
 
 def measure_column(measure: str) -> str:

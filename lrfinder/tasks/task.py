@@ -23,14 +23,15 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import FAMILIES, Family, Schedule
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.batches import Batch, count_rows
+from lrfinder.tasks.data_checks import look_at, skipped_note
+from lrfinder.tasks.loaders import Data, LoaderSource, Seen
 from lrfinder.tasks.measures import Measure, Measures
 from lrfinder.tasks.random_states import kept
 from lrfinder.tasks.sources import (
-    Data,
     Source,
     evaluation_batches,
+    first_evaluation_batch,
     fixed_subset,
-    same_order_every_time,
     training_source,
 )
 from lrfinder.tasks.task_checks import (
@@ -249,8 +250,10 @@ class TaskData:
         self.findings: dict[type, Any] = {}
         """What a trainer has found out about the task here, by the type of it: tried only once."""
         k, steps = task.accumulate, task.steps_per_epoch
+        self._seen = {"training": Seen(), "validation": Seen()}
+        batches = None if steps is None else steps * k
         self.source: Source = training_source(
-            task.train, task.batch_size, device, None if steps is None else steps * k
+            task.train, task.batch_size, device, batches, self._seen["training"]
         )
         self.updates_per_epoch: int = -(-self.source.batches // k)
 
@@ -260,15 +263,27 @@ class TaskData:
         task = self._task
         if task.valid is None:
             return None
-        return evaluation_batches(task.valid, task.batch_size, self._device)
+        seen = self._seen["validation"]
+        return evaluation_batches(task.valid, task.batch_size, self._device, seen)
 
     @cached_property
     def fixed_subset(self) -> list[Batch]:
-        """At most 256 fixed rows of the validation set, or of the training set without one."""
+        """About 256 fixed rows of the validation set, or of the training set without one."""
         task = self._task
-        data = task.train if task.valid is None else task.valid
+        data, kind = task.valid, "validation"
+        if data is None:
+            data, kind = task.train, "training"
+        seen = self._seen[kind]
         with user_code("reading the data"):
-            return fixed_subset(data, task.batch_size, self._device)
+            return fixed_subset(data, task.batch_size, self._device, task.rows, seen)
+
+    @cached_property
+    def first_evaluated(self) -> Batch:
+        """The first batch of the validation set, or of the fixed subset without one."""
+        task = self._task
+        if task.valid is None:
+            return self.fixed_subset[0]
+        return first_evaluation_batch(task.valid, task.batch_size, self._device)
 
     def notes(self) -> list[str]:
         """What a person should know about the data before reading a result."""
@@ -280,10 +295,30 @@ class TaskData:
             )
         if self.source.drops_single_row:
             found.append("the last training batch has a single row and is left out of every epoch")
+        return found + self._first_notes
+
+    @cached_property
+    def _first_notes(self) -> list[str]:
+        """Notes on the first training batches, which are read once."""
+        if not isinstance(self.source, LoaderSource):
+            return []
         with user_code("reading the training data"):
-            if same_order_every_time(self.source):
-                found.append(
-                    "the training data come in the same order for every seed and epoch: "
-                    "seeds vary less than they should (shuffle=True in the DataLoader mends it)"
-                )
+            first = look_at(self.source)
+        found = skipped_note("training", first.seen)
+        if first.same_order:
+            found.append(
+                "the training data come in the same order for every seed and epoch: "
+                "seeds vary less than they should (shuffle=True in the DataLoader mends it)"
+            )
         return found
+
+    @property
+    def has_none(self) -> bool:
+        """Whether any of the first training batches was None, or any that was read since."""
+        return any("were None" in note for note in [*self._first_notes, *self.later_notes()])
+
+    def later_notes(self) -> list[str]:
+        """What has shown since `notes` was called."""
+        told = " ".join(self._first_notes)
+        kinds = {kind: seen for kind, seen in self._seen.items() if f"{kind} batches" not in told}
+        return [note for kind, seen in kinds.items() for note in skipped_note(kind, seen)]

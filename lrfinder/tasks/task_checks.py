@@ -1,6 +1,6 @@
 """What the fields of a Task must be."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import FAMILIES, Family
-from lrfinder.tasks.sources import loader_length, no_batch_message, tensors_of
+from lrfinder.tasks.loaders import loader_length, no_batch_message
+from lrfinder.tasks.sources import tensors_of
 
 _TAKEN = {
     "loss",
@@ -132,6 +133,11 @@ def check_data(name: str, data: Any) -> None:  # noqa: ANN401 (whatever was give
     if isinstance(data, IterableDataset):
         return
     indexed = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    if isinstance(data, Iterator):
+        raise InvalidArgument(
+            f"{name} must be data that can be read again and again, but a {_kind(data)} can be "
+            "read once; write an IterableDataset whose __iter__ makes it anew"
+        )
     if not indexed or isinstance(data, Tensor | tuple | Mapping | str):
         raise InvalidArgument(
             f"{name} must be a Dataset or a DataLoader, but got a {_kind(data)}; "

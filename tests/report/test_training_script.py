@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from kinds_of_batches import KINDS
 
 from lrfinder.comparison.candidates import Candidate
 from lrfinder.report.training_script import training_loop
 from lrfinder.results.answers import best_facts
 from lrfinder.schedules import FAMILIES, Schedule
+from lrfinder.tasks.devices import tensors_in, to_device
 from lrfinder.tasks.loading import load_named, load_task
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
@@ -167,3 +169,81 @@ def test_the_script_of_a_module_level_task_imports_that_object(tmp_path, name):
 def test_the_script_of_a_file_uses_lrfinder_only_through_the_file(tmp_path):
     script, _ = run_script(tmp_path, "pairs", SCHEDULES["step"])
     assert "lrfinder" not in script
+
+
+def written_and_run(folder: Path, text: str) -> tuple[str, list[str]]:
+    """The script for a task's file, and the lines that it prints."""
+    path = folder / "own_task.py"
+    path.write_text(text, encoding="utf-8")
+    best = best_facts(Candidate("best", 0.05, SCHEDULES["step"]), "valid_loss")
+    script = training_loop(*load_named(str(path)), best)
+    (folder / "best_schedule.py").write_text(script, encoding="utf-8")
+    with redirect_stdout(io.StringIO()) as printed:
+        runpy.run_path(str(folder / "best_schedule.py"), run_name="__main__")
+    return script, printed.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_script_takes_every_kind_of_batch_and_leaves_its_class(tmp_path, kind):
+    """The loss of these tasks refuses a batch of another class."""
+    text = f"from kinds_of_batches import task_of\n\ntask = task_of({kind!r})\n"
+    script, lines = written_and_run(tmp_path, text)
+    assert len(lines) == 3
+    assert float(lines[-1].split("valid_loss")[1]) < 20
+    assert_well_written(tmp_path)
+    assert "lrfinder" not in script
+    plain = ("list", "tuple with None", "dict of anything", "named tuple", "named tuple in a list")
+    assert ("copy.copy" in script) == (kind not in plain)
+
+
+@pytest.mark.parametrize("kind", ["list", "dict of anything", "named tuple", "graph", "output"])
+def test_the_script_moves_a_batch_as_lrfinder_does(tmp_path, kind):
+    written_and_run(tmp_path, f"from kinds_of_batches import task_of\n\ntask = task_of({kind!r})\n")
+    names = runpy.run_path(str(tmp_path / "best_schedule.py"))
+    batch, meta = next(iter(names["train_loader"])), torch.device("meta")
+    theirs, ours = names["to_device"](batch, meta), to_device(batch, meta)
+    assert type(theirs) is type(ours) is type(batch)
+    assert [t.device for t in tensors_in(theirs)] == [t.device for t in tensors_in(ours)]
+
+
+DROPPING = """
+def collate(rows):
+    batch = torch.utils.data.default_collate(rows)
+    return None if float(batch[1][0]) > 0 else batch
+
+dropping = dict(
+    **common,
+    train=DataLoader(rows, 5, shuffle=True, collate_fn=collate),
+    valid=DataLoader(rows, 5, collate_fn=collate),
+)
+"""
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "criterion=nn.MSELoss()",
+        "loss=lambda model, batch: nn.functional.mse_loss(model(batch[0]), batch[1])",
+        "criterion=nn.MSELoss(), accumulate=2",
+        "criterion=nn.MSELoss(), steps_per_epoch=20",
+    ],
+)
+def test_the_script_skips_batches_that_are_none_and_makes_as_many_updates(tmp_path, task):
+    text = f"{HEAD}{DROPPING}\ntask = Task(**dropping, {task})\n"
+    script, lines = written_and_run(tmp_path, text)
+    assert len(lines) == 3
+    assert_well_written(tmp_path)
+    problem = load_task(str(tmp_path / "own_task.py"))
+    assert f", {problem.data().source.batches})" in script
+
+
+def test_the_script_gives_the_rows_of_tensors_as_a_tuple_like_lrfinder(tmp_path):
+    loss = """
+def loss(model, batch):
+    assert type(batch) is tuple
+    return nn.functional.mse_loss(model(batch[0]), batch[1])
+
+task = Task(**common, train=rows, valid=rows, loss=loss)
+"""
+    assert len(written_and_run(tmp_path, HEAD + loss)[1]) == 3
+    assert_well_written(tmp_path)

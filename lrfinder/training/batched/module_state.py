@@ -84,9 +84,9 @@ def stack_batches(batches: Sequence[Batch], place: Tensor | None) -> Batch | Non
     def stacked(*leaves: Any) -> Any:  # noqa: ANN401
         first = leaves[0]
         if not isinstance(first, Tensor):
-            if any(
-                leaf is not first and not _same(_summary(leaf), _summary(first)) for leaf in leaves
-            ):
+            summary = _summary(first)
+            others = (leaf for leaf in leaves if leaf is not first)
+            if any(summary is None or not _same(_summary(leaf), summary) for leaf in others):
                 raise ValueError("batches must hold the same beside their tensors")
             return first
         if any(not isinstance(leaf, Tensor) or leaf.shape != first.shape for leaf in leaves):

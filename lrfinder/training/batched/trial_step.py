@@ -122,7 +122,9 @@ class _TrialStep:
         ]
         data = task.data(place)
         self._batches = [next(data.source.epoch(seed, 0)) for seed in _SEEDS]
-        self._evaluated: Batch = next(iter(data.valid or self._batches))
+        self._evaluated: Batch = (
+            data.first_evaluated if task.valid is not None else self._batches[0]
+        )
 
     def plan(self) -> BatchingPlan:
         """How the task is batched; an exception says why it cannot be."""

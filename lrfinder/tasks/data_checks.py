@@ -1,0 +1,60 @@
+"""What the first batches of a task's data show before anything is trained on them."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from lrfinder.tasks.batches import Batch, alike
+from lrfinder.tasks.loaders import LoaderSource, Seen
+from lrfinder.tasks.random_states import derive
+
+_COMPARED = 2
+"""Batches that are read twice."""
+_MOST_READ, _MOST_SECONDS = 64, 0.5
+"""Batches among which None is looked for."""
+
+
+@dataclass(frozen=True)
+class FirstBatches:
+    """What the first training batches of a loader show."""
+
+    same_order: bool
+    """They are the same for two seeds."""
+    repeatable: bool
+    """They are the same when they are read again for the same seed."""
+    seen: Seen
+    """How many of them were None."""
+
+
+def look_at(source: LoaderSource) -> FirstBatches:
+    """Read the first batches for two seeds, and for one of them twice."""
+    other = list(islice(source.cycle(derive(0, "order check", 1)), 1))
+    before = replace(source.seen)
+    first = _read(source.cycle(derive(0, "order check", 0)))
+    seen = Seen(source.seen.batches - before.batches, source.seen.none - before.none)
+    again = list(islice(source.cycle(derive(0, "order check", 0)), _COMPARED))
+    return FirstBatches(
+        same_order=source.batches > 1 and bool(first) and alike(first[:1], other),
+        repeatable=alike(first, again),
+        seen=seen,
+    )
+
+
+def _read(batches: Iterator[Batch]) -> list[Batch]:
+    """Read some of the batches; returns the first two."""
+    end = time.monotonic() + _MOST_SECONDS
+    kept: list[Batch] = []
+    for number, batch in enumerate(batches, start=1):
+        if len(kept) < _COMPARED:
+            kept.append(batch)
+        elif number >= _MOST_READ or time.monotonic() > end:
+            break
+    return kept
+
+
+def skipped_note(kind: str, seen: Seen) -> list[str]:
+    """A note on batches that were None, where there were any."""
+    if not seen.none:
+        return []
+    return [f"{seen.none:,} of {seen.batches:,} {kind} batches were None and were skipped"]
