@@ -20,8 +20,9 @@ from lrfinder.schedules.codegen import variable_name
 from lrfinder.tasks import devices
 from lrfinder.tasks.batches import Batch, count_rows, is_plain
 from lrfinder.tasks.devices import parts_of
+from lrfinder.tasks.own_states import parts_with_epochs
 from lrfinder.tasks.reference import DEFAULT_FACTORY, TaskReference
-from lrfinder.tasks.sources import tensors_of
+from lrfinder.tasks.sources import are_tensors
 from lrfinder.tasks.task import Task
 
 _TO_DEVICE = """
@@ -231,6 +232,7 @@ class _Loop:
         found = "valid_loss, *metrics" if task.metrics else "valid_loss"
         return [
             "for epoch in range(EPOCHS):",
+            *_indented([f"{name}.set_epoch(epoch)" for name in self._told_epochs()], 1),
             '    lr = max(group["lr"] for group in optimizer.param_groups)',
             "    model.train()",
             *_indented(self._updates([step] if per == "batch" else []), 1),
@@ -239,6 +241,12 @@ class _Loop:
             *([f"    {step}"] if per == "epoch" else []),
             *show,
         ]
+
+    def _told_epochs(self) -> list[str]:
+        """Parts of the training loader that draw a new order for each number they are given."""
+        data = self._task.train
+        parts = parts_with_epochs(data) if isinstance(data, DataLoader) else []
+        return [f"train_loader{name}" for name, _ in parts]
 
     def _watched(self, step: str) -> list[str]:
         """Line that names the metric by which the scheduler is stepped, where it is one."""
@@ -284,7 +292,7 @@ class _Loop:
             lines = ["output = model(x)", "loss = criterion(output, y)"]
         else:
             data = getattr(self._task, name)
-            of_tensors = data is not None and tensors_of(data) is not None
+            of_tensors = data is not None and are_tensors(data)
             move = f"batch = to_device({'tuple(batch)' if of_tensors else 'batch'}, device)"
             lines = ["output = model(batch[0])", "loss = criterion(output, batch[1])"]
             if self._task.criterion is None:

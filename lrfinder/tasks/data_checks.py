@@ -4,6 +4,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
+
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
 from lrfinder.tasks.batches import Batch, alike
 from lrfinder.tasks.loaders import LoaderSource, Seen
@@ -51,6 +54,30 @@ def _read(batches: Iterator[Batch]) -> list[Batch]:
         elif number >= _MOST_READ or time.monotonic() > end:
             break
     return kept
+
+
+NOT_REPEATABLE = (
+    "the data give other rows when they are read again in the same order, so that results are not "
+    "exactly repeatable (a random state out of reach; drawing from torch's, NumPy's or Python's "
+    "global one, or from a generator kept as an attribute, mends it)"
+)
+
+
+def same_order_note(loader: DataLoader[Any]) -> str:
+    """A note on data that come in the same order every time, and what mends it."""
+    if type(loader.sampler) is RandomSampler and loader.batch_size is not None:
+        mended = "a generator or a sampler that draws anew for every epoch"
+    elif type(loader.sampler) is SequentialSampler and loader.batch_size is not None:
+        mended = "shuffle=True in the DataLoader"
+    elif isinstance(loader.dataset, IterableDataset):
+        mended = "a stream that shuffles its rows with torch's, NumPy's or Python's random numbers"
+    else:
+        sampler = loader.sampler if loader.batch_size is not None else loader.batch_sampler
+        mended = f"a {type(sampler).__name__} that draws a new order in __iter__, or by set_epoch,"
+    return (
+        "the training data come in the same order for every seed and epoch: "
+        f"seeds vary less than they should ({mended} mends it)"
+    )
 
 
 def skipped_note(kind: str, seen: Seen) -> list[str]:

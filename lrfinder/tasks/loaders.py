@@ -1,13 +1,12 @@
 """Batches of a DataLoader, in an order that is a function of (seed, epoch).
 
 A loader is iterated under random states of its own, so that neither the global random states nor
-the loader's generators move. A batch that is None, as a collate function gives it where it has
-thrown all rows away, is skipped and counted.
+the generators of its parts move (`own_states.py`). A batch that is None, as a collate function
+gives it where it has thrown all rows away, is skipped and counted.
 """
 
 import copy
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, cast
@@ -18,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.devices import to_device
-from lrfinder.tasks.random_states import Stream, derive
+from lrfinder.tasks.own_states import OwnStates
+from lrfinder.tasks.random_states import derive
 
 Data = Dataset[Any] | DataLoader[Any]
 _MOST_SKIPPED = 1000
@@ -53,7 +53,7 @@ class LoaderSource:
         whole: bool = False,
         seen: Seen | None = None,
     ) -> None:
-        self._loader = _without_persistent_workers(loader)
+        self.loader = _without_persistent_workers(loader)
         self._device = device
         self._whole = whole
         self.seen = seen or Seen()
@@ -85,20 +85,19 @@ class LoaderSource:
                 empty = False
                 yield batch
             if empty:
-                raise InvalidArgument(_nothing_message(self._loader, before, self.seen))
+                raise InvalidArgument(_nothing_message(self.loader, before, self.seen))
             if self._whole:
                 return
             cycle += 1
 
     def cycle(self, seed: int) -> Iterator[Batch]:
         """Yield the batches of one iteration of the loader, in the order that the seed gives."""
-        stream = Stream(seed)
-        generators = [_GeneratorState(g, seed) for g in _generators(self._loader)]
-        with _swapped(stream, generators):
-            iterator = iter(self._loader)
+        states = OwnStates(self.loader, seed, set_epoch=not self._whole)
+        with states.active():
+            iterator = iter(self.loader)
         taken = in_a_row = 0
         while self._per_cycle is None or taken < self._per_cycle:
-            with _swapped(stream, generators):
+            with states.active():
                 batch = next(iterator, _END)
             if batch is _END:
                 return
@@ -187,35 +186,3 @@ def _last_batch_is_single(loader: DataLoader[Any]) -> bool:
         return False
     rows = len(cast(Any, loader.sampler))
     return rows > 1 and rows % size == 1
-
-
-class _GeneratorState:
-    """The state that a generator of the user's has while a source draws from it."""
-
-    def __init__(self, generator: torch.Generator, seed: int) -> None:
-        self.generator = generator
-        outside = generator.get_state()
-        self.state = generator.manual_seed(seed).get_state()
-        generator.set_state(outside)
-
-
-def _generators(loader: DataLoader[Any]) -> list[torch.Generator]:
-    """All generators that iterating the loader may draw from, each once."""
-    owners: list[Any] = [loader, loader.sampler, loader.batch_sampler]
-    owners.append(getattr(loader.batch_sampler, "sampler", None))
-    found = {id(g): g for o in owners if (g := getattr(o, "generator", None)) is not None}
-    return list(found.values())
-
-
-@contextmanager
-def _swapped(stream: Stream, generators: list[_GeneratorState]) -> Generator[None]:
-    outside = [g.generator.get_state() for g in generators]
-    for g in generators:
-        g.generator.set_state(g.state)
-    try:
-        with stream.active():
-            yield
-    finally:
-        for g, state in zip(generators, outside, strict=True):
-            g.state = g.generator.get_state()
-            g.generator.set_state(state)

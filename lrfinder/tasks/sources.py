@@ -18,12 +18,13 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.batches import Batch, count_rows, elements_in
 from lrfinder.tasks.devices import tensors_in, to_device
 from lrfinder.tasks.loaders import Data, LoaderSource, Seen, as_loader
+from lrfinder.tasks.own_states import OwnStates
 from lrfinder.tasks.random_states import Stream, derive
 
 SUBSET_ROWS = 256
@@ -83,6 +84,11 @@ def tensors_of(data: Data) -> tuple[Tensor, ...] | None:
     return tensors if rows is None else _picked(tensors, rows)
 
 
+def are_tensors(data: Data) -> bool:
+    """Whether the data have `tensors_of`."""
+    return _tensors_and_rows(data) is not None
+
+
 def _tensors_and_rows(data: Data) -> tuple[tuple[Tensor, ...], Tensor | None] | None:
     """Tensors of a TensorDataset, and which of their rows a Subset has; None for all of them."""
     if type(data) is TensorDataset:
@@ -126,7 +132,7 @@ def evaluation_batches(
 
 
 def first_evaluation_batch(data: Data, batch_size: int, device: torch.device | None) -> Batch:
-    """The first of the `evaluation_batches`; no other one is read, or put on the device."""
+    """The first of the `evaluation_batches`; of tensors no other rows are put on the device."""
     found = _tensors_and_rows(data)
     if found is None:
         return next(iter(evaluation_batches(data, batch_size, device)))
@@ -175,6 +181,11 @@ def fixed_subset(
         if held >= SUBSET_ROWS:
             break
     return probe
+
+
+def first_of_subset(data: Data, batch_size: int, device: torch.device | None) -> Batch:
+    """Read the first batch of the `fixed_subset` of data that are not tensors."""
+    return next(_whole_source(data, batch_size, device, None).epoch(derive(0, "probe"), 0))
 
 
 class TensorSource:
@@ -276,11 +287,13 @@ def _batches_at_once(elements: int) -> int:
 
 def _read_apart(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The same batches, drawn from random states of their own that are the same at every call."""
-    stream = Stream(derive(0, "evaluation"))
-    with stream.active():
+    seed = derive(0, "evaluation")
+    is_loader = isinstance(batches, DataLoader)
+    states = OwnStates(batches, seed, set_epoch=False) if is_loader else Stream(seed)
+    with states.active():
         iterator = iter(batches)
     while True:
-        with stream.active():
+        with states.active():
             batch = next(iterator, _END)
         if batch is _END:
             return

@@ -22,15 +22,17 @@ from lrfinder.checks import check_count, check_lr
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import FAMILIES, Family, Schedule
 from lrfinder.schedules.recipe import Recipe
-from lrfinder.tasks.batches import Batch, count_rows
-from lrfinder.tasks.data_checks import look_at, skipped_note
+from lrfinder.tasks.batches import Batch, alike, count_rows
+from lrfinder.tasks.data_checks import NOT_REPEATABLE, look_at, same_order_note, skipped_note
 from lrfinder.tasks.loaders import Data, LoaderSource, Seen
 from lrfinder.tasks.measures import Measure, Measures
 from lrfinder.tasks.random_states import kept
 from lrfinder.tasks.sources import (
     Source,
+    are_tensors,
     evaluation_batches,
     first_evaluation_batch,
+    first_of_subset,
     fixed_subset,
     training_source,
 )
@@ -281,7 +283,7 @@ class TaskData:
     def first_evaluated(self) -> Batch:
         """The first batch of the validation set, or of the fixed subset without one."""
         task = self._task
-        if task.valid is None:
+        if task.valid is None or not are_tensors(task.valid):
             return self.fixed_subset[0]
         return first_evaluation_batch(task.valid, task.batch_size, self._device)
 
@@ -300,17 +302,20 @@ class TaskData:
     @cached_property
     def _first_notes(self) -> list[str]:
         """Notes on the first training batches, which are read once."""
-        if not isinstance(self.source, LoaderSource):
-            return []
-        with user_code("reading the training data"):
-            first = look_at(self.source)
-        found = skipped_note("training", first.seen)
-        if first.same_order:
-            found.append(
-                "the training data come in the same order for every seed and epoch: "
-                "seeds vary less than they should (shuffle=True in the DataLoader mends it)"
-            )
-        return found
+        found: list[str] = []
+        repeatable = True
+        if isinstance(self.source, LoaderSource):
+            with user_code("reading the training data"):
+                first = look_at(self.source)
+            found += skipped_note("training", first.seen)
+            found += [same_order_note(self.source.loader)] if first.same_order else []
+            repeatable = first.repeatable
+        valid = self._task.valid
+        if repeatable and valid is not None and not are_tensors(valid):
+            with user_code("reading the validation data"):
+                again = first_of_subset(valid, self._task.batch_size, self._device)
+                repeatable = alike(self.fixed_subset[0], again)
+        return found if repeatable else [*found, NOT_REPEATABLE]
 
     @property
     def has_none(self) -> bool:
@@ -319,6 +324,6 @@ class TaskData:
 
     def later_notes(self) -> list[str]:
         """What has shown since `notes` was called."""
-        told = " ".join(self._first_notes)
+        told = " ".join(vars(self).get("_first_notes", []))
         kinds = {kind: seen for kind, seen in self._seen.items() if f"{kind} batches" not in told}
         return [note for kind, seen in kinds.items() for note in skipped_note(kind, seen)]

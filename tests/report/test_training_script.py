@@ -247,3 +247,33 @@ task = Task(**common, train=rows, valid=rows, loss=loss)
 """
     assert len(written_and_run(tmp_path, HEAD + loss)[1]) == 3
     assert_well_written(tmp_path)
+
+
+TOLD = """
+from torch.utils.data import BatchSampler, DistributedSampler
+
+sampler = DistributedSampler(rows, num_replicas=1, rank=0)
+train = {}
+task = Task(
+    **common, train=DataLoader(rows, **train), valid=DataLoader(rows, 16), criterion=nn.MSELoss()
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("train", "name"),
+    [
+        ("dict(batch_size=16, sampler=sampler)", "train_loader.sampler"),
+        (
+            "dict(batch_sampler=BatchSampler(sampler, 16, False))",
+            "train_loader.batch_sampler.sampler",
+        ),
+    ],
+)
+def test_the_script_tells_the_epoch_to_what_wants_one(tmp_path, train, name):
+    text = HEAD + TOLD.replace("train = {}", f"train = {train}")
+    script, lines = written_and_run(tmp_path, text)
+    assert f"    {name}.set_epoch(epoch)\n" in script
+    assert script.count("set_epoch") == 1
+    assert len(lines) == 3
+    assert_well_written(tmp_path)
