@@ -128,8 +128,14 @@ def find(
 def _range_test_alone(experiment: RangeTestExperiment, shown: Progress) -> Curve:
     for note in experiment.task.data(experiment.device).notes():
         shown.say(f"note: {note}")
-    asked, work = experiment.find_settings.engine, experiment.find_work()
-    chosen = engine.choose(experiment.task, experiment.device, work, asked)
+    settings, work = experiment.find_settings, experiment.find_work()
+    chosen = engine.choose(
+        experiment.task,
+        experiment.device,
+        work,
+        settings.engine,
+        on_subset=settings.every == "batch",
+    )
     shown.say(estimate({"range test": work}, chosen.speed))
     shown.say(engine_line(chosen.record()))
     with threads(chosen.threads):

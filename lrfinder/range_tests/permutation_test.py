@@ -9,7 +9,6 @@ deviation over the exchanges.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from typing import Any, cast
 
@@ -37,9 +36,9 @@ def with_permuted_losses(task: Task, batches: Iterable[Batch]) -> Task:
     criterion = task.criterion
     dim = None if criterion is None else _exchanged_dim(task, batches)
     if criterion is None or dim is None:
-        return replace(task, metrics={})
+        return task.measured_by({})
     losses = {name: _Permuted(criterion, k, dim) for k, name in enumerate(_NAMES)}
-    return replace(task, metrics=losses)
+    return task.measured_by(losses)
 
 
 def mean_and_deviation(measures: Mapping[str, Floats]) -> tuple[Floats, Floats]:

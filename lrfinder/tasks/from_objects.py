@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.optimizer_copies import check_copyable, copied, copied_optimizer
+from lrfinder.tasks.user_code import shortened
 
 _State = Literal["fresh", "keep"]
 
@@ -27,8 +28,9 @@ def factories(
     try:
         pristine, template = copied(model, optimizer)
     except Exception as error:
+        raised = shortened(str(error))
         raise InvalidArgument(
-            f"the model and optimizer must be copyable, but copy.deepcopy raised {error}; "
+            f"the model and optimizer must be copyable, but copy.deepcopy raised {raised}; "
             "use Task(model=...) with a function that builds them"
         ) from error
     if not pristine.training:

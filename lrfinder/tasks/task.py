@@ -8,8 +8,9 @@ The loss of a batch is either ``criterion(model(x), y)`` for batches ``(x, y)``,
 batch)`` for any other batch. Metrics take the same arguments as the one that is given.
 """
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, cast
 
@@ -197,6 +198,12 @@ class Task:
         given = {"loss": loss, **self.metrics}
         return Measures(given, self.criterion is not None, device, self.autocast).copy()
 
+    def measured_by(self, metrics: Mapping[str, Measure]) -> "Task":
+        """The task with other metrics; what was read of its data is not read again."""
+        other = replace(self, metrics=metrics)
+        other._opened.update({device: data.of(other) for device, data in self._opened.items()})
+        return other
+
     def data(self, device: torch.device | None = None) -> "TaskData":
         """The task's data on a device, by default the model's own; opened once per device."""
         device = device or self.prototype.device
@@ -258,6 +265,12 @@ class TaskData:
             task.train, task.batch_size, device, batches, self._seen["training"]
         )
         self.updates_per_epoch: int = -(-self.source.batches // k)
+
+    def of(self, task: Task) -> "TaskData":
+        """The same data for a task that differs only in what is measured on them."""
+        twin = copy.copy(self)
+        twin._task, twin.findings = task, {}
+        return twin
 
     @cached_property
     def valid(self) -> Iterable[Batch] | None:

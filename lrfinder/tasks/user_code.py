@@ -1,5 +1,6 @@
 """Running the user's code: what it raises becomes one line with the place in that code."""
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,9 @@ from sysconfig import get_path
 from traceback import extract_tb
 
 from lrfinder.errors import LRFinderError, TaskFailed
+
+_LONGEST = 300
+_SENTENCE = re.compile(r".{20,}?[.!?](?= [A-Z\"'`(\[])")
 
 
 @contextmanager
@@ -24,8 +28,22 @@ def describe(error: BaseException) -> str:
     """One line for an exception: type, message, and the innermost line of the user's own code."""
     own = [f for f in extract_tb(error.__traceback__) if _is_users(f.filename)]
     place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
-    message = " ".join(str(error).split())
+    message = shortened(str(error))
     return f"{type(error).__name__}: {message}{place}" if message else type(error).__name__ + place
+
+
+def shortened(message: str) -> str:
+    """The message on one line; of a long one its first sentence, of about 300 characters at most.
+
+    >>> shortened("No such file.\\nTry another.")
+    'No such file. Try another.'
+    """
+    line = " ".join(message.split())
+    if len(line) <= _LONGEST:
+        return line
+    sentence = _SENTENCE.match(line)
+    first = line if sentence is None else sentence.group()
+    return first if len(first) <= _LONGEST else f"{first[:_LONGEST].rstrip()} ..."
 
 
 def _is_users(filename: str) -> bool:

@@ -94,13 +94,17 @@ def choose(
     device: torch.device | None,
     work: Work,
     asked: EngineName = "auto",
+    *,
+    on_subset: bool = False,
 ) -> Engine:
     """Trainer for the work on the device, as asked for or the fastest.
+
+    The work evaluates on the validation set, or `on_subset` on the fixed one: nothing else is read.
 
     Raises InvalidArgument where the batched trainer is asked for and cannot train the task.
     """
     check(task, device, asked)
-    bench = _Bench(task, device)
+    bench = _Bench(task, device, on_subset=on_subset)
     if asked != "auto":
         return bench.sequential("as asked") if asked == "sequential" else bench.batched("as asked")
     alone = bench.sequential("the work is small")
@@ -141,8 +145,8 @@ def again(device: torch.device | None, record: EngineRecord) -> Engine:
 class _Bench:
     """Times trainers on a task; each way once."""
 
-    def __init__(self, task: Task, device: torch.device | None) -> None:
-        self._task, self._device = task, device
+    def __init__(self, task: Task, device: torch.device | None, *, on_subset: bool) -> None:
+        self._task, self._device, self._on_subset = task, device, on_subset
         self._one = SequentialTrainer(device)
         self._many = BatchedTrainer(device)
         self._timings: dict[tuple[Name, int, int], Timing] = {}
@@ -203,7 +207,7 @@ class _Bench:
     def _time(self, name: Name, runs: int, count: int) -> Timing:
         if (name, runs, count) not in self._timings:
             trainer = self._one if name == "sequential" else self._many
-            measured = measure_speed(self._task, trainer, runs, count)
+            measured = measure_speed(self._task, trainer, runs, count, on_subset=self._on_subset)
             timing = Timing(name, runs, count, measured.wall, measured.cpu)
             self._timings[name, runs, count] = timing
         return self._timings[name, runs, count]

@@ -18,7 +18,7 @@ class Speed:
 
     seconds_per_update: float
     seconds_per_evaluation: float
-    """Of a whole validation set; of the probe where there is none."""
+    """Of what is evaluated: a whole validation set, or the fixed subset."""
 
     def seconds(self, updates: int, evaluations: int) -> float:
         """Time of so many updates and evaluations."""
@@ -67,12 +67,18 @@ class Measured:
     """Time of the processor alone, which others on the machine hardly change."""
 
 
-def measure_speed(task: Task, trainer: AnyTrainer, runs: int, count: int) -> Measured:
-    """Speed of a run among so many of two seeds, with so many threads."""
+def measure_speed(
+    task: Task, trainer: AnyTrainer, runs: int, count: int, *, on_subset: bool = False
+) -> Measured:
+    """Speed of a run among so many of two seeds, with so many threads.
+
+    Evaluated is the validation set, or the fixed subset where there is none or it is asked for.
+    """
     state = trainer.start(task, [run % 2 for run in range(runs)], [_TINY_LR] * runs)
     data = task.data(trainer.device)
     lrs = np.full((runs, data.updates_per_epoch, state.base_lrs.shape[1]), _TINY_LR)
-    batches = data.fixed_subset if data.valid is None else data.valid
+    valid = None if on_subset else data.valid
+    batches = data.fixed_subset if valid is None else valid
     with threads(count):
         _, first = _seconds(lambda: trainer.advance(state, lrs[:, :1]))
         some = int(min(data.updates_per_epoch, max(1, 0.05 / max(first, 1e-6))))
@@ -86,11 +92,15 @@ def measure_speed(task: Task, trainer: AnyTrainer, runs: int, count: int) -> Mea
 
 
 def _least_seconds(action: Callable[[], object]) -> tuple[float, float]:
-    """Least time of an action after one warm-up, within about a tenth of a second, by both clocks.
+    """Least time of an action, within about a tenth of a second, by both clocks.
+
+    It is warmed up once before, unless it takes more than a second.
 
     What else the machine does only adds to a time, and must not decide.
     """
-    _seconds(action)
+    first = _seconds(action)
+    if first[0] > _LONGEST_SECONDS:
+        return first
     seconds = [_seconds(action)]
     while len(seconds) < _REPEATS and sum(cpu for _, cpu in seconds) < _REPEAT_SECONDS:
         if sum(wall for wall, _ in seconds) > _LONGEST_SECONDS:

@@ -20,6 +20,7 @@ from lrfinder.errors import LRFinderError
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.random_states import Stream, derive
 from lrfinder.tasks.task import Task
+from lrfinder.tasks.user_code import shortened
 from lrfinder.training.batched.module_state import (
     Attributes,
     Template,
@@ -376,4 +377,4 @@ def _numbers(tensors: Sequence[Tensor]) -> Tensor:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return shortened(lines[0]) if lines else type(error).__name__
