@@ -10,13 +10,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_tasks import absolute_error, linear_task
+from small_tasks import absolute_error, linear_task, regression_rows
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import lrfinder
 from lrfinder.commands import RunOptions
-from lrfinder.errors import Interrupted
+from lrfinder.errors import Interrupted, LRFinderError
 from lrfinder.report.progress import NotebookCell
 from lrfinder.settings import RunSettings
 
@@ -227,3 +227,38 @@ def test_the_script_of_an_object_has_a_marked_place_that_is_filled_in(tmp_path):
     with redirect_stdout(io.StringIO()) as printed:
         runpy.run_path(str(tmp_path / "filled.py"))
     assert len(printed.getvalue().splitlines()) == 3
+
+
+def drop_some(rows):
+    batch = torch.utils.data.default_collate(rows)
+    return batch if float(batch[1][0]) < 1 else None
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_batches_that_were_none_are_noted_in_the_record_and_the_report(tmp_path, workers):
+    rows = regression_rows(60)
+    task = linear_task(
+        epochs=2,
+        train=DataLoader(rows, 4, collate_fn=drop_some),
+        valid=DataLoader(rows, 4, collate_fn=drop_some),
+    )
+    run = lrfinder.run(task, out=tmp_path / "run", workers=workers, **SMALL, **QUIET)
+    notes = [note for note in run.summary["notes"] if "None" in note]
+    assert [note.split(" batches")[0].split()[-1] for note in notes] == ["training", "validation"]
+    assert (tmp_path / "run" / "report.md").read_text(encoding="utf-8").count("were None") == 2
+    script = (tmp_path / "run" / "best_schedule.py").read_text(encoding="utf-8")
+    assert "batches_of(valid_loader)" in script
+
+
+class EndlessRows(IterableDataset):
+    def __iter__(self):
+        rows = list(regression_rows())
+        while True:
+            yield from rows
+
+
+def test_an_endless_validation_stream_ends_a_run_in_one_line(tmp_path):
+    task = linear_task(valid=DataLoader(EndlessRows(), 1))
+    with pytest.raises(LRFinderError, match=r"must end.*__len__") as error:
+        lrfinder.run(task, out=tmp_path / "run", **SMALL, **QUIET)
+    assert "\n" not in str(error.value)

@@ -80,22 +80,19 @@ class OwnStates:
 
 
 class _OfAttribute:
-    """What an object holds under a name, or _MISSING; the number in a tensor is set in place."""
+    """What an object holds under a name, or _MISSING."""
 
     def __init__(self, owner: object, name: str) -> None:
         self._owner, self._name = owner, name
 
     def get(self) -> Any:  # noqa: ANN401
-        return _copied(vars(self._owner).get(self._name, _MISSING))
+        return vars(self._owner).get(self._name, _MISSING)
 
     def set(self, state: Any) -> None:  # noqa: ANN401
-        held = vars(self._owner)
         if state is _MISSING:
-            held.pop(self._name, None)
-        elif isinstance(state, Tensor) and isinstance(held.get(self._name), Tensor):
-            held[self._name].copy_(state)
+            vars(self._owner).pop(self._name, None)
         else:
-            held[self._name] = state
+            vars(self._owner)[self._name] = state
 
 
 _MISSING = object()
@@ -110,26 +107,27 @@ def _put(states: Sequence[_State], values: Sequence[Any]) -> None:
         state.set(value)
 
 
-def _copied(value: Any) -> Any:  # noqa: ANN401
-    """The value, or a copy of a tensor with one number, as datasets keep their epoch in."""
-    return value.clone() if isinstance(value, Tensor) and value.dim() == 0 else value
-
-
 def _tell_epoch(loader: DataLoader[Any], number: int) -> list[tuple[_OfAttribute, Any]]:
     """Call `set_epoch`; returns the attributes that it changes, with what they were."""
     owners = [owner for _, owner in parts_of_loader(loader) if hasattr(owner, "__dict__")]
-    before = [{name: _copied(value) for name, value in vars(owner).items()} for owner in owners]
+    before = [{name: (v, _number_in(v)) for name, v in vars(owner).items()} for owner in owners]
     for _, owner in parts_with_epochs(loader):
         owner.set_epoch(number)
     changed: list[tuple[_OfAttribute, Any]] = []
     for owner, was in zip(owners, before, strict=True):
-        for name, value in vars(owner).items():
-            old = was.get(name, _MISSING)
-            number_in_tensor = isinstance(old, Tensor) and isinstance(value, Tensor)
-            same = bool(torch.equal(old, value)) if number_in_tensor else old is value
-            if not same:
+        for name, value in list(vars(owner).items()):
+            old, old_number = was.get(name, (_MISSING, None))
+            if value is old and old_number is not None and not torch.equal(value, old_number):
+                vars(owner)[name] = value.clone()  # another tensor: worker processes may share it
+                value.copy_(old_number)
+            if vars(owner)[name] is not old:
                 changed.append((_OfAttribute(owner, name), old))
     return changed
+
+
+def _number_in(value: Any) -> Tensor | None:  # noqa: ANN401
+    """A copy of a tensor with one number, as some data sets keep their epoch in."""
+    return value.clone() if isinstance(value, Tensor) and value.dim() == 0 else None
 
 
 def parts_of_loader(loader: DataLoader[Any]) -> list[tuple[str, Any]]:

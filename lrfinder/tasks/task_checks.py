@@ -10,7 +10,6 @@ from torch.utils.data import DataLoader, IterableDataset
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import FAMILIES, Family
 from lrfinder.tasks.loaders import loader_length, no_batch_message
-from lrfinder.tasks.sources import tensors_of
 
 _TAKEN = {
     "loss",
@@ -143,6 +142,5 @@ def check_data(name: str, data: Any) -> None:  # noqa: ANN401 (whatever was give
             f"{name} must be a Dataset or a DataLoader, but got a {_kind(data)}; "
             "wrap tensors as TensorDataset(x, y)"
         )
-    tensors = tensors_of(data)
-    if len(data if tensors is None else tensors[0]) == 0:
+    if len(data) == 0:
         raise InvalidArgument(f"{name} must have at least one row, but got a data set of 0 rows")

@@ -563,6 +563,15 @@ def test_seeds_differ_where_the_order_is_told(name, trainer):
     assert history.train_loss.tolist() == again.train_loss.tolist()
 
 
+def test_worker_processes_see_the_epoch_in_a_shared_tensor():
+    stream = ShuffledStream()
+    stream.epoch.share_memory_()
+    expected = list(source_of(ShuffledStream()).epoch(7, 0))
+    given = source_of(loader(stream, num_workers=1)).epoch(7, 0)
+    assert same(list(given), expected)
+    assert int(stream.epoch) == 0
+
+
 def test_an_evaluation_is_told_nothing():
     data = TOLD["sampler"]()
     list(evaluation_batches(data, 5, None))
