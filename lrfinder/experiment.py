@@ -159,7 +159,7 @@ class Experiment(RangeTestExperiment):
             updates_per_epoch=self.updates_per_epoch,
             per=self.settings.per,
             warmup_epochs=self.settings.warmup,
-            lr_ratio=min((r for r in self.task.prototype.lr_ratios if r > 0), default=1.0),
+            lowest_lr=self.task.prototype.groups.lowest,
             direction=self.direction,
         )
 

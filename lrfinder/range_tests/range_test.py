@@ -3,7 +3,8 @@
 The idea of the first half is old practice: start from a very small lr, raise it after every epoch,
 record the loss or the accuracy of each epoch, and compare (Smith 2015, arXiv 1506.01186, made it
 per batch). Here it is a population of runs, one per seed, whose schedule grows; the *probes* that
-follow are another, whose schedule is constant.
+follow are another, whose schedule is constant. A parameter group has at every lr of the sweep the
+lr that the task's optimizer, built for that lr, gives it.
 
 Per batch, the loss of one *fixed* probe set (at most 256 rows) is recorded after every update: it
 has far less noise than the loss of each batch. Per epoch, the whole validation set is. Where the
@@ -32,9 +33,11 @@ from lrfinder.range_tests.permutation_test import mean_and_deviation, with_permu
 from lrfinder.range_tests.probes import Probe, first_lrs, further_lr
 from lrfinder.range_tests.rule import centres, features_of, too_narrow
 from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
+from lrfinder.schedules.growths import tabulated
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.held_out import held_out
 from lrfinder.tasks.task import Task
+from lrfinder.training.building import lrs_of_groups
 from lrfinder.training.fit import fit
 from lrfinder.training.history import History, Plan
 from lrfinder.training.sequential import SequentialTrainer
@@ -133,12 +136,13 @@ class _Test:
     def sweep(self, min_lr: float, max_lr: float) -> Curve:
         """Grow the lr, once per seed."""
         params = {"factor": max_lr / min_lr, "steps": self._steps}
-        schedule = Schedule(GROWTHS[self._growth], params, per=self._every)
-        plans = [Plan(min_lr, schedule, seed) for seed in self._seeds]
+        lrs = Schedule(GROWTHS[self._growth], params).rows([min_lr], self._steps)[:, 0]
+        by_group = tabulated(f"{self._growth} growth", lrs_of_groups(self._task, lrs.tolist()))
+        plans = [Plan(min_lr, Schedule(by_group, per=self._every), seed) for seed in self._seeds]
         history = self._fit(self._task, plans, self.updates, self._per_step)
         by_step = history.train_loss.reshape(len(self._seeds), self._steps, self._per_step)
         return Curve(
-            lr=schedule.rows([min_lr], self._steps)[:, 0],
+            lr=lrs,
             loss=history.measures["loss"][:, 1:],
             train_loss=by_step.mean(axis=2),
             start=history.measures["loss"][:, 0],

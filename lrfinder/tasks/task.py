@@ -23,6 +23,7 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import FAMILIES, Family, Schedule
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.batches import Batch, count_rows
+from lrfinder.tasks.lr_groups import LRGroups, lr_groups
 from lrfinder.tasks.measures import Measure, Measures
 from lrfinder.tasks.random_states import kept
 from lrfinder.tasks.sources import (
@@ -77,7 +78,11 @@ class Task:
     train: Data
     """TensorDataset (fast path), any other Dataset, or a DataLoader (used as it is)."""
     optimizer: Callable[[nn.Module, float], Optimizer]
-    """Builds the optimizer for a model and a learning rate; group lrs may be multiples of it."""
+    """Builds the optimizer for a model and a learning rate.
+
+    A parameter group may have any lr: a multiple of the one asked for, a capped or a fixed one. In
+    a range test a fixed lr stays; a schedule multiplies the lr of every group, as torch does.
+    """
     valid: Data | None = None
     """Validation data; studies need it, a range test does not."""
     criterion: Callable[[Any, Any], Tensor] | None = None
@@ -224,7 +229,7 @@ class Task:
                 device=next((p.device for p in model.parameters()), torch.device("cpu")),
                 parameters=sum(p.numel() for p in model.parameters()),
                 optimizer=type(optimizer).__name__,
-                lr_ratios=tuple(float(group["lr"]) for group in optimizer.param_groups),
+                groups=lr_groups(self.optimizer, model),
             )
 
 
@@ -236,8 +241,8 @@ class Prototype:
     """Where the factory puts the model."""
     parameters: int
     optimizer: str
-    lr_ratios: tuple[float, ...]
-    """Learning rate of each parameter group, as a multiple of the lr asked for."""
+    groups: LRGroups
+    """How its parameter groups follow the lr asked for."""
 
 
 class TaskData:

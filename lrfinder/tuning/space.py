@@ -1,7 +1,7 @@
 """What one family's study searches: its parameters, and the peak lr on a log scale."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -34,8 +34,8 @@ class Space:
     updates_per_epoch: int
     per: Per = "epoch"
     warmup_epochs: float = 0.0
-    lr_ratio: float = 1.0
-    """The smallest parameter group's lr as a share of the lr."""
+    lowest_lr: Callable[[float], float] = float
+    """The smallest lr of a parameter group where this peak lr is asked for."""
     direction: Direction = "minimize"
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class Space:
         return Budget(
             steps=self.epochs * per_epoch - self.warmup,
             steps_per_epoch=per_epoch,
-            lowest_lr=self.lr_low * self.lr_ratio,
+            lowest_lr=self.lowest_lr(self.lr_low),
             direction=self.direction,
         )
 

@@ -286,7 +286,7 @@ def test_prototype_tells_device_size_optimizer_and_group_ratios():
     assert prototype.device == CPU
     assert prototype.parameters == FEATURES + 1
     assert prototype.optimizer == "Adam"
-    assert prototype.lr_ratios == (1.0, 0.1)
+    assert prototype.groups.ratios == (1.0, 0.1)
 
 
 @pytest.mark.parametrize(
