@@ -15,6 +15,7 @@ from lrfinder.tasks.loading import load_named
 from lrfinder.tasks.measures import measure_name
 from lrfinder.tasks.reference import TaskReference
 from lrfinder.tasks.task import Baseline, Task
+from lrfinder.training.rehearsal import rehearse
 from lrfinder.training.speed import Work
 from lrfinder.tuning import lr_ranges
 from lrfinder.tuning.space import Space
@@ -93,6 +94,7 @@ class Experiment(RangeTestExperiment):
         self.search_seeds = training_seeds("search", settings.seed, settings.trial_seeds)
         self.confirm_seeds = training_seeds("confirm", settings.seed, settings.confirm_seeds)
         self._check_families_fit_budget(self.families)
+        self._rehearse_schedules()
 
     @property
     def updates(self) -> int:
@@ -147,6 +149,14 @@ class Experiment(RangeTestExperiment):
         """Raise InvalidArgument for a family that cannot decay in this budget."""
         for member in families:
             self._space(member).check_budget()
+
+    def _rehearse_schedules(self) -> None:
+        """Go through one schedule of every family, and the baseline's, before anything trains."""
+        schedules = [self._space(member).example for member in self.families]
+        if self.task.baseline is not None:
+            schedules.append(self.task.baseline.recipe.schedule)
+        for schedule in schedules:
+            rehearse(self.task, schedule, self.task.epochs, self.updates_per_epoch)
 
     def _space(self, member: Family) -> Space:
         """The family's space for this budget, at an lr of 1 until its range is known."""

@@ -50,6 +50,8 @@ def factories(
         for group, ratio in zip(twin.param_groups, ratios, strict=True):
             group["lr"] = lr * ratio
             group.pop("initial_lr", None)
+        if top > 0 and "lr" in twin.defaults:
+            twin.defaults["lr"] = lr * float(twin.defaults["lr"]) / top
         return twin
 
     return make_model, make_optimizer, top

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from lrfinder.checks import check_count, check_lr
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import FAMILIES, Family, Schedule
+from lrfinder.schedules.live import stand_in
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.batches import Batch, count_rows
 from lrfinder.tasks.lr_groups import LRGroups, lr_groups
@@ -229,6 +230,7 @@ class Task:
                 device=next((p.device for p in model.parameters()), torch.device("cpu")),
                 parameters=sum(p.numel() for p in model.parameters()),
                 optimizer=type(optimizer).__name__,
+                stand_in=stand_in(optimizer),
                 groups=lr_groups(self.optimizer, model),
             )
 
@@ -241,6 +243,8 @@ class Prototype:
     """Where the factory puts the model."""
     parameters: int
     optimizer: str
+    stand_in: Optimizer
+    """A tiny one like it, built for lr 1, on which schedulers can be started."""
     groups: LRGroups
     """How its parameter groups follow the lr asked for."""
 

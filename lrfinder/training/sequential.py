@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
+from lrfinder.schedules.live import stand_in
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.measures import Measures
 from lrfinder.tasks.optimizer_copies import copied
@@ -58,7 +59,7 @@ class SequentialState:
     task: Task
     runs: list[_Training]
     feeds: dict[int, Feed]
-    base_lrs: Floats
+    stand_ins: list[Optimizer]
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -82,8 +83,7 @@ class SequentialTrainer:
         runs = [self._build(task, seed, lr) for seed, lr in zip(seeds, lrs, strict=True)]
         source = task.data(self.device).source
         feeds = {seed: Feed(source, seed) for seed in seeds}
-        base = [[float(g["lr"]) for g in run.optimizer.param_groups] for run in runs]
-        return SequentialState(task, runs, feeds, np.array(base))
+        return SequentialState(task, runs, feeds, [stand_in(run.optimizer) for run in runs])
 
     def advance(self, state: SequentialState, lrs: Floats) -> Floats:
         """Train on by the lrs float64[runs, updates, groups]; see `Trainer.advance`."""
@@ -118,14 +118,14 @@ class SequentialTrainer:
             for place, row in enumerate(rows)
         ]
         feeds = {run.seed: state.feeds[run.seed] for run in runs}
-        return SequentialState(state.task, runs, feeds, state.base_lrs[list(rows)])
+        return SequentialState(state.task, runs, feeds, [state.stand_ins[row] for row in rows])
 
     def fork(self, state: SequentialState, rows: Sequence[int]) -> SequentialState:
         """Return independent copies of runs; the state given goes on as if nothing happened."""
         runs = [state.runs[row].copy() for row in rows]
         source = state.task.data(self.device).source
         feeds = {run.seed: Feed(source, run.seed) for run in runs}
-        return SequentialState(state.task, runs, feeds, state.base_lrs[list(rows)])
+        return SequentialState(state.task, runs, feeds, [state.stand_ins[row] for row in rows])
 
     def _build(self, task: Task, seed: int, lr: float) -> _Training:
         model, random = build_model(task, seed, self.device)

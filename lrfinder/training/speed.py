@@ -73,7 +73,8 @@ def measure_speed(task: Task, trainer: AnyTrainer, runs: int, count: int) -> Mea
     """Speed of a run among so many of two seeds, with so many threads."""
     state = trainer.start(task, [run % 2 for run in range(runs)], [_TINY_LR] * runs)
     data = task.data(trainer.device)
-    lrs = np.full((runs, data.updates_per_epoch, state.base_lrs.shape[1]), _TINY_LR)
+    groups = len(state.stand_ins[0].param_groups)
+    lrs = np.full((runs, data.updates_per_epoch, groups), _TINY_LR)
     batches = data.fixed_subset if data.valid is None else data.valid
     with threads(count):
         _, first = _seconds(lambda: trainer.advance(state, lrs[:, :1]))
