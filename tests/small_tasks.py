@@ -123,7 +123,8 @@ def same_tensors(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 def base_lrs(state) -> np.ndarray:
     """Learning rates that the optimizers of a State were built with: float64[runs, groups]."""
-    return np.array([[group["lr"] for group in one.param_groups] for one in state.stand_ins])
+    runs = [one.param_groups for one in state.stand_ins]
+    return np.array([[float(group["lr"]) for group in groups] for groups in runs])
 
 
 def weights_of(state, run: int) -> dict[str, torch.Tensor]:

@@ -113,9 +113,9 @@ class _Loop:
             return ["torch.manual_seed(SEED)", *self._marked_place(), scheduler]
         loaded = _loaded_by(source)
         return [
-            "torch.manual_seed(SEED)",
             *([] if loaded == "task" else [f"task = {loaded}"]),
             'device = torch.device("cuda" if torch.cuda.is_available() else "cpu")',
+            "torch.manual_seed(SEED)",
             "model = task.model().to(device)",
             "optimizer = task.optimizer(model, LR)",
             scheduler,
@@ -197,7 +197,7 @@ class _Loop:
         found = "valid_loss, *metrics" if task.metrics else "valid_loss"
         return [
             "for epoch in range(EPOCHS):",
-            '    lr = max(group["lr"] for group in optimizer.param_groups)',
+            '    lr = max(float(group["lr"]) for group in optimizer.param_groups)',
             "    model.train()",
             *_indented(self._updates([step] if per == "batch" else []), 1),
             f"    {found} = evaluate()",

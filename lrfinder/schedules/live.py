@@ -39,16 +39,22 @@ _OF_SCHEDULERS = ("lr", "initial_lr", "max_lr", "min_lr", "max_momentum", "base_
 
 
 def stand_in(optimizer: Optimizer) -> Optimizer:
-    """A tiny optimizer that a scheduler cannot tell from this one, with its present lrs as floats.
+    """A tiny optimizer that a scheduler cannot tell from this one.
 
-    Attributes beyond torch's own are shared with the optimizer, not copied.
+    Learning rates that are tensors are copied to the processor; groups that share one share its
+    copy. Attributes beyond torch's own are shared with the optimizer, not copied.
     """
     kind = type(optimizer)
     twin = kind.__new__(kind)
     own = {key: value for key, value in vars(optimizer).items() if not _of_torch(kind, key)}
-    state = {"defaults": copy.deepcopy(optimizer.defaults), "state": defaultdict(dict)}
-    groups = [_tiny(group) for group in optimizer.param_groups]
-    Optimizer.__setstate__(twin, own | state | {"param_groups": groups})
+    lrs = [group["lr"] for group in optimizer.param_groups]
+    memo: dict[int, Any] = {id(lr): lr.detach().cpu().clone() for lr in lrs if torch.is_tensor(lr)}
+    state = {
+        "defaults": copy.deepcopy(optimizer.defaults, memo),
+        "state": defaultdict(dict),
+        "param_groups": [_tiny(group, memo) for group in optimizer.param_groups],
+    }
+    Optimizer.__setstate__(twin, own | state)
     return twin
 
 
@@ -57,9 +63,9 @@ def _of_torch(kind: type, attribute: str) -> bool:
     return attribute.startswith("_optimizer_") or hasattr(kind, attribute)
 
 
-def _tiny(group: dict[str, Any]) -> dict[str, Any]:
+def _tiny(group: dict[str, Any], memo: dict[int, Any]) -> dict[str, Any]:
     options = {key: value for key, value in group.items() if key not in ("params", "param_names")}
-    return {**copy.deepcopy(options), "params": [torch.zeros(1)], "lr": float(group["lr"])}
+    return {**copy.deepcopy(options, memo), "params": [torch.zeros(1)]}
 
 
 class LiveSchedule:
