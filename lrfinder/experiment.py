@@ -156,7 +156,7 @@ class Experiment(RangeTestExperiment):
         if self.task.baseline is not None:
             schedules.append(self.task.baseline.recipe.schedule)
         for schedule in schedules:
-            rehearse(self.task, schedule, self.task.epochs, self.updates_per_epoch)
+            rehearse(self.task, schedule, self.task.epochs, self.updates_per_epoch, self.direction)
 
     def _space(self, member: Family) -> Space:
         """The family's space for this budget, at an lr of 1 until its range is known."""

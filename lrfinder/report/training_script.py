@@ -7,6 +7,7 @@ the task needs.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -110,7 +111,7 @@ class _Loop:
     def setting_up(self, source: TaskReference | None, scheduler: str) -> list[str]:
         """Lines that make the model, the optimizer, its scheduler and the data."""
         if source is None:
-            return ["torch.manual_seed(SEED)", *self._marked_place(), scheduler]
+            return ["torch.manual_seed(SEED)", *self._marked_place(scheduler), scheduler]
         loaded = _loaded_by(source)
         return [
             *([] if loaded == "task" else [f"task = {loaded}"]),
@@ -124,7 +125,7 @@ class _Loop:
             f"valid_loader = {self._loader('valid', shuffle=False)}",
         ]
 
-    def _marked_place(self) -> list[str]:
+    def _marked_place(self, scheduler: str) -> list[str]:
         """Lines to be filled in where the task was an object, which no import brings back."""
         task = self._task
         wanted = {
@@ -139,6 +140,8 @@ class _Loop:
             {"metric_functions": f"by name: {', '.join(task.metrics)}"} if task.metrics else {}
         )
         wanted |= {"rows_of": "rows_of(batch), its number of rows"} if self._counts_rows else {}
+        if re.search(r"\btask\.", scheduler):
+            wanted |= {"task": "the Task, which holds the scheduler"}
         line = "# " + "-" * 70
         return [
             'device = torch.device("cuda" if torch.cuda.is_available() else "cpu")',

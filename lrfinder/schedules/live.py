@@ -97,6 +97,11 @@ class LiveSchedule:
             self._scheduler = _after(self._ramp, self._scheduler, family)
         self._started = False
 
+    @property
+    def mode(self) -> str | None:
+        """ "min" or "max": how a schedule that is stepped by measure reads it; None of others."""
+        return getattr(self._scheduler, "mode", None) if self._by_measure else None
+
     def epoch(self, updates: int, measure: float | None = None) -> NDArray[np.float64]:
         """Learning rates of the next epoch's updates: float64[updates, groups].
 

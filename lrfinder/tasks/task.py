@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from lrfinder.checks import check_count, check_lr
+from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules import FAMILIES, Family, Schedule
+from lrfinder.schedules import Family
 from lrfinder.schedules.live import stand_in
-from lrfinder.schedules.recipe import Recipe
+from lrfinder.tasks.baseline import Baseline, as_baseline
 from lrfinder.tasks.batches import Batch, count_rows
 from lrfinder.tasks.lr_groups import LRGroups, lr_groups
 from lrfinder.tasks.measures import Measure, Measures
@@ -44,27 +44,11 @@ from lrfinder.tasks.task_checks import (
     check_factory,
     check_functions,
     check_metric_names,
+    check_name,
     check_one_loss,
     check_schedules,
 )
 from lrfinder.tasks.user_code import user_code
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """The learning rate and the schedule that a task uses today."""
-
-    lr: float
-    schedule: Schedule | None = None
-    """None: a constant learning rate."""
-
-    def __post_init__(self) -> None:
-        check_lr("baseline: lr", self.lr)
-
-    @property
-    def recipe(self) -> Recipe:
-        """The lr and the schedule, a constant one where none is given."""
-        return Recipe(self.lr, self.schedule or Schedule(FAMILIES["constant"]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,13 +94,18 @@ class Task:
     rows: Callable[[Any], int] = count_rows
     """Rows of a batch, the weight of its means."""
     baseline: Baseline | None = None
-    """The lr and schedule in use today: always a candidate of the comparison."""
+    """The lr and schedule in use today, or a number for a constant lr.
+
+    It is always a candidate of the comparison.
+    """
     schedules: Mapping[str, Family] = field(default_factory=dict[str, Family])
     """Further decay families, each under its own `Family.name`, searched like the built-in ones."""
     name: str = "task"
-    """Shown in reports and in the name of the run folder."""
+    """Shown in reports and in the name of the run folder; one line without slash and quote."""
 
     def __post_init__(self) -> None:
+        check_name("name", self.name)
+        object.__setattr__(self, "baseline", as_baseline(self.baseline))
         check_by_name("metrics", self.metrics)
         check_by_name("schedules", self.schedules)
         check_one_loss(self.criterion, self.loss)

@@ -1,13 +1,17 @@
 """A schedule gone through before anything is trained, so that its faults are told at once."""
 
+from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Schedule
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import user_code
+from lrfinder.types import Direction
 
 _MOST_STEPS = 2000
 
 
-def rehearse(task: Task, schedule: Schedule, epochs: int, updates_per_epoch: int) -> None:
+def rehearse(
+    task: Task, schedule: Schedule, epochs: int, updates_per_epoch: int, direction: Direction
+) -> None:
     """Start a schedule on the task's optimizer and step it, without training.
 
     Raises what training by it would raise, but for what shows after thousands of steps or depends
@@ -15,6 +19,12 @@ def rehearse(task: Task, schedule: Schedule, epochs: int, updates_per_epoch: int
     """
     with user_code(starting(schedule)):
         live = schedule.start(task.prototype.stand_in)
+    mode = "min" if direction == "minimize" else "max"
+    if live.mode not in (None, mode):
+        raise InvalidArgument(
+            f"the mode of {schedule.family.name} must be {mode!r} for a measure to {direction}, "
+            f"but got {live.mode!r}"
+        )
     updates = updates_per_epoch if schedule.stepped_per == "batch" else 1
     with user_code(stepping(schedule)):
         for _ in range(min(epochs, 1 + _MOST_STEPS // updates)):
