@@ -38,6 +38,7 @@ from lrfinder.tasks.task import Task
 from lrfinder.training import engine
 from lrfinder.training.engine import Engine
 from lrfinder.training.executors import Executor, InProcess, Processes
+from lrfinder.training.forks import why_not_forked
 from lrfinder.training.history import History
 from lrfinder.training.speed import threads
 from lrfinder.training.trainer import AnyTrainer
@@ -220,6 +221,10 @@ def _choose_engine(
         chosen = engine.choose(task, device, works["studies"], settings.engine)
     else:
         chosen = engine.again(device, record)
+    why_not = why_not_forked(task, chosen.trainer)
+    if why_not is not None:
+        notes.append(f"runs that begin alike are trained one by one: {why_not}")
+        progress.say(f"note: {notes[-1]}")
     record = chosen.record(settings.workers)
     recorder.note(notes=notes, engine=record)
     at_most = "" if earlier is None else "at most "

@@ -221,15 +221,23 @@ def _unusable(measure: str, values: Floats, seeds: list[int]) -> str:
     )
 
 
-def together(plans: Sequence[Plan], capacity: int) -> Iterator[list[list[int]]]:
-    """Runs to start together, each the rows of its plans.
+def may_share(plans: Sequence[Plan]) -> bool:
+    """Whether some plans have a seed and a peak lr in common."""
+    return len({(plan.seed, plan.lr) for plan in plans}) < len(plans)
+
+
+def together(
+    plans: Sequence[Plan], capacity: int, *, shared: bool = True
+) -> Iterator[list[list[int]]]:
+    """Runs to start together, each the rows of its plans; one plan each where they are not shared.
 
     No more plans than the capacity, but at least one run; the runs of a seed are kept together
     where they fit, so that one reading of its data feeds them all.
     """
-    seeds: dict[int, dict[float, list[int]]] = {}
+    seeds: dict[int, dict[object, list[int]]] = {}
     for row, plan in enumerate(plans):
-        seeds.setdefault(plan.seed, {}).setdefault(plan.lr, []).append(row)
+        run = plan.lr if shared else row
+        seeds.setdefault(plan.seed, {}).setdefault(run, []).append(row)
     group: list[list[int]] = []
     room = capacity
     for by_lr in seeds.values():

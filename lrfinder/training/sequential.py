@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
-from lrfinder.errors import InvalidArgument
+from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules.live import stand_in
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.measures import Measures
@@ -18,7 +18,7 @@ from lrfinder.tasks.optimizer_copies import copied
 from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.sources import Feed, in_pieces
 from lrfinder.tasks.task import Task
-from lrfinder.tasks.user_code import user_code
+from lrfinder.tasks.user_code import describe, user_code
 from lrfinder.training.building import build_model, build_optimizer, device_of
 from lrfinder.training.evaluation import as_number, evaluating, evaluation_stream, read_numbers
 
@@ -122,7 +122,10 @@ class SequentialTrainer:
 
     def fork(self, state: SequentialState, rows: Sequence[int]) -> SequentialState:
         """Return independent copies of runs; the state given goes on as if nothing happened."""
-        runs = [state.runs[row].copy() for row in rows]
+        try:
+            runs = [state.runs[row].copy() for row in rows]
+        except Exception as error:
+            raise TaskFailed(f"a run cannot be copied: {describe(error)}") from error
         source = state.task.data(self.device).source
         feeds = {run.seed: Feed(source, run.seed) for run in runs}
         return SequentialState(state.task, runs, feeds, [state.stand_ins[row] for row in rows])
