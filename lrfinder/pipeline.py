@@ -21,7 +21,7 @@ from lrfinder.comparison.compare import compare
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import Interrupted, TaskFailed
 from lrfinder.experiment import Experiment, RangeTestExperiment, prepared_task
-from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.curve import NO_EFFECT, SEEDS_ALIKE, Curve
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report import dashboard, markdown
@@ -199,6 +199,8 @@ def _train_and_report(
             known = [run for run in known if any(c.made(run) for c in candidates)]
             recorder.begin_comparison(known)
             comparison = comparison_act(bench, candidates, known)
+            alike = _notes_on_runs_alike(comparison, candidates)
+            recorder.note(notes=[*recorder.summary.notes, *alike])
         recorder.folder.keep_curves(_counted_runs(results, candidates))
         recorder.note_answers(experiment, results, candidates, comparison)
         recorder.save("reporting")
@@ -267,6 +269,20 @@ def _candidates(results: Sequence[FamilyResult], task: Task) -> tuple[list[Candi
         recipe = task.baseline.recipe
         found.append(Candidate(BASELINE, recipe.lr, recipe.schedule))
     return found, left_out
+
+
+def _notes_on_runs_alike(comparison: Comparison, candidates: Sequence[Candidate]) -> list[str]:
+    """Notes where seeds, or lrs and schedules, made no difference at all."""
+    finals: dict[str, dict[int, float]] = {}
+    for run in comparison.runs:
+        finals.setdefault(run.candidate, {})[run.seed] = run.measures[comparison.measure]
+    notes: list[str] = []
+    if len(comparison.seeds) > 1 and all(len(set(own.values())) == 1 for own in finals.values()):
+        notes.append(SEEDS_ALIKE)
+    recipes = {one.recipe for one in candidates}
+    if len(recipes) > 1 and all(own == finals[candidates[0].name] for own in finals.values()):
+        notes.append(NO_EFFECT)
+    return notes
 
 
 def _counted_runs(

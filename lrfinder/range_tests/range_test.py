@@ -48,6 +48,8 @@ _BELOW, _ABOVE = 1000.0, 100.0
 """By how much a range that is too narrow is widened."""
 _PARTS = 24
 """Evaluations of a probe, of which the last quarter counts."""
+_FEW = 4
+"""Updates that show whether the lr matters, where there are no probes."""
 
 
 def range_test(
@@ -67,6 +69,7 @@ def range_test(
     """Train with a growing lr, then at a few constant ones, and record the loss.
 
     A seed costs at most ``(1 + probes) * steps`` updates, or epochs where the lr grows per epoch.
+    Where there are no probes, 8 more show whether the lr has any effect.
 
     Args:
         task: the problem; nothing of it is changed.
@@ -99,9 +102,14 @@ def range_test(
         curve, probes = replace(test.sweep(*wider), asked=(min_lr, max_lr)), probes - 1
         features = features_of(curve.lr, curve.loss, curve.start)
     found = test.probe(curve, features, probes) if probes else ()
+    matters = test.differ(found) if found else test.lr_matters(curve.lr[0], curve.lr[-1])
     test.count_to(len(numbers) * (1 + probes + (narrow is not None)) * test.updates)
     return replace(
-        curve, probes=found, updates=test.trained, wall_seconds=time.perf_counter() - before
+        curve,
+        probes=found,
+        updates=test.trained,
+        wall_seconds=time.perf_counter() - before,
+        lr_matters=matters,
     )
 
 
@@ -174,6 +182,27 @@ class _Test:
                 further += [] if lr is None else [(lr, seed)]
             made += self._constant(further)
         return tuple(made)
+
+    def differ(self, probes: Sequence[Probe]) -> bool:
+        """Whether probes of one seed at different lrs ended differently."""
+        of_seed = [probe.loss for probe in probes if probe.seed == self._seeds[0]]
+        return len(of_seed) < 2 or len(set(of_seed)) > 1
+
+    def lr_matters(self, low: float, high: float) -> bool:
+        """Whether a few updates at a low lr and at a high one differ at all."""
+        constant = Schedule(FAMILIES["constant"])
+        plans = [Plan(float(lr), constant, self._seeds[0]) for lr in (low, high)]
+        few = min(_FEW, self.updates)
+        history = fit(
+            self._task,
+            plans,
+            updates=few,
+            evaluate_every=few,
+            evaluate_on=self._data.fixed_subset,
+            trainer=self._trainer,
+        )
+        ends = history.measures["loss"][:, -1]
+        return not (np.isfinite(ends).all() and ends[0] == ends[1])
 
     def count_to(self, total: int) -> None:
         """Tell that the test has ended, where it was shorter than it might have been."""
