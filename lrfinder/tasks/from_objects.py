@@ -12,6 +12,7 @@ from typing import Any, Literal
 from weakref import ReferenceType, ref
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lrfinder.errors import InvalidArgument
@@ -20,6 +21,7 @@ from lrfinder.tasks.optimizer_copies import (
     copied,
     copied_model,
     copied_optimizer,
+    unwrapped,
 )
 from lrfinder.tasks.reach import held_of
 
@@ -30,6 +32,7 @@ def factories(
     model: nn.Module, optimizer: Optimizer, state: _State
 ) -> tuple[Callable[[], nn.Module], Callable[[nn.Module, float], Optimizer], float]:
     """Return factories for model and optimizer, and the largest lr of the optimizer's groups."""
+    optimizer = unwrapped(optimizer)
     _check(model, optimizer, state)
     try:
         pristine, template = copied(model, optimizer)
@@ -94,5 +97,10 @@ def _check(model: nn.Module, optimizer: Optimizer, state: str) -> None:
     if not isinstance(optimizer, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidArgument(
             f"optimizer must be a torch.optim.Optimizer, but got {type(optimizer).__name__}"
+        )
+    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+        raise InvalidArgument(
+            "the model must have its weights, but its lazy modules have no shapes yet; "
+            "run a batch through it first"
         )
     check_copyable(optimizer, model)

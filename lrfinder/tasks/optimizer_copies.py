@@ -52,6 +52,17 @@ def copied_optimizer(optimizer: Optimizer, memo: dict[int, Any]) -> Optimizer:
     return twin
 
 
+def unwrapped(optimizer: Any) -> Any:  # noqa: ANN401 (whatever a factory returned)
+    """The optimizer inside of a wrapper that only passes on what is asked of it, as Accelerate's.
+
+    Such a wrapper has the inner optimizer's groups as a property of its class; one that has groups
+    of its own, or shares them, does more than that and is left as it is.
+    """
+    inner = getattr(optimizer, "optimizer", None)
+    passes_on = isinstance(getattr(type(optimizer), "param_groups", None), property)
+    return unwrapped(inner) if isinstance(inner, Optimizer) and passes_on else optimizer
+
+
 def check_copyable(optimizer: Optimizer, model: nn.Module) -> None:
     """Refuse an optimizer whose copy for a copy of the model would not do the same."""
     known = {id(p) for p in model.parameters()}

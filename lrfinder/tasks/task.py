@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
@@ -26,6 +27,7 @@ from lrfinder.tasks.baseline import Baseline, as_baseline
 from lrfinder.tasks.batches import Batch, count_rows
 from lrfinder.tasks.lr_groups import LRGroups, lr_groups
 from lrfinder.tasks.measures import Measure, Measures
+from lrfinder.tasks.optimizer_copies import unwrapped
 from lrfinder.tasks.random_states import kept
 from lrfinder.tasks.sources import (
     Data,
@@ -213,11 +215,15 @@ class Task:
                     "twice; build it inside the function, or use Task.from_objects"
                 )
         with kept(accelerator), user_code("building the optimizer"):
-            optimizer = self.optimizer(model, 1.0)
+            optimizer = unwrapped(self.optimizer(model, 1.0))
             check_built("optimizer", optimizer, Optimizer)
+            held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            trainable = [p for p in model.parameters() if p.requires_grad]
             return Prototype(
                 device=next((p.device for p in model.parameters()), torch.device("cpu")),
-                parameters=sum(p.numel() for p in model.parameters()),
+                parameters=sum(p.numel() for p in model.parameters() if not is_lazy(p)),
+                untrained=sum(id(p) not in held for p in trainable),
+                trainable=len(trainable),
                 optimizer=type(optimizer).__name__,
                 stand_in=stand_in(optimizer),
                 groups=lr_groups(self.optimizer, model),
@@ -231,6 +237,12 @@ class Prototype:
     device: torch.device
     """Where the factory puts the model."""
     parameters: int
+    """Numbers in its parameters; those of lazy modules, whose shapes are not known yet, left out.
+    """
+    trainable: int
+    """Parameters that may get a gradient."""
+    untrained: int
+    """Those of them that the optimizer does not hold."""
     optimizer: str
     stand_in: Optimizer
     """A tiny one like it, built for lr 1, on which schedulers can be started."""
@@ -275,6 +287,19 @@ class TaskData:
             found.append(
                 "the criterion sums over rows, so that losses depend on the size of a batch "
                 "(reduction='mean' mends it)"
+            )
+        if isinstance(self._task.criterion, nn.Module) and any(
+            p.requires_grad for p in self._task.criterion.parameters()
+        ):
+            found.append(
+                "the criterion has parameters of its own, which nobody trains "
+                "(make it a part of the model and give a loss of model and batch)"
+            )
+        prototype = self._task.prototype
+        if prototype.untrained:
+            found.append(
+                f"{prototype.untrained} of the model's {prototype.trainable} trainable parameters "
+                "are not in the optimizer and stay as they are"
             )
         if self.source.drops_single_row:
             found.append("the last training batch has a single row and is left out of every epoch")

@@ -39,8 +39,10 @@ _LONGEST_NAME = 100
 def check_built(factory: str, built: object, kind: type) -> None:
     """Raise InvalidArgument where a factory did not return what it is to build."""
     if not isinstance(built, kind):
+        inner = isinstance(getattr(built, factory, None), kind)
+        hint = f"; return its .{factory}" if inner else ""
         raise InvalidArgument(
-            f"{factory}() must return a torch {kind.__name__}, but got {type(built).__name__}"
+            f"{factory}() must return a torch {kind.__name__}, but got {type(built).__name__}{hint}"
         )
 
 

@@ -6,16 +6,18 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.lr_groups import group_lrs
-from lrfinder.tasks.optimizer_copies import check_copyable
+from lrfinder.tasks.optimizer_copies import check_copyable, unwrapped
 from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.task_checks import check_built
 from lrfinder.tasks.user_code import user_code
+from lrfinder.training.evaluation import eval_mode
 
 
 def build_model(task: Task, seed: int, device: torch.device | None) -> tuple[nn.Module, Stream]:
@@ -29,7 +31,17 @@ def build_model(task: Task, seed: int, device: torch.device | None) -> tuple[nn.
         check_built("model", model, nn.Module)
         if device is not None:
             model.to(device)
+    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+        _make_shapes(task, model, random)
     return model, random
+
+
+def _make_shapes(task: Task, model: nn.Module, random: Stream) -> None:
+    """Give lazy modules their shapes by a forward pass, which draws their first weights."""
+    device = device_of(model)
+    (batch, *_) = task.data(device).fixed_subset
+    with random.active(), user_code("building the lazy modules"), eval_mode([model]):
+        task.measures_on(device).measure(model, batch, only=["loss"])
 
 
 def build_optimizer(task: Task, model: nn.Module, lr: float, random: Stream) -> Optimizer:
@@ -38,7 +50,7 @@ def build_optimizer(task: Task, model: nn.Module, lr: float, random: Stream) -> 
     Raises InvalidArgument where it cannot be stepped by a table of learning rates.
     """
     with random.active(), user_code("building the model"):
-        optimizer = task.optimizer(model, lr)
+        optimizer = unwrapped(task.optimizer(model, lr))
         _check_optimizer(optimizer, model, task)
     return optimizer
 

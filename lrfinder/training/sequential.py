@@ -187,8 +187,34 @@ def _update(
         nn.utils.clip_grad_norm_(run.model.parameters(), task.clip_norm)
     for group, lr in zip(run.optimizer.param_groups, lrs.tolist(), strict=True):
         group["lr"] = lr
-    run.optimizer.step()
+    if run.update == 1:
+        _check_gradients(run.optimizer)
+    try:
+        run.optimizer.step()
+    except Exception as error:
+        if run.update == 1 and _wants_closure(error):
+            name = type(run.optimizer).__name__
+            raise InvalidArgument(
+                f"{name} needs a closure, which is not supported; use another one"
+            ) from error
+        raise
     return total
+
+
+def _check_gradients(optimizer: Optimizer) -> None:
+    """Refuse a loss that does not depend on what the optimizer trains."""
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    if all(p.grad is None for p in held):
+        raise InvalidArgument(
+            "no parameter of the optimizer gets a gradient; the loss must use the model that it is "
+            "given, and the optimizer must hold its parameters"
+        )
+
+
+def _wants_closure(error: Exception) -> bool:
+    """Whether a step failed for want of a closure, which SAM and others ask for at run time."""
+    called_none = isinstance(error, TypeError) and "NoneType" in str(error)
+    return "closure" in str(error).lower() or (called_none and "callable" in str(error))
 
 
 class _Evaluation:
