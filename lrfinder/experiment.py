@@ -16,6 +16,7 @@ from lrfinder.tasks.measures import measure_name
 from lrfinder.tasks.reference import TaskReference
 from lrfinder.tasks.task import Baseline, Task
 from lrfinder.training.memory import check_memory
+from lrfinder.training.rehearsal import rehearse
 from lrfinder.training.speed import Work
 from lrfinder.tuning import lr_ranges
 from lrfinder.tuning.space import Space
@@ -101,6 +102,7 @@ class Experiment(RangeTestExperiment):
         self.search_seeds = training_seeds("search", settings.seed, settings.trial_seeds)
         self.confirm_seeds = training_seeds("confirm", settings.seed, settings.confirm_seeds)
         self._check_families_fit_budget(self.families)
+        self._rehearse_schedules()
 
     @property
     def updates(self) -> int:
@@ -157,6 +159,14 @@ class Experiment(RangeTestExperiment):
         for member in families:
             self._space(member).check_budget()
 
+    def _rehearse_schedules(self) -> None:
+        """Go through one schedule of every family, and the baseline's, before anything trains."""
+        schedules = [self._space(member).example for member in self.families]
+        if self.task.baseline is not None:
+            schedules.append(self.task.baseline.recipe.schedule)
+        for schedule in schedules:
+            rehearse(self.task, schedule, self.task.epochs, self.updates_per_epoch, self.direction)
+
     def _space(self, member: Family) -> Space:
         """The family's space for this budget, at an lr of 1 until its range is known."""
         return Space(
@@ -168,7 +178,7 @@ class Experiment(RangeTestExperiment):
             updates_per_epoch=self.updates_per_epoch,
             per=self.settings.per,
             warmup_epochs=self.settings.warmup,
-            lr_ratio=min((r for r in self.task.prototype.lr_ratios if r > 0), default=1.0),
+            lowest_lr=self.task.prototype.groups.lowest,
             direction=self.direction,
         )
 

@@ -21,7 +21,7 @@ from lrfinder.comparison.compare import compare
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import Interrupted, TaskFailed
 from lrfinder.experiment import Experiment, RangeTestExperiment, prepared_task
-from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.curve import NO_EFFECT, SEEDS_ALIKE, Curve
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report import dashboard, markdown
@@ -38,6 +38,7 @@ from lrfinder.tasks.task import Task
 from lrfinder.training import engine
 from lrfinder.training.engine import Engine
 from lrfinder.training.executors import Executor, InProcess, Processes
+from lrfinder.training.forks import why_not_forked
 from lrfinder.training.history import History
 from lrfinder.training.speed import threads
 from lrfinder.training.trainer import AnyTrainer
@@ -198,6 +199,8 @@ def _train_and_report(
             known = [run for run in known if any(c.made(run) for c in candidates)]
             recorder.begin_comparison(known)
             comparison = comparison_act(bench, candidates, known)
+            alike = _notes_on_runs_alike(comparison, candidates)
+            recorder.note(notes=[*recorder.summary.notes, *alike])
         recorder.folder.keep_curves(_counted_runs(results, candidates))
         later = experiment.task.data(experiment.device).later_notes()
         recorder.note(notes=list(dict.fromkeys([*recorder.summary.notes, *later])))
@@ -222,6 +225,10 @@ def _choose_engine(
         chosen = engine.choose(task, device, works["studies"], settings.engine)
     else:
         chosen = engine.again(device, record)
+    why_not = why_not_forked(task, chosen.trainer)
+    if why_not is not None:
+        notes.append(f"runs that begin alike are trained one by one: {why_not}")
+        progress.say(f"note: {notes[-1]}")
     record = chosen.record(settings.workers)
     recorder.note(notes=notes, engine=record)
     at_most = "" if earlier is None else "at most "
@@ -264,6 +271,20 @@ def _candidates(results: Sequence[FamilyResult], task: Task) -> tuple[list[Candi
         recipe = task.baseline.recipe
         found.append(Candidate(BASELINE, recipe.lr, recipe.schedule))
     return found, left_out
+
+
+def _notes_on_runs_alike(comparison: Comparison, candidates: Sequence[Candidate]) -> list[str]:
+    """Notes where seeds, or lrs and schedules, made no difference at all."""
+    finals: dict[str, dict[int, float]] = {}
+    for run in comparison.runs:
+        finals.setdefault(run.candidate, {})[run.seed] = run.measures[comparison.measure]
+    notes: list[str] = []
+    if len(comparison.seeds) > 1 and all(len(set(own.values())) == 1 for own in finals.values()):
+        notes.append(SEEDS_ALIKE)
+    recipes = {one.recipe for one in candidates}
+    if len(recipes) > 1 and all(own == finals[candidates[0].name] for own in finals.values()):
+        notes.append(NO_EFFECT)
+    return notes
 
 
 def _counted_runs(

@@ -121,6 +121,12 @@ def same_tensors(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+def base_lrs(state) -> np.ndarray:
+    """Learning rates that the optimizers of a State were built with: float64[runs, groups]."""
+    runs = [one.param_groups for one in state.stand_ins]
+    return np.array([[float(group["lr"]) for group in groups] for groups in runs])
+
+
 def weights_of(state, run: int) -> dict[str, torch.Tensor]:
     """A copy of the state_dict that the model of a run has, in the State of either trainer."""
     if hasattr(state, "runs"):

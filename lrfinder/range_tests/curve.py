@@ -15,6 +15,15 @@ from lrfinder.types import Every, Growth
 if TYPE_CHECKING:
     import pandas as pd
 
+NO_EFFECT = (
+    "the lr has no effect: runs at different lrs are the same, bit by bit; the optimizer sets its "
+    "own lr, or the loss does not use the model that it is given"
+)
+SEEDS_ALIKE = (
+    "all seeds train alike, bit by bit: the task seeds itself, or nothing in it is random, "
+    "so that seeds show no spread"
+)
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -49,6 +58,8 @@ class Curve:
     """Updates of a whole training of the task."""
     asked: tuple[float, float] | None = None
     """The range of lrs that was asked for, where it was too narrow and was widened."""
+    lr_matters: bool = True
+    """Whether runs at different lrs differ; they do not where the optimizer sets its own lr."""
 
     def __repr__(self) -> str:
         seeds = f"{len(self.seeds)} seed{'s'[: len(self.seeds) != 1]}"
@@ -66,30 +77,49 @@ class Curve:
         return self.loss.mean(axis=0)
 
     @property
+    def seeds_alike(self) -> bool:
+        """Whether all of several seeds trained alike, bit by bit."""
+        rows = np.column_stack([self.start, self.train_loss, self.loss])
+        return len(rows) > 1 and all(np.array_equal(rows[0], row, equal_nan=True) for row in rows)
+
+    @property
     def diverged_at(self) -> Floats:
         """Lr of each seed's first step without a loss; nan where it has all: float64[seeds]."""
         lost = ~np.isfinite(self.loss)
         return np.where(lost.any(axis=1), self.lr[np.argmax(lost, axis=1)], np.nan)
 
     def suggest(self) -> Suggestion:
-        """Initial lr for a constant schedule, with interval, verdict and reason."""
-        probes = [[probe for probe in self.probes if probe.seed == seed] for seed in self.seeds]
+        """Initial lr for a constant schedule, with interval, verdict and reason.
+
+        Seeds that train alike, bit by bit, count as one.
+        """
+        count = 1 if self.seeds_alike else len(self.seeds)
+        seeds = self.seeds[:count]
+        probes = [[probe for probe in self.probes if probe.seed == seed] for seed in seeds]
         found = suggest(
             self.lr,
-            self.loss,
-            self.train_loss,
-            self.start,
+            self.loss[:count],
+            self.train_loss[:count],
+            self.start[:count],
             probes=probes if self.probes else (),
             updates_per_step=self.updates_per_step,
             optimizer=self.optimizer,
             batch_size=self.batch_size,
             budget=self.budget,
         )
-        if self.asked is None:
-            return found
-        low, high = self.asked
-        widened = f"{found.reason} (lrs of {low:.3g} to {high:.3g} were too narrow a range)"
-        return replace(found, reason=widened)
+        if not self.lr_matters:
+            nothing = {"lr": None, "low": None, "high": None, "verdict": "inconclusive"}
+            return replace(found, **nothing, diverged_at=None, reason=NO_EFFECT)
+        return replace(found, reason=" ".join([found.reason, *self._remarks()]))
+
+    def _remarks(self) -> list[str]:
+        remarks: list[str] = []
+        if self.asked is not None:
+            low, high = self.asked
+            remarks.append(f"(lrs of {low:.3g} to {high:.3g} were too narrow a range)")
+        if self.seeds_alike:
+            remarks.append(f"({SEEDS_ALIKE})")
+        return remarks
 
     def frame(self) -> "pd.DataFrame":
         """One row per seed and step: seed, step, lr, loss, train_loss and the metrics.

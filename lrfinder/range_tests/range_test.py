@@ -3,7 +3,8 @@
 The idea of the first half is old practice: start from a very small lr, raise it after every epoch,
 record the loss or the accuracy of each epoch, and compare (Smith 2015, arXiv 1506.01186, made it
 per batch). Here it is a population of runs, one per seed, whose schedule grows; the *probes* that
-follow are another, whose schedule is constant.
+follow are another, whose schedule is constant. A parameter group has at every lr of the sweep the
+lr that the task's optimizer, built for that lr, gives it.
 
 Per batch, the loss of one *fixed* probe set (at most 256 rows) is recorded after every update: it
 has far less noise than the loss of each batch. Per epoch, the whole validation set is. Where the
@@ -32,11 +33,14 @@ from lrfinder.range_tests.permutation_test import mean_and_deviation, with_permu
 from lrfinder.range_tests.probes import Probe, first_lrs, further_lr
 from lrfinder.range_tests.rule import centres, features_of, too_narrow
 from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
+from lrfinder.schedules.growths import tabulated
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.held_out import held_out
 from lrfinder.tasks.task import Task
+from lrfinder.training.building import lrs_of_groups
 from lrfinder.training.fit import fit
 from lrfinder.training.history import History, Plan
+from lrfinder.training.memory import check_memory
 from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.trainer import AnyTrainer
 from lrfinder.types import Every, Growth
@@ -45,6 +49,8 @@ _BELOW, _ABOVE = 1000.0, 100.0
 """By how much a range that is too narrow is widened."""
 _PARTS = 24
 """Evaluations of a probe, of which the last quarter counts."""
+_FEW = 4
+"""Updates that show whether the lr matters, where there are no probes."""
 
 
 def range_test(
@@ -64,6 +70,7 @@ def range_test(
     """Train with a growing lr, then at a few constant ones, and record the loss.
 
     A seed costs at most ``(1 + probes) * steps`` updates, or epochs where the lr grows per epoch.
+    Where there are no probes, 8 more show whether the lr has any effect.
 
     Args:
         task: the problem; nothing of it is changed.
@@ -96,9 +103,14 @@ def range_test(
         curve, probes = replace(test.sweep(*wider), asked=(min_lr, max_lr)), probes - 1
         features = features_of(curve.lr, curve.loss, curve.start)
     found = test.probe(curve, features, probes) if probes else ()
+    matters = test.differ(found) if found else test.lr_matters(curve.lr[0], curve.lr[-1])
     test.count_to(len(numbers) * (1 + probes + (narrow is not None)) * test.updates)
     return replace(
-        curve, probes=found, updates=test.trained, wall_seconds=time.perf_counter() - before
+        curve,
+        probes=found,
+        updates=test.trained,
+        wall_seconds=time.perf_counter() - before,
+        lr_matters=matters,
     )
 
 
@@ -125,6 +137,7 @@ class _Test:
         self._counted = 0
         self.updates = steps * self._per_step
         """Updates of a sweep."""
+        check_memory(len(seeds), self.updates, steps + 1, len(task.measures))
         self._budget = task.epochs * task.data(self._trainer.device).updates_per_epoch
         self._probe_updates = min(self.updates, self._budget)
         self.trained = 0
@@ -133,12 +146,13 @@ class _Test:
     def sweep(self, min_lr: float, max_lr: float) -> Curve:
         """Grow the lr, once per seed."""
         params = {"factor": max_lr / min_lr, "steps": self._steps}
-        schedule = Schedule(GROWTHS[self._growth], params, per=self._every)
-        plans = [Plan(min_lr, schedule, seed) for seed in self._seeds]
+        lrs = Schedule(GROWTHS[self._growth], params).rows([min_lr], self._steps)[:, 0]
+        by_group = tabulated(f"{self._growth} growth", lrs_of_groups(self._task, lrs.tolist()))
+        plans = [Plan(min_lr, Schedule(by_group, per=self._every), seed) for seed in self._seeds]
         history = self._fit(self._task, plans, self.updates, self._per_step)
         by_step = history.train_loss.reshape(len(self._seeds), self._steps, self._per_step)
         return Curve(
-            lr=schedule.rows([min_lr], self._steps)[:, 0],
+            lr=lrs,
             loss=history.measures["loss"][:, 1:],
             train_loss=by_step.mean(axis=2),
             start=history.measures["loss"][:, 0],
@@ -170,6 +184,27 @@ class _Test:
                 further += [] if lr is None else [(lr, seed)]
             made += self._constant(further)
         return tuple(made)
+
+    def differ(self, probes: Sequence[Probe]) -> bool:
+        """Whether probes of one seed at different lrs ended differently."""
+        of_seed = [probe.loss for probe in probes if probe.seed == self._seeds[0]]
+        return len(of_seed) < 2 or len(set(of_seed)) > 1
+
+    def lr_matters(self, low: float, high: float) -> bool:
+        """Whether a few updates at a low lr and at a high one differ at all."""
+        constant = Schedule(FAMILIES["constant"])
+        plans = [Plan(float(lr), constant, self._seeds[0]) for lr in (low, high)]
+        few = min(_FEW, self.updates)
+        history = fit(
+            self._task,
+            plans,
+            updates=few,
+            evaluate_every=few,
+            evaluate_on=self._data.fixed_subset,
+            trainer=self._trainer,
+        )
+        ends = history.measures["loss"][:, -1]
+        return not (np.isfinite(ends).all() and ends[0] == ends[1])
 
     def count_to(self, total: int) -> None:
         """Tell that the test has ended, where it was shorter than it might have been."""

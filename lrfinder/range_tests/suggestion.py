@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+from torch.optim import Optimizer
 
 from lrfinder.schedules import Schedule
 from lrfinder.schedules.transfer import peak_multiplier
@@ -53,19 +54,23 @@ class Suggestion:
         schedule: Schedule,
         updates: int,
         updates_per_epoch: int,
-        lr_ratios: Sequence[float] = (1.0,),
+        lr_ratios: Sequence[float] | Optimizer = (1.0,),
     ) -> "Suggestion":
         """Move a suggestion for a constant lr to the peak lr of a schedule over a run's updates.
 
         lr, low and high are multiplied by `peak_multiplier` of the schedule's shape; among
-        parameter groups, whose lrs are in these ratios, that is the largest lr of each update. An
+        parameter groups, whose lrs are in these ratios, or are those of an optimizer that was built
+        for lr 1, that is the largest lr of each update. An
         inconclusive suggestion stays as it is, and so does one for plateau, whose shape is not
         known before training.
         """
         factor = 1.0
         if not schedule.family.by_measure:
             steps = updates if schedule.per == "batch" else -(-updates // updates_per_epoch)
-            shape = schedule.rows(lr_ratios, steps).max(axis=1) / (max(lr_ratios) or 1.0)
+            lrs = lr_ratios
+            if isinstance(lrs, Optimizer):
+                lrs = [float(group["lr"]) for group in lrs.param_groups]
+            shape = schedule.rows(lr_ratios, steps).max(axis=1) / (max(lrs) or 1.0)
             repeats = 1 if schedule.per == "batch" else updates_per_epoch
             factor = peak_multiplier(np.repeat(shape, repeats)[:updates])
         return replace(

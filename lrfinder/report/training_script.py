@@ -144,12 +144,12 @@ class _Loop:
     def setting_up(self, source: TaskReference | None, scheduler: str) -> list[str]:
         """Lines that make the model, the optimizer, its scheduler and the data."""
         if source is None:
-            return ["torch.manual_seed(SEED)", *self._marked_place(), scheduler]
+            return ["torch.manual_seed(SEED)", *self._marked_place(scheduler), scheduler]
         loaded = _loaded_by(source)
         return [
-            "torch.manual_seed(SEED)",
             *([] if loaded == "task" else [f"task = {loaded}"]),
             'device = torch.device("cuda" if torch.cuda.is_available() else "cpu")',
+            "torch.manual_seed(SEED)",
             "model = task.model().to(device)",
             "optimizer = task.optimizer(model, LR)",
             scheduler,
@@ -158,7 +158,7 @@ class _Loop:
             f"valid_loader = {self._loader('valid', shuffle=False)}",
         ]
 
-    def _marked_place(self) -> list[str]:
+    def _marked_place(self, scheduler: str) -> list[str]:
         """Lines to be filled in where the task was an object, which no import brings back."""
         task = self._task
         wanted = {
@@ -173,6 +173,8 @@ class _Loop:
             {"metric_functions": f"by name: {', '.join(task.metrics)}"} if task.metrics else {}
         )
         wanted |= {"rows_of": "rows_of(batch), its number of rows"} if self._counts_rows else {}
+        if re.search(r"\btask\.", scheduler):
+            wanted |= {"task": "the Task, which holds the scheduler"}
         line = "# " + "-" * 70
         return [
             'device = torch.device("cuda" if torch.cuda.is_available() else "cpu")',
@@ -233,7 +235,7 @@ class _Loop:
         return [
             "for epoch in range(EPOCHS):",
             *_indented([f"{name}.set_epoch(epoch)" for name in self._told_epochs()], 1),
-            '    lr = max(group["lr"] for group in optimizer.param_groups)',
+            '    lr = max(float(group["lr"]) for group in optimizer.param_groups)',
             "    model.train()",
             *_indented(self._updates([step] if per == "batch" else []), 1),
             f"    {found} = evaluate()",

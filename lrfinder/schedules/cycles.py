@@ -48,7 +48,7 @@ def _one_cycle(optimizer: Optimizer, total_steps: int, pct_start: float) -> OneC
             f"pct_start * total_steps must be > 1, but got {pct_start} * {total_steps}; "
             "raise pct_start or train longer"
         )
-    peaks = [group["lr"] for group in optimizer.param_groups]
+    peaks = [float(group["lr"]) for group in optimizer.param_groups]
     return OneCycleLR(
         optimizer,
         max_lr=peaks,
@@ -61,7 +61,7 @@ def _one_cycle(optimizer: Optimizer, total_steps: int, pct_start: float) -> OneC
 def _one_cycle_code(total_steps: int, pct_start: float) -> str:
     return call(
         "OneCycleLR",
-        'max_lr=[group["lr"] for group in optimizer.param_groups]',
+        'max_lr=[float(group["lr"]) for group in optimizer.param_groups]',
         f"total_steps={total_steps}",
         f"pct_start={pct_start!r}",
         "cycle_momentum=False",
@@ -97,7 +97,7 @@ ONE_CYCLE = Family(
 
 
 def _triangular(optimizer: Optimizer, step_size_up: int) -> CyclicLR:
-    peaks = [group["lr"] for group in optimizer.param_groups]
+    peaks = [float(group["lr"]) for group in optimizer.param_groups]
     return CyclicLR(
         optimizer,
         base_lr=[lr / 4 for lr in peaks],
@@ -110,8 +110,8 @@ def _triangular(optimizer: Optimizer, step_size_up: int) -> CyclicLR:
 def _triangular_code(step_size_up: int) -> str:
     return call(
         "CyclicLR",
-        'base_lr=[group["lr"] / 4 for group in optimizer.param_groups]',
-        'max_lr=[group["lr"] for group in optimizer.param_groups]',
+        'base_lr=[float(group["lr"]) / 4 for group in optimizer.param_groups]',
+        'max_lr=[float(group["lr"]) for group in optimizer.param_groups]',
         f"step_size_up={step_size_up}",
         "cycle_momentum=False",
     )

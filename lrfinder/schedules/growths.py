@@ -2,10 +2,27 @@
 
 from typing import NoReturn
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
 from lrfinder.checks import COUNT, POSITIVE
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules.codegen import Factor, lambda_builder, lambda_writer
 from lrfinder.schedules.family import Budget, Family, Trial
+
+
+class _Table(LRScheduler):
+    """Learning rates read off a table float64[steps, groups]; its last row stays."""
+
+    def __init__(self, optimizer: Optimizer, rows: NDArray[np.float64]) -> None:
+        self._rows = rows
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        return list(self._rows[min(self.last_epoch, len(self._rows) - 1)].tolist())
 
 
 def _exponential_growth(factor: float, steps: int) -> Factor:
@@ -46,3 +63,8 @@ LINEAR_GROWTH = Family(
     formula="lr(t) = lr0 * (1 + (factor - 1) * t / (steps - 1)); constant from t = steps - 1 on",
     source="Smith 2017, arXiv 1506.01186",
 )
+
+
+def tabulated(name: str, rows: NDArray[np.float64]) -> Family:
+    """A family whose learning rates are the rows of a table, float64[steps, groups]."""
+    return Family(name, lambda optimizer, _: _Table(optimizer, rows), _not_searched, params={})

@@ -1,7 +1,13 @@
-"""A schedule in motion: a torch scheduler on a dummy optimizer, read one epoch at a time."""
+"""A schedule in motion: a torch scheduler on a stand-in optimizer, read one epoch at a time.
 
+The stand-in has the class, the defaults and the parameter groups of the optimizer that is trained
+with, for a scheduler may read any of them; its parameters are tiny, and it is never stepped.
+"""
+
+import copy
 import math
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +34,40 @@ _NOT_AFTER_WARMUP = (OneCycleLR, CyclicLR, MultiplicativeLR, SequentialLR, Chain
 """Schedulers that torch's SequentialLR starts from the wrong lr, or cannot start at all."""
 
 
+_OF_SCHEDULERS = ("lr", "initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum")
+"""Options of a parameter group that a scheduler may set."""
+
+
+def stand_in(optimizer: Optimizer) -> Optimizer:
+    """A tiny optimizer that a scheduler cannot tell from this one.
+
+    Learning rates that are tensors are copied to the processor; groups that share one share its
+    copy. Attributes beyond torch's own are shared with the optimizer, not copied.
+    """
+    kind = type(optimizer)
+    twin = kind.__new__(kind)
+    own = {key: value for key, value in vars(optimizer).items() if not _of_torch(kind, key)}
+    lrs = [group["lr"] for group in optimizer.param_groups]
+    memo: dict[int, Any] = {id(lr): lr.detach().cpu().clone() for lr in lrs if torch.is_tensor(lr)}
+    state = {
+        "defaults": copy.deepcopy(optimizer.defaults, memo),
+        "state": defaultdict(dict),
+        "param_groups": [_tiny(group, memo) for group in optimizer.param_groups],
+    }
+    Optimizer.__setstate__(twin, own | state)
+    return twin
+
+
+def _of_torch(kind: type, attribute: str) -> bool:
+    """Whether torch makes the attribute, or it stands in the place of a method."""
+    return attribute.startswith("_optimizer_") or hasattr(kind, attribute)
+
+
+def _tiny(group: dict[str, Any], memo: dict[int, Any]) -> dict[str, Any]:
+    options = {key: value for key, value in group.items() if key not in ("params", "param_names")}
+    return {**copy.deepcopy(options, memo), "params": [torch.zeros(1)]}
+
+
 class LiveSchedule:
     """Learning rates of one run, epoch after epoch; copies (``copy.deepcopy``) are independent.
 
@@ -39,7 +79,7 @@ class LiveSchedule:
         self,
         family: Family,
         params: Params,
-        lrs: Sequence[float],
+        lrs: Sequence[float] | Optimizer,
         *,
         per: Per,
         warmup: int,
@@ -47,14 +87,20 @@ class LiveSchedule:
         self._name = family.name
         self._per = per
         self._by_measure = family.by_measure
-        self._optimizer = _dummy_optimizer(lrs)
+        self._optimizer = stand_in(lrs if isinstance(lrs, Optimizer) else _plain_optimizer(lrs))
+        self._options = _options(self._optimizer)
         self._scheduler: Any = family.build(self._optimizer, params)
-        _check_built(family, self._scheduler, self._optimizer)
+        _check_built(family, self._scheduler)
+        self._check_options()
         self._ramp = _ramp(self._optimizer, warmup) if warmup else None
         if self._ramp and not family.by_measure:
             self._scheduler = _after(self._ramp, self._scheduler, family)
-        self._optimizer.step()
         self._started = False
+
+    @property
+    def mode(self) -> str | None:
+        """ "min" or "max": how a schedule that is stepped by measure reads it; None of others."""
+        return getattr(self._scheduler, "mode", None) if self._by_measure else None
 
     def epoch(self, updates: int, measure: float | None = None) -> NDArray[np.float64]:
         """Learning rates of the next epoch's updates: float64[updates, groups].
@@ -65,13 +111,30 @@ class LiveSchedule:
         groups = self._optimizer.param_groups
         rows = np.empty((updates, len(groups)))
         with warnings.catch_warnings():
-            # a copied optimizer has lost the mark by which torch sees that it was stepped
-            warnings.filterwarnings("ignore", r"Seems like `optimizer\.step\(\)`", UserWarning)
+            # the stand-in is never stepped
+            warnings.filterwarnings("ignore", r"(Seems like|Detected call of) .*step", UserWarning)
             for update in range(updates):
                 if update == 0 or self._per == "batch":
                     self._advance(measure)
                 rows[update] = [float(group["lr"]) for group in groups]
+        if not ((rows >= 0) & (rows < math.inf)).all():
+            raise InvalidArgument(
+                f"{self._name} must give finite learning rates >= 0, but gave "
+                f"{rows[~((rows >= 0) & (rows < math.inf))][0]:g}"
+            )
+        self._check_options()
         return rows
+
+    def _check_options(self) -> None:
+        """Refuse a scheduler that sets more than the lr, which is all that is trained by."""
+        for now, before in zip(_options(self._optimizer), self._options, strict=True):
+            changed = next((key for key, value in before.items() if now.get(key) != value), None)
+            if changed is not None or getattr(self._scheduler, "cycle_momentum", False):
+                cure = "; pass cycle_momentum=False" if changed in (None, *_MOMENTA) else ""
+                name = "momentum" if changed in (None, *_MOMENTA) else changed
+                raise InvalidArgument(
+                    f"{self._name} must leave {name} alone, but its scheduler sets it{cure}"
+                )
 
     def _advance(self, measure: float | None) -> None:
         """Step to the next row; the first row needs no step."""
@@ -90,16 +153,32 @@ class LiveSchedule:
             self._scheduler.step(measure)
 
 
-def _dummy_optimizer(lrs: Sequence[float]) -> Optimizer:
-    """An optimizer of one tiny parameter a group, whose only output is learning rates."""
+_MOMENTA = ("momentum", "betas")
+
+
+def _plain_optimizer(lrs: Sequence[float]) -> Optimizer:
+    """SGD with a parameter group for each lr."""
     if len(lrs) == 0 or not all(0 <= lr < math.inf for lr in lrs):
         raise InvalidArgument(
             f"lrs must be one finite number >= 0 for each parameter group, but got {list(lrs)}"
         )
-    return torch.optim.SGD([{"params": [torch.zeros(1)], "lr": float(lr)} for lr in lrs])
+    groups = [{"params": [torch.zeros(1)], "lr": float(lr)} for lr in lrs]
+    return torch.optim.SGD(groups, float(max(lrs)))
 
 
-def _check_built(family: Family, scheduler: object, optimizer: Optimizer) -> None:
+def _options(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Plain options of each parameter group that no scheduler should set."""
+    return [
+        {
+            key: value
+            for key, value in group.items()
+            if key not in _OF_SCHEDULERS and isinstance(value, bool | int | float | str | tuple)
+        }
+        for group in optimizer.param_groups
+    ]
+
+
+def _check_built(family: Family, scheduler: object) -> None:
     """Refuse what a user's `build` can get wrong."""
     if not isinstance(scheduler, LRScheduler):
         raise InvalidArgument(
@@ -109,11 +188,6 @@ def _check_built(family: Family, scheduler: object, optimizer: Optimizer) -> Non
     if isinstance(scheduler, ReduceLROnPlateau) and not family.by_measure:
         raise InvalidArgument(
             f"{family.name} builds ReduceLROnPlateau, but got by_measure=False; set by_measure=True"
-        )
-    if any(group["momentum"] for group in optimizer.param_groups):
-        raise InvalidArgument(
-            f"{family.name} must leave momentum alone, but its scheduler sets it; "
-            "pass cycle_momentum=False"
         )
 
 

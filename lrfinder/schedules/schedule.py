@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.optim import Optimizer
 
 from lrfinder.checks import COUNT, one_of, whole
 from lrfinder.errors import InvalidArgument
@@ -93,12 +94,19 @@ class Schedule:
         stepped = f"scheduler.step({measure})"
         return f"warmup.step() if epoch < {self.warmup} else {stepped}" if self.warmup else stepped
 
-    def start(self, lrs: Sequence[float]) -> LiveSchedule:
-        """The schedule at its first row, for parameter groups with these peak learning rates."""
+    def start(self, lrs: Sequence[float] | Optimizer) -> LiveSchedule:
+        """The schedule at its first row, for parameter groups with these peak learning rates.
+
+        An optimizer may be given in place of the lrs of its groups: a scheduler may read its class,
+        its defaults and the options of its groups. It is not touched.
+        """
         return LiveSchedule(self.family, self.params, lrs, per=self.stepped_per, warmup=self.warmup)
 
-    def rows(self, lrs: Sequence[float], steps: int) -> NDArray[np.float64]:
-        """Learning rates at the first scheduler steps, warm-up included: float64[steps, groups]."""
+    def rows(self, lrs: Sequence[float] | Optimizer, steps: int) -> NDArray[np.float64]:
+        """Learning rates at the first scheduler steps, warm-up included: float64[steps, groups].
+
+        `lrs` is that of `start`.
+        """
         COUNT.check("steps", steps)
         if self.family.by_measure:
             raise InvalidArgument(

@@ -15,6 +15,7 @@ from typing import Any
 from lrfinder.errors import LRFinderError, TaskLoadError
 from lrfinder.tasks.reference import DEFAULT_FACTORY, MODULE_TASK, TaskReference
 from lrfinder.tasks.task import Task
+from lrfinder.tasks.task_checks import fitting_name
 from lrfinder.tasks.user_code import describe
 
 
@@ -44,7 +45,7 @@ def load_named(text: str) -> tuple[Task, TaskReference]:
         name = next(name for name, value in vars(module).items() if value is found)
         reference = replace(reference, factory=name, is_object=True)
     stem = reference.module.rpartition(".")[2]
-    return (replace(task, name=stem) if task.name == "task" else task), reference
+    return (replace(task, name=fitting_name(stem)) if task.name == "task" else task), reference
 
 
 def _named(module: ModuleType, reference: TaskReference) -> Any:  # noqa: ANN401 (checked there)

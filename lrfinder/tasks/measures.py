@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.batches import Batch, outline
+from lrfinder.tasks.user_code import describe
 
 Measure = Callable[..., Any]
 
@@ -35,11 +36,19 @@ class Measures:
     def copy(self) -> "Measures":
         """Return the same with copies of the Modules; what else can be called is shared."""
         memo: dict[int, Any] = {}
-        copies = {
-            name: copy.deepcopy(f, memo).to(self.device) if isinstance(f, nn.Module) else f
-            for name, f in self.by_name.items()
-        }
-        return replace(self, by_name=copies)
+        return replace(self, by_name={k: self._copied(k, f, memo) for k, f in self.by_name.items()})
+
+    def _copied(self, name: str, function: Measure, memo: dict[int, Any]) -> Measure:
+        if not isinstance(function, nn.Module):
+            return function
+        try:
+            return copy.deepcopy(function, memo).to(self.device)
+        except Exception as error:
+            what = "the loss" if name == "loss" else f"metric {name}"
+            raise InvalidArgument(
+                f"{what} must be copyable for each run, but got {describe(error)}; "
+                "give a function that calls the module instead"
+            ) from error
 
     @property
     def modules(self) -> dict[str, nn.Module]:

@@ -16,17 +16,21 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from lrfinder.checks import check_count, check_lr
+from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules import FAMILIES, Family, Schedule
-from lrfinder.schedules.recipe import Recipe
+from lrfinder.schedules import Family
+from lrfinder.schedules.live import stand_in
+from lrfinder.tasks.baseline import Baseline, as_baseline
 from lrfinder.tasks.batches import Batch, alike, count_rows
 from lrfinder.tasks.data_checks import NOT_REPEATABLE, look_at, same_order_note, skipped_note
 from lrfinder.tasks.loaders import Data, LoaderSource, Seen
+from lrfinder.tasks.lr_groups import LRGroups, lr_groups
 from lrfinder.tasks.measures import Measure, Measures
+from lrfinder.tasks.optimizer_copies import unwrapped
 from lrfinder.tasks.random_states import kept
 from lrfinder.tasks.sources import (
     Source,
@@ -46,27 +50,11 @@ from lrfinder.tasks.task_checks import (
     check_factory,
     check_functions,
     check_metric_names,
+    check_name,
     check_one_loss,
     check_schedules,
 )
 from lrfinder.tasks.user_code import user_code
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """The learning rate and the schedule that a task uses today."""
-
-    lr: float
-    schedule: Schedule | None = None
-    """None: a constant learning rate."""
-
-    def __post_init__(self) -> None:
-        check_lr("baseline: lr", self.lr)
-
-    @property
-    def recipe(self) -> Recipe:
-        """The lr and the schedule, a constant one where none is given."""
-        return Recipe(self.lr, self.schedule or Schedule(FAMILIES["constant"]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +69,11 @@ class Task:
     train: Data
     """TensorDataset (fast path), any other Dataset, or a DataLoader (used as it is)."""
     optimizer: Callable[[nn.Module, float], Optimizer]
-    """Builds the optimizer for a model and a learning rate; group lrs may be multiples of it."""
+    """Builds the optimizer for a model and a learning rate.
+
+    A parameter group may have any lr: a multiple of the one asked for, a capped or a fixed one. In
+    a range test a fixed lr stays; a schedule multiplies the lr of every group, as torch does.
+    """
     valid: Data | None = None
     """Validation data; studies need it, a range test does not."""
     criterion: Callable[[Any, Any], Tensor] | None = None
@@ -108,13 +100,18 @@ class Task:
     rows: Callable[[Any], int] = count_rows
     """Rows of a batch, the weight of its means."""
     baseline: Baseline | None = None
-    """The lr and schedule in use today: always a candidate of the comparison."""
+    """The lr and schedule in use today, or a number for a constant lr.
+
+    It is always a candidate of the comparison.
+    """
     schedules: Mapping[str, Family] = field(default_factory=dict[str, Family])
     """Further decay families, each under its own `Family.name`, searched like the built-in ones."""
     name: str = "task"
-    """Shown in reports and in the name of the run folder."""
+    """Shown in reports and in the name of the run folder; one line without slash and quote."""
 
     def __post_init__(self) -> None:
+        check_name("name", self.name)
+        object.__setattr__(self, "baseline", as_baseline(self.baseline))
         check_by_name("metrics", self.metrics)
         check_by_name("schedules", self.schedules)
         check_one_loss(self.criterion, self.loss)
@@ -228,13 +225,18 @@ class Task:
                     "twice; build it inside the function, or use Task.from_objects"
                 )
         with kept(accelerator), user_code("building the optimizer"):
-            optimizer = self.optimizer(model, 1.0)
+            optimizer = unwrapped(self.optimizer(model, 1.0))
             check_built("optimizer", optimizer, Optimizer)
+            held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            trainable = [p for p in model.parameters() if p.requires_grad]
             return Prototype(
                 device=next((p.device for p in model.parameters()), torch.device("cpu")),
-                parameters=sum(p.numel() for p in model.parameters()),
+                parameters=sum(p.numel() for p in model.parameters() if not is_lazy(p)),
+                untrained=sum(id(p) not in held for p in trainable),
+                trainable=len(trainable),
                 optimizer=type(optimizer).__name__,
-                lr_ratios=tuple(float(group["lr"]) for group in optimizer.param_groups),
+                stand_in=stand_in(optimizer),
+                groups=lr_groups(self.optimizer, model),
             )
 
 
@@ -245,9 +247,17 @@ class Prototype:
     device: torch.device
     """Where the factory puts the model."""
     parameters: int
+    """Numbers in its parameters; those of lazy modules, whose shapes are not known yet, left out.
+    """
+    trainable: int
+    """Parameters that may get a gradient."""
+    untrained: int
+    """Those of them that the optimizer does not hold."""
     optimizer: str
-    lr_ratios: tuple[float, ...]
-    """Learning rate of each parameter group, as a multiple of the lr asked for."""
+    stand_in: Optimizer
+    """A tiny one like it, built for lr 1, on which schedulers can be started."""
+    groups: LRGroups
+    """How its parameter groups follow the lr asked for."""
 
 
 class TaskData:
@@ -307,6 +317,19 @@ class TaskData:
             found.append(
                 "the criterion sums over rows, so that losses depend on the size of a batch "
                 "(reduction='mean' mends it)"
+            )
+        if isinstance(self._task.criterion, nn.Module) and any(
+            p.requires_grad for p in self._task.criterion.parameters()
+        ):
+            found.append(
+                "the criterion has parameters of its own, which nobody trains "
+                "(make it a part of the model and give a loss of model and batch)"
+            )
+        prototype = self._task.prototype
+        if prototype.untrained:
+            found.append(
+                f"{prototype.untrained} of the model's {prototype.trainable} trainable parameters "
+                "are not in the optimizer and stay as they are"
             )
         if self.source.drops_single_row:
             found.append("the last training batch has a single row and is left out of every epoch")

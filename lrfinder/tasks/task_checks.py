@@ -32,13 +32,17 @@ _TAKEN = {
     "trial",
 }
 """Columns of the records: no metric has one of these names."""
+_NOT_IN_NAMES = '/\\"'
+_LONGEST_NAME = 100
 
 
 def check_built(factory: str, built: object, kind: type) -> None:
     """Raise InvalidArgument where a factory did not return what it is to build."""
     if not isinstance(built, kind):
+        inner = isinstance(getattr(built, factory, None), kind)
+        hint = f"; return its .{factory}" if inner else ""
         raise InvalidArgument(
-            f"{factory}() must return a torch {kind.__name__}, but got {type(built).__name__}"
+            f"{factory}() must return a torch {kind.__name__}, but got {type(built).__name__}{hint}"
         )
 
 
@@ -71,9 +75,26 @@ def check_by_name(name: str, given: object) -> None:
         raise InvalidArgument(f"{name} must be a dict by name, but got a {_kind(given)}")
 
 
+def check_name(what: str, name: Any) -> None:  # noqa: ANN401 (whatever was given)
+    """A name can be part of a path, of a table and of code: one short line, no slash, no quote."""
+    fits = isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable()
+    if not fits or any(sign in name for sign in _NOT_IN_NAMES) or name.strip(" .") == "":
+        raise InvalidArgument(
+            f"{what} must be one line of at most {_LONGEST_NAME} characters without slash, "
+            f"backslash and quote, but got {_short(name)}"
+        )
+
+
+def fitting_name(text: str) -> str:
+    """The text with what no name may have replaced."""
+    fits = (c if c.isprintable() and c not in _NOT_IN_NAMES else "_" for c in text)
+    return "".join(fits)[:_LONGEST_NAME]
+
+
 def check_metric_names(names: Iterable[str]) -> None:
     """No metric has the name of a column of the records."""
     for name in names:
+        check_name("metrics: a name", name)
         if name in _TAKEN:
             raise InvalidArgument(
                 f"metrics: the name {name!r} is taken; give the metric another name"
@@ -83,6 +104,7 @@ def check_metric_names(names: Iterable[str]) -> None:
 def check_schedules(schedules: Mapping[str, Any]) -> None:
     """Further families, each under its own name, which no built-in family has."""
     for name, family in schedules.items():
+        check_name("schedules: a name", name)
         if not isinstance(family, Family):
             raise InvalidArgument(f"schedules[{name!r}] must be a Family, but got {family!r}")
     for name, family in schedules.items():

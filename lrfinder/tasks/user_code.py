@@ -47,6 +47,10 @@ def shortened(message: str) -> str:
 
 
 def _is_users(filename: str) -> bool:
+    return Path(filename).is_file() and not of_library(filename)
+
+
+def of_library(filename: str) -> bool:
+    """Whether code of this file name is Python's, an installed package's or this package's own."""
     libraries = (Path(__file__).parents[1], Path(get_path("stdlib")), Path(get_path("purelib")))
-    parents = Path(filename).parents
-    return Path(filename).is_file() and not any(library in parents for library in libraries)
+    return any(library in Path(filename).parents for library in libraries)

@@ -1,19 +1,23 @@
 """Models and optimizers of runs, built under the random states of their seeds."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.optimizer_copies import check_copyable
+from lrfinder.tasks.lr_groups import group_lrs
+from lrfinder.tasks.optimizer_copies import check_copyable, unwrapped
 from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.task_checks import check_built
 from lrfinder.tasks.user_code import user_code
+from lrfinder.training.evaluation import eval_mode
 
 
 def build_model(task: Task, seed: int, device: torch.device | None) -> tuple[nn.Module, Stream]:
@@ -27,7 +31,17 @@ def build_model(task: Task, seed: int, device: torch.device | None) -> tuple[nn.
         check_built("model", model, nn.Module)
         if device is not None:
             model.to(device)
+    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+        _make_shapes(task, model, random)
     return model, random
+
+
+def _make_shapes(task: Task, model: nn.Module, random: Stream) -> None:
+    """Give lazy modules their shapes by a forward pass, which draws their first weights."""
+    device = device_of(model)
+    (batch, *_) = task.data(device).fixed_subset
+    with random.active(), user_code("building the lazy modules"), eval_mode([model]):
+        task.measures_on(device).measure(model, batch, only=["loss"])
 
 
 def build_optimizer(task: Task, model: nn.Module, lr: float, random: Stream) -> Optimizer:
@@ -36,9 +50,16 @@ def build_optimizer(task: Task, model: nn.Module, lr: float, random: Stream) -> 
     Raises InvalidArgument where it cannot be stepped by a table of learning rates.
     """
     with random.active(), user_code("building the model"):
-        optimizer = task.optimizer(model, lr)
-        _check_optimizer(optimizer, model, lr, task)
+        optimizer = unwrapped(task.optimizer(model, lr))
+        _check_optimizer(optimizer, model, task)
     return optimizer
+
+
+def lrs_of_groups(task: Task, lrs: Sequence[float]) -> Floats:
+    """Learning rate of each parameter group where these lrs are asked for: float64[lrs, groups]."""
+    model, random = build_model(task, 0, None)
+    with random.active(), user_code("building the optimizer"):
+        return group_lrs(task.optimizer, model, lrs)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -47,7 +68,7 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if parameter is None else parameter.device
 
 
-def _check_optimizer(optimizer: Any, model: nn.Module, lr: float, task: Task) -> None:  # noqa: ANN401
+def _check_optimizer(optimizer: Any, model: nn.Module, task: Task) -> None:  # noqa: ANN401
     check_built("optimizer", optimizer, Optimizer)
     name = type(optimizer).__name__
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
@@ -58,19 +79,8 @@ def _check_optimizer(optimizer: Any, model: nn.Module, lr: float, task: Task) ->
             f"{name} switches between train() and eval(), which is not supported; use another one"
         )
     check_copyable(optimizer, model)
-    if not _follows(task.optimizer, model, lr, optimizer):
+    if not task.prototype.groups.follow:
         raise InvalidArgument(
             f"optimizer(model, lr) must use its lr, but {name} was built with "
-            f"{[g['lr'] for g in optimizer.param_groups]} whatever lr is"
+            f"{[float(group['lr']) for group in optimizer.param_groups]} whatever lr is"
         )
-
-
-def _follows(
-    build: Callable[[nn.Module, float], Optimizer], model: nn.Module, lr: float, built: Optimizer
-) -> bool:
-    """Whether some group's lr moves with the lr asked for."""
-    lrs = [float(group["lr"]) for group in built.param_groups]
-    if lr in lrs:
-        return True
-    other = build(model, lr / 2)
-    return any(float(g["lr"]) != was for g, was in zip(other.param_groups, lrs, strict=True))

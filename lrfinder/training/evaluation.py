@@ -12,10 +12,20 @@ from torch import Tensor, nn
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.random_states import Stream
+from lrfinder.training.kept_state import state_kept
 
 
 @contextmanager
 def evaluating(models: Iterable[nn.Module]) -> Generator[None]:
+    """Eval mode and no gradients; every train flag, attribute and buffer left as found."""
+    models = list(models)
+    modules = [module for model in models for module in model.modules()]
+    with eval_mode(models), state_kept(modules):
+        yield
+
+
+@contextmanager
+def eval_mode(models: Iterable[nn.Module]) -> Generator[None]:
     """Eval mode and no gradients; every train flag left as found."""
     models = list(models)
     flags = [(module, module.training) for model in models for module in model.modules()]

@@ -169,7 +169,9 @@ class _Sent:
         return cls(plan.lr, plan.seed, schedule.family.name, params, schedule.per, schedule.warmup)
 
     def plan(self, task: Task) -> Plan:
-        member = family(self.family, task.schedules)
+        own = None if task.baseline is None else task.baseline.recipe.schedule.family
+        families = task.schedules if own is None else {own.name: own, **task.schedules}
+        member = family(self.family, families)
         return Plan(self.lr, Schedule(member, self.params, self.per, self.warmup), self.seed)
 
 

@@ -11,9 +11,10 @@ epoch where they part, the run is forked:
     finished plans are handed out at once
 
 Sharing needs no knowledge of schedules and is exact: a forked run goes on as if it had been trained
-alone. Where a fork makes more runs than the trainer holds, the branches with the fewest plans are
-trained to their end first, on a copy, and the heaviest goes on in place: of n plans, no more than
-log2(n) populations ever wait.
+alone. Where an experiment shows that a run cannot be forked (`forks.py`), nothing is shared. Where
+a fork makes more runs than the trainer holds, the branches with the fewest plans are trained to
+their end first, on a copy, and the heaviest goes on in place: of n plans, no more than log2(n)
+populations ever wait.
 
 The learning rates come from live torch schedulers; nothing else in the project steps them.
 """
@@ -26,8 +27,9 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import user_code
+from lrfinder.training.forks import why_not_forked
 from lrfinder.training.history import History, Plan
-from lrfinder.training.prefix_tree import Finished, TreeWalk, together
+from lrfinder.training.prefix_tree import Finished, TreeWalk, may_share, together
 from lrfinder.training.record import Record
 from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.trainer import AnyTrainer
@@ -72,7 +74,9 @@ def fit(
     evaluate_on = _renamed(evaluate_on, on)
     batches = _validation(task, trainer) if evaluate_on is None else _repeatable(evaluate_on)
     walk = TreeWalk(task, record, trainer, batches, watch, progress, finished)
-    for runs in together(plans, trainer.capacity(task)):
+    capacity = trainer.capacity(task)
+    shared = not may_share(plans) or why_not_forked(task, trainer) is None
+    for runs in together(plans, capacity, shared=shared):
         walk.train(runs)
     return record.history(range(len(plans)))
 

@@ -12,9 +12,11 @@ from lrfinder.errors import TaskFailed
 from lrfinder.schedules import LiveSchedule
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.task import Task
+from lrfinder.tasks.user_code import user_code
 from lrfinder.training.divergence import Divergence
 from lrfinder.training.history import History, Plan
 from lrfinder.training.record import Record
+from lrfinder.training.rehearsal import starting, stepping
 from lrfinder.training.trainer import AnyTrainer, State
 
 Finished = Callable[[Sequence[int], History], None]
@@ -71,11 +73,14 @@ class TreeWalk:
         plans = [self._record.plans[rows[0]] for rows in runs]
         seeds, lrs = [plan.seed for plan in plans], [plan.lr for plan in plans]
         state = self._trainer.start(self._task, seeds, lrs)
-        self._record.use_groups(state.base_lrs.shape[1])
-        for rows, base in zip(runs, state.base_lrs.tolist(), strict=True):
+        groups = len(state.stand_ins[0].param_groups)
+        self._record.use_groups(groups)
+        for rows, optimizer in zip(runs, state.stand_ins, strict=True):
             for row in rows:
-                self._schedules[row] = self._record.plans[row].schedule.start(base)
-        none = np.empty((0, state.base_lrs.shape[1]))
+                schedule = self._record.plans[row].schedule
+                with user_code(starting(schedule)):
+                    self._schedules[row] = schedule.start(optimizer)
+        none = np.empty((0, groups))
         branches = [_Branch(rows, none, place) for place, rows in enumerate(runs)]
         population = _RunGroup(state, branches)
         self._evaluate(population, 0)
@@ -124,7 +129,8 @@ class TreeWalk:
         """The branch, or one for each of the different lr rows that its plans have next."""
         parts: dict[bytes, _Branch] = {}
         for row in branch.rows:
-            lrs = self._schedules[row].epoch(updates, branch.last)
+            with user_code(stepping(self._record.plans[row].schedule)):
+                lrs = self._schedules[row].epoch(updates, branch.last)
             if lrs.tobytes() not in parts:
                 divergence = copy.copy(branch.divergence)
                 parts[lrs.tobytes()] = _Branch([], lrs, place, divergence, branch.last)
@@ -215,15 +221,23 @@ def _unusable(measure: str, values: Floats, seeds: list[int]) -> str:
     )
 
 
-def together(plans: Sequence[Plan], capacity: int) -> Iterator[list[list[int]]]:
-    """Runs to start together, each the rows of its plans.
+def may_share(plans: Sequence[Plan]) -> bool:
+    """Whether some plans have a seed and a peak lr in common."""
+    return len({(plan.seed, plan.lr) for plan in plans}) < len(plans)
+
+
+def together(
+    plans: Sequence[Plan], capacity: int, *, shared: bool = True
+) -> Iterator[list[list[int]]]:
+    """Runs to start together, each the rows of its plans; one plan each where they are not shared.
 
     No more plans than the capacity, but at least one run; the runs of a seed are kept together
     where they fit, so that one reading of its data feeds them all.
     """
-    seeds: dict[int, dict[float, list[int]]] = {}
+    seeds: dict[int, dict[object, list[int]]] = {}
     for row, plan in enumerate(plans):
-        seeds.setdefault(plan.seed, {}).setdefault(plan.lr, []).append(row)
+        run = plan.lr if shared else row
+        seeds.setdefault(plan.seed, {}).setdefault(run, []).append(row)
     group: list[list[int]] = []
     room = capacity
     for by_lr in seeds.values():

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
-from lrfinder.errors import InvalidArgument
+from lrfinder.errors import InvalidArgument, TaskFailed
+from lrfinder.schedules.live import stand_in
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.measures import Measures
 from lrfinder.tasks.optimizer_copies import copied
 from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.sources import Feed, in_pieces
 from lrfinder.tasks.task import Task
-from lrfinder.tasks.user_code import user_code
+from lrfinder.tasks.user_code import describe, user_code
 from lrfinder.training.building import build_model, build_optimizer, device_of
 from lrfinder.training.evaluation import as_number, evaluating, evaluation_stream, read_numbers
 
@@ -58,7 +59,7 @@ class SequentialState:
     task: Task
     runs: list[_Training]
     feeds: dict[int, Feed]
-    base_lrs: Floats
+    stand_ins: list[Optimizer]
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -82,8 +83,7 @@ class SequentialTrainer:
         runs = [self._build(task, seed, lr) for seed, lr in zip(seeds, lrs, strict=True)]
         source = task.data(self.device).source
         feeds = {seed: Feed(source, seed) for seed in seeds}
-        base = [[float(g["lr"]) for g in run.optimizer.param_groups] for run in runs]
-        return SequentialState(task, runs, feeds, np.array(base))
+        return SequentialState(task, runs, feeds, [stand_in(run.optimizer) for run in runs])
 
     def advance(self, state: SequentialState, lrs: Floats) -> Floats:
         """Train on by the lrs float64[runs, updates, groups]; see `Trainer.advance`."""
@@ -118,14 +118,17 @@ class SequentialTrainer:
             for place, row in enumerate(rows)
         ]
         feeds = {run.seed: state.feeds[run.seed] for run in runs}
-        return SequentialState(state.task, runs, feeds, state.base_lrs[list(rows)])
+        return SequentialState(state.task, runs, feeds, [state.stand_ins[row] for row in rows])
 
     def fork(self, state: SequentialState, rows: Sequence[int]) -> SequentialState:
         """Return independent copies of runs; the state given goes on as if nothing happened."""
-        runs = [state.runs[row].copy() for row in rows]
+        try:
+            runs = [state.runs[row].copy() for row in rows]
+        except Exception as error:
+            raise TaskFailed(f"a run cannot be copied: {describe(error)}") from error
         source = state.task.data(self.device).source
         feeds = {run.seed: Feed(source, run.seed) for run in runs}
-        return SequentialState(state.task, runs, feeds, state.base_lrs[list(rows)])
+        return SequentialState(state.task, runs, feeds, [state.stand_ins[row] for row in rows])
 
     def _build(self, task: Task, seed: int, lr: float) -> _Training:
         model, random = build_model(task, seed, self.device)
@@ -184,8 +187,34 @@ def _update(
         nn.utils.clip_grad_norm_(run.model.parameters(), task.clip_norm)
     for group, lr in zip(run.optimizer.param_groups, lrs.tolist(), strict=True):
         group["lr"] = lr
-    run.optimizer.step()
+    if run.update == 1:
+        _check_gradients(run.optimizer)
+    try:
+        run.optimizer.step()
+    except Exception as error:
+        if run.update == 1 and _wants_closure(error):
+            name = type(run.optimizer).__name__
+            raise InvalidArgument(
+                f"{name} needs a closure, which is not supported; use another one"
+            ) from error
+        raise
     return total
+
+
+def _check_gradients(optimizer: Optimizer) -> None:
+    """Refuse a loss that does not depend on what the optimizer trains."""
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    if all(p.grad is None for p in held):
+        raise InvalidArgument(
+            "no parameter of the optimizer gets a gradient; the loss must use the model that it is "
+            "given, and the optimizer must hold its parameters"
+        )
+
+
+def _wants_closure(error: Exception) -> bool:
+    """Whether a step failed for want of a closure, which SAM and others ask for at run time."""
+    called_none = isinstance(error, TypeError) and "NoneType" in str(error)
+    return "closure" in str(error).lower() or (called_none and "callable" in str(error))
 
 
 class _Evaluation:

@@ -76,7 +76,8 @@ def measure_speed(
     """
     state = trainer.start(task, [run % 2 for run in range(runs)], [_TINY_LR] * runs)
     data = task.data(trainer.device)
-    lrs = np.full((runs, data.updates_per_epoch, state.base_lrs.shape[1]), _TINY_LR)
+    groups = len(state.stand_ins[0].param_groups)
+    lrs = np.full((runs, data.updates_per_epoch, groups), _TINY_LR)
     valid = None if on_subset else data.valid
     batches = data.fixed_subset if valid is None else valid
     with threads(count):

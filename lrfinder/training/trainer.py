@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
+from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
 from lrfinder.tasks.batches import Batch
@@ -19,11 +20,11 @@ from lrfinder.tasks.task import Task
 
 
 class State(Protocol):
-    """A population in training; opaque but for its size and the lrs that it was built with."""
+    """A population in training; opaque but for its size and what schedules start from."""
 
     @property
-    def base_lrs(self) -> Floats:
-        """Learning rates that the optimizers were built with: float64[runs, groups]."""
+    def stand_ins(self) -> Sequence[Optimizer]:
+        """A stand-in of every run's optimizer as it was built; see `schedules/live.py`."""
         ...
 
     def __len__(self) -> int:

@@ -56,8 +56,8 @@ def _around(space: Space, task: Task, suggestion: Suggestion) -> Space:
     """Range around the suggestion, moved to the peak of the family's default schedule."""
     default, moved = space.default_schedule, suggestion
     if default is not None:
-        per_epoch, ratios = space.updates_per_epoch, task.prototype.lr_ratios
-        moved = suggestion.for_schedule(default, space.epochs * per_epoch, per_epoch, ratios)
+        per_epoch, like = space.updates_per_epoch, task.prototype.stand_in
+        moved = suggestion.for_schedule(default, space.epochs * per_epoch, per_epoch, like)
     lr = moved.lr or math.nan
     low, high = (moved.low or lr) / BELOW, (moved.high or lr) * ABOVE
     edge = suggestion.diverged_at or math.inf

@@ -1,7 +1,8 @@
 """What one family's study searches: its parameters, and the peak lr on a log scale."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -14,9 +15,10 @@ from optuna.distributions import (
 )
 from optuna.trial import FixedTrial
 
-from lrfinder.errors import InvalidArgument
+from lrfinder.errors import InvalidArgument, LRFinderError
 from lrfinder.schedules import Budget, Family, Params, Schedule
 from lrfinder.schedules.family import Trial
+from lrfinder.tasks.user_code import user_code
 from lrfinder.types import Direction, Per
 
 
@@ -34,8 +36,8 @@ class Space:
     updates_per_epoch: int
     per: Per = "epoch"
     warmup_epochs: float = 0.0
-    lr_ratio: float = 1.0
-    """The smallest parameter group's lr as a share of the lr."""
+    lowest_lr: Callable[[float], float] = float
+    """The smallest lr of a parameter group where this peak lr is asked for."""
     direction: Direction = "minimize"
 
     def __post_init__(self) -> None:
@@ -71,7 +73,7 @@ class Space:
         return Budget(
             steps=self.epochs * per_epoch - self.warmup,
             steps_per_epoch=per_epoch,
-            lowest_lr=self.lr_low * self.lr_ratio,
+            lowest_lr=self.lowest_lr(self.lr_low),
             direction=self.direction,
         )
 
@@ -79,7 +81,9 @@ class Space:
         """Peak lr and schedule of a trial."""
         trial.suggest_categorical("schedule", [self.family.name])
         lr = _written(trial.suggest_float("lr", self.lr_low, self.lr_high, log=True))
-        return lr, self.schedule(self.family.space(trial, self.budget))
+        with self._own_code():
+            params = self.family.space(trial, self.budget)
+        return lr, self.schedule(params)
 
     def schedule(self, params: Params) -> Schedule:
         """Return the family's schedule with these parameters, warm-up included."""
@@ -90,20 +94,29 @@ class Space:
     def default_schedule(self) -> Schedule | None:
         """The schedule that is tried first; None where the family leaves that to the sampler."""
         try:
-            return self.ask(FixedTrial(self.first_trials()[0]))[1]
-        except InvalidArgument:
-            raise
-        except ValueError:  # a searched parameter has no default
+            return self.ask(_DefaultsTrial(self.first_trials()[0]))[1]
+        except _NoDefaultError:
             return None
+
+    @property
+    def example(self) -> Schedule:
+        """The schedule that is tried first, or else one with the lowest values."""
+        return self.default_schedule or self.ask(_RecordingTrial())[1]
 
     def check_budget(self) -> None:
         """Raise InvalidArgument for a budget in which the family cannot decay."""
-        self.family.defaults(self.budget)
+        with self._own_code():
+            self.family.defaults(self.budget)
+
+    def _own_code(self) -> AbstractContextManager[None]:
+        return user_code(f"searching the schedule {self.family.name}")
 
     def first_trials(self) -> list[dict[str, Any]]:
         """Parameters to try first: the family's defaults at the default lr."""
         fixed = {"schedule": self.family.name, "lr": self.lr_default}
-        return [fixed | dict(params) for params in self.family.defaults(self.budget) or [{}]]
+        with self._own_code():
+            defaults = self.family.defaults(self.budget)
+        return [fixed | dict(params) for params in defaults or [{}]]
 
     def all_trials(self, most: int) -> list[dict[str, Any]] | None:
         """Every point of a discrete space of at most `most` points; None for any other space."""
@@ -117,6 +130,36 @@ class Space:
             return None
         points = product(*(values for values in axes.values() if values is not None))
         return [dict(zip(axes, point, strict=True)) for point in points]
+
+
+class _NoDefaultError(LRFinderError):
+    """A searched parameter has no default."""
+
+
+class _DefaultsTrial:
+    """Stands in for a trial, and answers with a family's defaults."""
+
+    def __init__(self, defaults: dict[str, Any]) -> None:
+        self._trial = FixedTrial(defaults)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:  # noqa: ANN401
+        return self._answer(self._trial.suggest_categorical, name, choices)
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        return self._answer(self._trial.suggest_int, name, low, high, step=step, log=log)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        return self._answer(self._trial.suggest_float, name, low, high, step=step, log=log)
+
+    def _answer(self, suggest: Callable[..., Any], *given: Any, **options: Any) -> Any:  # noqa: ANN401
+        try:
+            return suggest(*given, **options)
+        except ValueError as error:
+            raise _NoDefaultError from error
 
 
 @dataclass

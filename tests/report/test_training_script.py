@@ -277,3 +277,39 @@ def test_the_script_tells_the_epoch_to_what_wants_one(tmp_path, train, name):
     assert script.count("set_epoch") == 1
     assert len(lines) == 3
     assert_well_written(tmp_path)
+
+
+SEEDING = {
+    "make_task": "def make_task():\n    torch.manual_seed(7)\n    return Task(**plain)\n",
+    "module": "torch.manual_seed(7)\n\n\ndef make_task():\n    return Task(**plain)\n",
+    "task": "torch.manual_seed(7)\ntask = Task(**plain)\n",
+}
+
+
+@pytest.mark.parametrize("place", SEEDING)
+def test_the_seed_of_the_script_counts_wherever_the_task_seeds(tmp_path, place):
+    path = tmp_path / f"seeding_{place}.py"
+    path.write_text(f"{HEAD}\n{SEEDING[place]}", encoding="utf-8")
+    best = best_facts(Candidate("best", 0.05, SCHEDULES["step"]), "valid_loss")
+    script = training_loop(*load_named(str(path)), best)
+    printed: list[str] = []
+    for seed in (0, 1, 1):
+        (tmp_path / "best_schedule.py").write_text(script.replace("SEED = 0", f"SEED = {seed}"))
+        with redirect_stdout(io.StringIO()) as shown:
+            runpy.run_path(str(tmp_path / "best_schedule.py"), run_name="__main__")
+        printed.append(shown.getvalue())
+    assert printed[0] != printed[1] == printed[2]
+
+
+def test_the_script_trains_by_a_tensor_as_lr(tmp_path):
+    text = HEAD.replace("model.parameters(), lr,", "model.parameters(), torch.tensor(lr),")
+    assert text != HEAD
+    path = tmp_path / "tensor_task.py"
+    path.write_text(f"{text}\n\ndef make_task():\n    return Task(**plain)\n", encoding="utf-8")
+    schedule = Schedule(FAMILIES["triangular"], {"step_size_up": 2})
+    best = best_facts(Candidate("best", 0.05, schedule), "valid_loss")
+    (tmp_path / "best_schedule.py").write_text(training_loop(*load_named(str(path)), best))
+    with redirect_stdout(io.StringIO()) as shown:
+        runpy.run_path(str(tmp_path / "best_schedule.py"), run_name="__main__")
+    lrs = [line.split()[3] for line in shown.getvalue().splitlines()]
+    assert lrs == ["0.0125", "0.0312", "0.05"]

@@ -405,7 +405,7 @@ def rows_of_code(schedule: Schedule, steps: int, **names: object) -> np.ndarray:
     exec(schedule.code(), scope)
     rows = []
     for epoch in range(steps):
-        rows.append([group["lr"] for group in scope["optimizer"].param_groups])
+        rows.append([float(group["lr"]) for group in scope["optimizer"].param_groups])
         scope["optimizer"].step()
         scope |= {"epoch": epoch, "valid_loss": 2.0 if epoch == 0 else 1.0}
         exec(schedule.step_code, scope)
@@ -422,6 +422,35 @@ def test_code_gives_the_same_learning_rates(name, warmup, per):
     np.testing.assert_allclose(
         rows_of_code(schedule, STEPS), stalled_rows(schedule), rtol=1e-12, atol=1e-17
     )
+
+
+def double(lr: float) -> torch.Tensor:
+    return torch.tensor(lr, dtype=torch.float64)
+
+
+TENSOR_LRS = {
+    "one group": lambda: torch.optim.Adam([torch.zeros(2)], double(0.1)),
+    "one each": lambda: real_optimizer([double(lr) for lr in LRS], torch.optim.Adam),
+    "one for both groups": lambda: torch.optim.Adam(
+        [{"params": [torch.zeros(2)]}, {"params": [torch.zeros(2)]}], double(0.1)
+    ),
+}
+
+
+@pytest.mark.parametrize("lrs", TENSOR_LRS)
+@pytest.mark.parametrize("warmup", [0, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_code_gives_the_same_learning_rates_where_they_are_tensors(name, warmup, lrs):
+    if warmup and name in RISING:
+        return
+    schedule, optimizer = example(name, warmup=warmup), TENSOR_LRS[lrs]()
+    expected = stalled_rows(schedule, optimizer)
+    found = rows_of_code(schedule, STEPS, optimizer=optimizer)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-17)
+    if lrs != "one for both groups":  # torch's plateau reduces a shared tensor once a group
+        peaks = [float(group["lr"]) for group in TENSOR_LRS[lrs]().param_groups]
+        floats = stalled_rows(schedule, peaks)
+        np.testing.assert_allclose(found, floats, rtol=1e-12, atol=1e-17)
 
 
 @settings(max_examples=40, deadline=None)

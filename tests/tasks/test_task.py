@@ -80,6 +80,34 @@ BAD_FIELDS = {
         "schedules",
         "'baseline'",
     ),
+    **{
+        f"the name {name!r}": ({"name": name}, "name", repr(name) if fits else "a ")
+        for name, fits in {
+            "a/b": True,
+            "../x": True,
+            "..": True,
+            "": True,
+            " ": True,
+            'a """ b': True,
+            "a\\b": True,
+            "a\nb": True,
+            "a\tb": True,
+            "x" * 101: False,
+            3: True,
+            None: True,
+        }.items()
+    },
+    "a metric called 1": ({"metrics": {1: absolute_error}}, "metrics", "1"),
+    "a metric with a quote": ({"metrics": {'"""': absolute_error}}, "metrics", '"""'),
+    "a family with a slash": (
+        {"schedules": {"a/b": replace(FAMILIES["step"], name="a/b")}},
+        "schedules",
+        "'a/b'",
+    ),
+    "the baseline True": ({"baseline": True}, "baseline", "bool"),
+    "the baseline a text": ({"baseline": "0.1"}, "baseline", "str"),
+    "the baseline a scheduler": ({"baseline": lambda optimizer: optimizer}, "baseline", "function"),
+    "the baseline zero": ({"baseline": 0}, "baseline: lr", "0"),
     "a family with a built-in name": (
         {"schedules": {"step": FAMILIES["step"]}},
         "schedules",
@@ -286,7 +314,7 @@ def test_prototype_tells_device_size_optimizer_and_group_ratios():
     assert prototype.device == CPU
     assert prototype.parameters == FEATURES + 1
     assert prototype.optimizer == "Adam"
-    assert prototype.lr_ratios == (1.0, 0.1)
+    assert prototype.groups.ratios == (1.0, 0.1)
 
 
 @pytest.mark.parametrize(

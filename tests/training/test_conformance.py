@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from small_tasks import (
+    base_lrs,
     linear_task,
     near_tensors,
     no_global_draw,
@@ -449,7 +450,7 @@ def ways(task: Task) -> BatchingPlan:
 
 
 def lrs_for(state, lrs: list[float], updates: int) -> np.ndarray:
-    ratios = state.base_lrs / state.base_lrs.max(axis=1, keepdims=True)
+    ratios = base_lrs(state) / base_lrs(state).max(axis=1, keepdims=True)
     decay = 0.97 ** np.arange(updates)
     return np.array(lrs)[:, None, None] * decay[None, :, None] * ratios[:, None, :]
 

@@ -14,6 +14,7 @@ from small_tasks import (
     PER_EPOCH,
     Trips,
     absolute_error,
+    base_lrs,
     linear_model,
     linear_task,
     momentum,
@@ -108,7 +109,7 @@ def run(
 ) -> tuple[np.ndarray, list[dict[str, Tensor]]]:
     """Losses and weights of runs that are advanced in pieces."""
     state = trainer.start(task, seeds, lrs)
-    rows = table(lrs, sum(pieces), state.base_lrs)
+    rows = table(lrs, sum(pieces), base_lrs(state))
     losses, done = [], 0
     for piece in pieces:
         losses.append(trainer.advance(state, rows[:, done : done + piece]))
@@ -181,12 +182,12 @@ def test_selected_runs_go_on_like_their_originals(trainer, name, before, rows):
     seeds, lrs = [0, 0, 1], [0.01, 0.05, 0.02]
     whole, weights = run(trainer, TASKS[name](), seeds, lrs)
     state = trainer.start(TASKS[name](), seeds, lrs)
-    learning = table(lrs, UPDATES, state.base_lrs)
+    learning = table(lrs, UPDATES, base_lrs(state))
     trainer.advance(state, learning[:, :before])
     chosen = trainer.select(state, rows)
     losses = trainer.advance(chosen, learning[rows, before:])
     assert len(chosen) == len(rows)
-    assert np.array_equal(chosen.base_lrs, state.base_lrs[rows])
+    assert chosen.stand_ins == [state.stand_ins[row] for row in rows]
     found = losses, [weights_of(chosen, k) for k in range(len(rows))]
     assert near(trainer, found, (whole[rows, before:], [weights[row] for row in rows]))
 
@@ -195,7 +196,7 @@ def test_selected_runs_go_on_like_their_originals(trainer, name, before, rows):
 @EVERY_TASK
 def test_duplicates_are_independent(trainer, name):
     state = trainer.start(TASKS[name](), [0], [0.01])
-    learning = table([0.01], UPDATES, state.base_lrs)
+    learning = table([0.01], UPDATES, base_lrs(state))
     trainer.advance(state, learning[:, :3])
     twins = trainer.select(state, [0, 0, 0])
     factors = np.array([1.0, 0.1, 1.0])[:, None, None]
@@ -213,7 +214,7 @@ def test_a_fork_goes_on_like_its_original_which_goes_on_unharmed(trainer, name, 
     seeds, lrs = [0, 0, 1], [0.01, 0.05, 0.02]
     whole, weights = run(trainer, TASKS[name](), seeds, lrs)
     state = trainer.start(TASKS[name](), seeds, lrs)
-    learning = table(lrs, UPDATES, state.base_lrs)
+    learning = table(lrs, UPDATES, base_lrs(state))
     trainer.advance(state, learning[:, :before])
     rows = [2, 0, 1, 0]
     forked = trainer.fork(state, rows)
@@ -258,7 +259,7 @@ def with_hook(model: nn.Module, lr: float) -> torch.optim.Optimizer:
 def test_a_fork_keeps_the_hooks_and_attributes_of_its_optimizer(optimizer):
     task, trainer = linear_task(optimizer=optimizer), SequentialTrainer()
     state = trainer.start(task, [0], [0.1])
-    lrs = table([0.1], UPDATES, state.base_lrs)
+    lrs = table([0.1], UPDATES, base_lrs(state))
     trainer.advance(state, lrs[:, :3])
     twin = trainer.fork(state, [0])
     after = [trainer.advance(one, lrs[:, 3:]) for one in (twin, state)]

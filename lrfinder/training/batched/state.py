@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
+from lrfinder.schedules.live import stand_in
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.sources import Feed
@@ -39,7 +39,7 @@ class BatchedState:
     program: Program
     population: StackedRuns
     stepper: Stepper
-    base_lrs: Floats
+    stand_ins: list[Optimizer]
     streams: dict[int, Stream]
     """Random states of each seed; its runs draw the same numbers."""
     feeds: dict[int, Feed]
@@ -99,7 +99,6 @@ def start_runs(
     templates = [built[seed].template for seed in seeds]
     program, population, stepper = _stacked(task, plan, templates, members, seeds)
     source = task.data(device).source
-    groups = [member.optimizer.param_groups for member in members]
     return BatchedState(
         task=task,
         plan=plan,
@@ -107,7 +106,7 @@ def start_runs(
         program=program,
         population=population,
         stepper=stepper,
-        base_lrs=np.array([[float(group["lr"]) for group in run] for run in groups]),
+        stand_ins=[stand_in(member.optimizer) for member in members],
         streams=streams,
         feeds={seed: Feed(source, seed) for seed in built},
     )
@@ -132,7 +131,7 @@ def select_runs(state: BatchedState, rows: Sequence[int], feeds: dict[int, Feed]
         state,
         population=population,
         stepper=stepper,
-        base_lrs=state.base_lrs[index],
+        stand_ins=[state.stand_ins[row] for row in index],
         streams={seed: state.streams[seed].copy() for seed in seeds},
         feeds={seed: feeds[seed] for seed in seeds},
         broken=frozenset(place for place, row in enumerate(index) if row in state.broken),

@@ -77,7 +77,7 @@ class BatchedTrainer:
     def evaluate(self, state: BatchedState, batches: Iterable[Batch]) -> dict[str, Floats]:
         """Row-weighted means over the batches, in eval mode, by measure: float64[runs]."""
         task, weight = state.task, 0
-        evaluation = _Evaluation(state)
+        evaluation, buffers = _Evaluation(state), [b.clone() for b in state.population.buffers]
         with evaluating(state.program.modules), user_code("evaluating"):
             for piece in in_pieces(batches):
                 rows = [task.rows(batch) for batch in piece]
@@ -85,6 +85,8 @@ class BatchedTrainer:
                 if len(state):
                     evaluation.add(piece, rows)
             sums = evaluation.sums()
+        for buffer, before in zip(state.population.buffers, buffers, strict=True):
+            buffer.copy_(before)
         if weight == 0:
             raise InvalidArgument("the validation data must have a row, but got none")
         return {name: sums[name] / weight for name in task.measures}

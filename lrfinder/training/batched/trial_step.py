@@ -35,7 +35,7 @@ from lrfinder.training.batched.optimizers import RunParameters
 from lrfinder.training.batched.program import ParameterRoles, Program
 from lrfinder.training.batched.runs import SeedLayout, StackedRuns
 from lrfinder.training.building import build_model, build_optimizer, device_of
-from lrfinder.training.evaluation import as_number, evaluating, evaluation_stream
+from lrfinder.training.evaluation import as_number, eval_mode, evaluation_stream
 
 _LRS = (0.001, 0.003, 0.01)
 _SEEDS = tuple(derive(0, "trial", k) for k in range(2))
@@ -186,7 +186,7 @@ class _TrialStep:
         stream = evaluation_stream(device)
         before = stream.copy()
         modules = [template.model, *own.modules.values()]
-        with evaluating(modules), stream.active():
+        with eval_mode(modules), stream.active():  # what they keep must be seen
             values = own.measure(template.model, self._evaluated)
         measures = {name: as_number(name, value, device) for name, value in values.items()}
         start, saved = self._streams[seed].copy(), dict[int, int]()
@@ -344,7 +344,7 @@ class _Batched:
     def _measures(self, batch: Batch, name: str, seen: Sequence[_Reference]) -> bool:
         program, stream = self._program(inside=False, random=False), evaluation_stream(self._device)
         try:
-            with evaluating(program.modules), stream.active(), ignore_vmap_fallback_warning():
+            with eval_mode(program.modules), stream.active(), ignore_vmap_fallback_warning():
                 (found,) = program.measure(self._population(), batch, [name])
         except Exception:  # it is measured run by run
             return False

@@ -1,0 +1,69 @@
+"""What the learning rate of each parameter group is, as a function of the lr asked for.
+
+``optimizer(model, lr)`` may do with its lr what it likes: give it to every group, multiply it, cap
+it, or leave the lr of a group as it is. Nobody has to know which: at a constant lr, and at the peak
+of a schedule, the optimizer is built for that lr; where the lr grows, `group_lrs` builds one for
+each lr of the table. So a group that is fixed stays at its lr in a range test, and a scheduler
+multiplies it like any other group, as torch does.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+from torch.optim import Optimizer
+
+from lrfinder.arrays import Floats
+from lrfinder.errors import InvalidArgument
+
+Build = Callable[[nn.Module, float], Optimizer]
+_TRIED = (1.0, 1e-2, 1e-4)
+"""Learning rates at which an optimizer is built to see how its groups follow."""
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class LRGroups:
+    """How the parameter groups of an optimizer follow the lr asked for."""
+
+    lrs: Floats
+    """Learning rate of each group at the lrs that were tried: float64[3, groups]."""
+
+    @property
+    def follow(self) -> bool:
+        """Whether the lr of some group moves with the lr asked for."""
+        return bool((self.lrs != self.lrs[0]).any())
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """Learning rate of each group where 1 was asked for."""
+        return tuple(self.lrs[0].tolist())
+
+    def lowest(self, lr: float) -> float:
+        """The smallest positive lr of a group that may be met where this lr, or more, is asked for.
+
+        Of a group that is neither proportional nor fixed, a cautious guess.
+        """
+        tried = np.array(_TRIED)[:, None]
+        fixed = np.isclose(self.lrs, self.lrs[0], _ROUNDING, 0).all(axis=0)
+        at_lr = np.where(fixed, self.lrs[0], (self.lrs / tried).min(axis=0) * lr)
+        return float(at_lr[at_lr > 0].min(initial=math.inf)) if (at_lr > 0).any() else lr
+
+
+def lr_groups(build: Build, model: nn.Module) -> LRGroups:
+    """See how the groups of the optimizer that is built for a model follow the lr."""
+    return LRGroups(group_lrs(build, model, _TRIED))
+
+
+def group_lrs(build: Build, model: nn.Module, lrs: Sequence[float]) -> Floats:
+    """Learning rate of each parameter group where these lrs are asked for: float64[lrs, groups]."""
+    rows = [[float(group["lr"]) for group in build(model, lr).param_groups] for lr in lrs]
+    for lr, row in zip(lrs, rows, strict=True):
+        if len(row) != len(rows[0]):
+            raise InvalidArgument(
+                "optimizer(model, lr) must have the same parameter groups at every lr, but got "
+                f"{len(rows[0])} at {lrs[0]:g} and {len(row)} at {lr:g}"
+            )
+    return np.array(rows)
