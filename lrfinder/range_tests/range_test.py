@@ -25,7 +25,7 @@ from functools import cached_property
 import numpy as np
 
 from lrfinder.checks import check_count, check_seeds
-from lrfinder.errors import InvalidArgument
+from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.range_tests import defaults
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.features import CurveFeatures
@@ -195,14 +195,17 @@ class _Test:
         constant = Schedule(FAMILIES["constant"])
         plans = [Plan(float(lr), constant, self._seeds[0]) for lr in (low, high)]
         few = min(_FEW, self.updates)
-        history = fit(
-            self._task,
-            plans,
-            updates=few,
-            evaluate_every=few,
-            evaluate_on=self._data.fixed_subset,
-            trainer=self._trainer,
-        )
+        try:
+            history = fit(
+                self._task,
+                plans,
+                updates=few,
+                evaluate_every=few,
+                evaluate_on=self._data.fixed_subset,
+                trainer=self._trainer,
+            )
+        except TaskFailed:  # the sweep is what counts; this tells nothing
+            return True
         ends = history.measures["loss"][:, -1]
         return not (np.isfinite(ends).all() and ends[0] == ends[1])
 

@@ -22,6 +22,7 @@ Build = Callable[[nn.Module, float], Optimizer]
 _TRIED = (1.0, 1e-2, 1e-4)
 """Learning rates at which an optimizer is built to see how its groups follow."""
 _ROUNDING = 1e-6
+_OF_LR = {"lr", "initial_lr", "max_lr", "min_lr"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class LRGroups:
 
     lrs: Floats
     """Learning rate of each group at the lrs that were tried: float64[3, groups]."""
+    options: tuple[str, ...] = ()
+    """Other options that follow the lr, as in ``weight_decay=lr / 10``."""
 
     @property
     def follow(self) -> bool:
@@ -54,7 +57,15 @@ class LRGroups:
 
 def lr_groups(build: Build, model: nn.Module) -> LRGroups:
     """See how the groups of the optimizer that is built for a model follow the lr."""
-    return LRGroups(group_lrs(build, model, _TRIED))
+    lrs = group_lrs(build, model, _TRIED)
+    first, last = (build(model, lr).param_groups for lr in (_TRIED[0], _TRIED[-1]))
+    options = {
+        key
+        for a, b in zip(first, last, strict=True)
+        for key in a.keys() - _OF_LR
+        if isinstance(a[key], bool | int | float | str | tuple) and a[key] != b.get(key)
+    }
+    return LRGroups(lrs, tuple(sorted(options)))
 
 
 def group_lrs(build: Build, model: nn.Module, lrs: Sequence[float]) -> Floats:

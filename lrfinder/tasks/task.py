@@ -331,6 +331,11 @@ class TaskData:
                 f"{prototype.untrained} of the model's {prototype.trainable} trainable parameters "
                 "are not in the optimizer and stay as they are"
             )
+        if prototype.groups.options:
+            found.append(
+                f"the optimizer's {', '.join(prototype.groups.options)} depends on the lr; while "
+                "the lr of a range test grows, it stays as it is at the smallest lr"
+            )
         if self.source.drops_single_row:
             found.append("the last training batch has a single row and is left out of every epoch")
         return found + self._first_notes

@@ -132,3 +132,12 @@ def test_the_number_of_groups_must_not_depend_on_the_lr():
 def test_the_lowest_lr_of_a_group_bounds_the_floors_of_schedules(rule, lr, lowest):
     groups = linear_task(optimizer=grouped(BIAS[rule])).prototype.groups
     assert groups.lowest(lr) == pytest.approx(lowest)
+
+
+def test_another_option_that_depends_on_the_lr_is_noted():
+    def optimizer(model, lr):
+        return torch.optim.SGD(model.parameters(), lr, weight_decay=lr / 10)
+
+    (note,) = linear_task(optimizer=optimizer).data().notes()
+    assert note.startswith("the optimizer's weight_decay depends on the lr")
+    assert linear_task(optimizer=grouped(BIAS["fixed"])).data().notes() == []
