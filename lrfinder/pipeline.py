@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from optuna.storages import BaseStorage
 
 from lrfinder.comparison.candidates import BASELINE, Candidate, ConfirmedRun
@@ -279,12 +280,18 @@ def _notes_on_runs_alike(comparison: Comparison, candidates: Sequence[Candidate]
     for run in comparison.runs:
         finals.setdefault(run.candidate, {})[run.seed] = run.measures[comparison.measure]
     notes: list[str] = []
-    if len(comparison.seeds) > 1 and all(len(set(own.values())) == 1 for own in finals.values()):
+    if len(comparison.seeds) > 1 and all(_alike(list(own.values())) for own in finals.values()):
         notes.append(SEEDS_ALIKE)
     recipes = {one.recipe for one in candidates}
-    if len(recipes) > 1 and all(own == finals[candidates[0].name] for own in finals.values()):
+    by_seed = [[own[seed] for own in finals.values()] for seed in comparison.seeds]
+    if len(recipes) > 1 and all(_alike(values) for values in by_seed):
         notes.append(NO_EFFECT)
     return notes
+
+
+def _alike(values: Sequence[float]) -> bool:
+    """Whether values are the same, but for the order in which a batched program adds."""
+    return bool(np.allclose(values, values[0], rtol=1e-12, atol=0))
 
 
 def _counted_runs(
