@@ -64,9 +64,11 @@ def _import(reference: TaskReference, text: str) -> ModuleType:
         if path is None:
             return importlib.import_module(reference.module)
         return _import_file(path)
+    except KeyboardInterrupt:
+        raise
     except LRFinderError as error:
         raise TaskLoadError(f"{text}: {error}") from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise TaskLoadError(f"{text} cannot be imported: {describe(error)}") from error
 
 
@@ -87,9 +89,11 @@ def _import_file(path: Path) -> ModuleType:
 def _call(factory: Callable[[], Any], text: str) -> Any:  # noqa: ANN401 (checked by the caller)
     try:
         return factory()
+    except KeyboardInterrupt:
+        raise
     except LRFinderError as error:
         raise TaskLoadError(f"{text}: {error}") from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise TaskLoadError(f"{text}: the factory raised {describe(error)}") from error
 
 

@@ -11,12 +11,15 @@ from lrfinder.errors import LRFinderError, TaskFailed
 
 @contextmanager
 def user_code(doing: str) -> Generator[None]:
-    """Turn what the user's code raises into TaskFailed: one line, with the place in the code."""
+    """Turn what the user's code raises into TaskFailed: one line, with the place in the code.
+
+    sys.exit in it is no end of the run either; only an interrupt is.
+    """
     try:
         yield
-    except LRFinderError:
+    except (LRFinderError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise TaskFailed(f"{doing}, the task raised {describe(error)}") from error
 
 
