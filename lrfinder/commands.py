@@ -5,6 +5,7 @@ input leaves none behind.
 """
 
 import inspect
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from lrfinder import plots
-from lrfinder.errors import InvalidArgument, RunFolderError
+from lrfinder.errors import InvalidArgument, RunFolderError, StorageFailed
 from lrfinder.experiment import Experiment, RangeTestExperiment
 from lrfinder.pipeline import NOT_COMPARED, all_acts, range_test_act
 from lrfinder.range_tests.curve import Curve
@@ -21,7 +22,7 @@ from lrfinder.report import dashboard, markdown
 from lrfinder.report.progress import Progress, Silent, shown, standard_error
 from lrfinder.report.wording import engine_line, estimate
 from lrfinder.results.answers import first_summary, range_test_summary
-from lrfinder.results.folder import RunFolder
+from lrfinder.results.folder import RunFolder, command_to_resume
 from lrfinder.results.recorder import RunRecorder
 from lrfinder.results.saved_run import Run, has_begun, open_studies, read_config
 from lrfinder.settings import RangeTestSettings, RunSettings, settings_from
@@ -30,7 +31,8 @@ from lrfinder.tasks.task import Task
 from lrfinder.training import engine
 from lrfinder.training.executors import check_can_be_sent
 from lrfinder.training.speed import threads
-from lrfinder.tuning.storage import refuse_existing_studies
+from lrfinder.tuning.storage import check_made_for_studies, close, refuse_existing_studies
+from lrfinder.tuning.storage_urls import host_of, without_password
 from lrfinder.types import Device, Direction, EngineName, Every, Growth, Per
 
 
@@ -193,6 +195,9 @@ def go_on(
     """
     config = read_config(path)
     settings = _same_settings(path, config, given)
+    shows = progress or Silent()
+    if settings.storage is not None and "storage" not in given:
+        _check_named_storage(path, settings.storage, shows)
     experiment = Experiment(settings, task)
     earlier = open_studies(path) if has_begun(path) else None
     record = None if earlier is None else earlier.answers.engine
@@ -208,9 +213,10 @@ def go_on(
         )
     if _source_hash(settings.task) != config["run"]["task_hash"]:
         experiment.notes.append("the task's file has changed since this run was started")
-    recorder = RunRecorder(RunFolder(path), summary)
+    finished = earlier is not None and earlier.answers.status == "complete"
+    recorder = RunRecorder(RunFolder(path), summary, finished=finished)
     name = str(config["run"]["name"])
-    return all_acts(experiment, recorder, name, progress or Silent(), earlier)
+    return all_acts(experiment, recorder, name, shows, earlier)
 
 
 def rebuild(path: Path, progress: Progress | None = None) -> Run:
@@ -223,19 +229,22 @@ def rebuild(path: Path, progress: Progress | None = None) -> Run:
     if status != "complete":
         raise RunFolderError(
             f"{path} must be a finished run, but it is {status}; "
-            f"go on with `lrfinder run --resume {path}`"
+            f"go on with `{command_to_resume(path)}`"
         )
     compared = set() if run.comparison is None else set(run.comparison.seeds)
     if compared != set(run.answers.seeds.confirm):
         raise RunFolderError(
-            f"{path / 'comparison.csv'} is missing or damaged; "
-            f"`lrfinder run --resume {path}` mends it"
+            f"{path / 'comparison.csv'} is missing or damaged; `{command_to_resume(path)}` mends it"
         )
     markdown.write(run, RunFolder(path))
+    shows = progress or Silent()
     try:
-        dashboard.enrich(run, dashboard.stored(run))
-    except InvalidArgument as error:
-        (progress or Silent()).say(f"note: the dashboard's notes are not made again: {error}")
+        _say_host(run.settings.storage, shows)
+        storage = dashboard.stored(run)
+        dashboard.enrich(run, storage)
+        close(storage)
+    except (InvalidArgument, StorageFailed) as error:
+        shows.say(f"note: the dashboard's notes are not made again: {error}")
     return run
 
 
@@ -246,12 +255,40 @@ def _same_settings(path: Path, config: Mapping[str, Any], given: Mapping[str, An
     settings = settings_from(RunSettings, asked)
     for key, value in given.items():
         again = _reference_text(value) if key == "task" else value
-        if settings_from(RunSettings, {**asked, key: again}) != settings:
+        made = _recorded(settings)
+        got = _recorded(settings_from(RunSettings, {**asked, key: again}))
+        if made != got:
             raise RunFolderError(
-                f"{key} must stay {asked.get(key)!r} when {path} is resumed, but got {again!r}; "
-                "start a new run instead"
+                f"{key} must stay {made.get(key)!r} when {path} is resumed, "
+                f"but got {got.get(key)!r}; start a new run instead"
             )
-    return settings
+    named = settings_from(RunSettings, {**asked, "storage": given.get("storage", settings.storage)})
+    return settings.model_copy(update={"storage": named.storage})
+
+
+def _check_named_storage(path: Path, storage: str, progress: Progress) -> None:
+    """Say where the storage is that a folder names; RunFolderError where no studies are there."""
+    _say_host(storage, progress)
+    try:
+        check_made_for_studies(storage)
+    except InvalidArgument as error:
+        again = f"{command_to_resume(path)} --storage {shlex.quote(without_password(storage))}"
+        raise RunFolderError(f"{error}; to make them there: `{again}`") from error
+
+
+def _say_host(storage: str | None, progress: Progress) -> None:
+    """Say it where a folder's storage is on another machine, before it is opened."""
+    host = None if storage is None else host_of(storage)
+    if host is not None:
+        progress.say(f"note: the folder's config.toml names a storage on {host}")
+
+
+def _recorded(settings: RangeTestSettings) -> dict[str, Any]:
+    """The options that were given or have a value, as they are written down: without a password."""
+    options = settings.model_dump(exclude_none=True)
+    if "storage" in options:
+        options["storage"] = without_password(options["storage"])
+    return options
 
 
 def _write_config(folder: RunFolder, settings: RangeTestSettings) -> None:
@@ -261,7 +298,7 @@ def _write_config(folder: RunFolder, settings: RangeTestSettings) -> None:
         "task_hash": _source_hash(settings.task),
         "version": version("lrfinder"),
     }
-    options = settings.model_dump(exclude_none=True)
+    options = _recorded(settings)
     folder.write_config({**options, "task": _reference_text(settings.task), "run": facts})
 
 

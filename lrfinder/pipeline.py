@@ -19,7 +19,7 @@ from optuna.storages import BaseStorage
 from lrfinder.comparison.candidates import BASELINE, Candidate, ConfirmedRun
 from lrfinder.comparison.compare import compare
 from lrfinder.comparison.ranking import Comparison
-from lrfinder.errors import Interrupted, TaskFailed
+from lrfinder.errors import Interrupted, StorageFailed, TaskFailed
 from lrfinder.experiment import Experiment, RangeTestExperiment, prepared_task
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.range_test import range_test
@@ -28,7 +28,7 @@ from lrfinder.report import dashboard, markdown
 from lrfinder.report.progress import Progress
 from lrfinder.report.training_script import training_loop
 from lrfinder.report.wording import engine_line, estimate, suggestion_line
-from lrfinder.results.folder import RunFolder
+from lrfinder.results.folder import RunFolder, command_to_resume
 from lrfinder.results.recorder import RunRecorder
 from lrfinder.results.saved_run import Run, open_run
 from lrfinder.results.summary import LRSearch
@@ -41,10 +41,11 @@ from lrfinder.training.executors import Executor, InProcess, Processes
 from lrfinder.training.history import History
 from lrfinder.training.speed import threads
 from lrfinder.training.trainer import AnyTrainer
+from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.lr_ranges import describe_ranges
 from lrfinder.tuning.rounds import ask_size, deadline, trials_at_once
 from lrfinder.tuning.search import search
-from lrfinder.tuning.storage import open_storage, own_file
+from lrfinder.tuning.storage import close, open_storage, own_file
 from lrfinder.tuning.trials import FamilyResult
 
 NOT_COMPARED = "is not compared"
@@ -165,11 +166,12 @@ def all_acts(
         try:
             _train_and_report(experiment, recorder, name, progress, earlier)
         except KeyboardInterrupt as error:
-            recorder.save("interrupted")
+            with deferred():
+                recorder.save("interrupted")
             raise Interrupted(f"interrupted; {way_on}") from error
-        except TaskFailed as error:
+        except (TaskFailed, StorageFailed) as error:
             recorder.save("failed")
-            raise TaskFailed(f"{error}; {way_on}") from error
+            raise type(error)(f"{error}; {way_on}") from error
         except BaseException:
             recorder.save("failed")
             raise
@@ -312,7 +314,11 @@ def _storage(experiment: Experiment, folder: RunFolder) -> Generator[BaseStorage
     """Storage of the studies: the one that was asked for, or a file in the run's folder."""
     asked = experiment.settings.storage
     if asked is not None:
-        yield open_storage(asked)
+        storage = open_storage(asked)
+        try:
+            yield storage
+        finally:
+            close(storage)
         return
     with own_file(folder.storage) as storage:
         yield storage
@@ -321,4 +327,4 @@ def _storage(experiment: Experiment, folder: RunFolder) -> Generator[BaseStorage
 def _command_to_resume(experiment: Experiment, path: Path) -> str:
     if experiment.reference is None:
         return f"lrfinder.run(task, resume={str(path)!r})"
-    return f"lrfinder run --resume {path}"
+    return command_to_resume(path)

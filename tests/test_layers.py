@@ -49,6 +49,7 @@ ONLY_IN = {
     "rich": {"cli", "report"},
     "optuna_dashboard": {"report"},
     "pydantic": {"settings", "results", "cli"},
+    "sqlalchemy": {"tuning"},
     "optuna": {"tuning", "report", "pipeline"},
     "loky": {"training"},
     "filelock": {"results"},

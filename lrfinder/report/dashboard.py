@@ -25,18 +25,21 @@ from lrfinder.errors import RunFolderError
 from lrfinder.report import dashboard_notes as notes
 from lrfinder.report.dashboard_notes import BEST_TRIAL, Pages
 from lrfinder.report.markdown import PICTURES
-from lrfinder.results.folder import storage_url
+from lrfinder.results.folder import command_to_resume, own_storage
 from lrfinder.results.saved_run import Run
 from lrfinder.tuning.interrupts import deferred
-from lrfinder.tuning.storage import open_storage, study_name
+from lrfinder.tuning.storage import open_existing, study_name
+from lrfinder.tuning.storage_urls import file_of, host_of
 
 HOST = "127.0.0.1"
-_SQLITE = "sqlite:///"
 _MARK = "\n\n---\n*lrfinder writes what is above this line; what you write below it is kept.*\n"
 
 
 def serve(run: Run, port: int, say: Callable[[str], None]) -> None:
     """Serve a run's studies and artifacts until interrupted, and say which pages to open."""
+    host = host_of(run.settings.storage or "")
+    if host is not None:
+        say(f"note: the folder's config.toml names a storage on {host}")
     storage = stored(run)
     app = optuna_dashboard.wsgi(storage, artifact_store=_store(run))
     try:
@@ -54,14 +57,14 @@ def serve(run: Run, port: int, say: Callable[[str], None]) -> None:
 
 def stored(run: Run) -> BaseStorage:
     """Open the storage of a run's studies, and make none where there is none."""
-    url = run.settings.storage or storage_url(run.path)
-    file = _sqlite_file(url)
+    url = run.settings.storage or own_storage(run.path)
+    file = file_of(url)
     if file is not None and not file.is_file():
         raise RunFolderError(
             f"{file} is missing, and with it the studies of {run.path}; "
-            f"a run that was interrupted goes on with `lrfinder run --resume {run.path}`"
+            f"a run that was interrupted goes on with `{command_to_resume(run.path)}`"
         )
-    return open_storage(url)
+    return open_existing(url)
 
 
 def worth_opening(run: Run, pages: Pages) -> dict[str, str]:
@@ -168,13 +171,6 @@ def _write_note(owner: optuna.Study | optuna.Trial, text: str) -> None:
     after = text + _MARK + (below if mark else above)
     if after != before:
         optuna_dashboard.save_note(owner, after)
-
-
-def _sqlite_file(url: str) -> Path | None:
-    """File of an SQLite URL; None for every other storage."""
-    if not url.startswith(_SQLITE):
-        return None
-    return Path(url.removeprefix(_SQLITE).partition("?")[0])
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -24,6 +24,7 @@ cut off. Nothing here is pickled, and reading a folder runs no code from it.
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ from lrfinder.range_tests.curve import Curve
 from lrfinder.results.summary import RangeTestSummary
 from lrfinder.tasks.measures import measure_column
 from lrfinder.training.history import History
+from lrfinder.tuning.storage_urls import file_url
 from lrfinder.tuning.trials import FamilyResult
 
 _WITHOUT_RESULTS = {"config.toml", "summary.json", ".lock"}
@@ -88,7 +90,7 @@ class RunFolder:
     @property
     def storage(self) -> str:
         """URL of the run's own SQLite storage."""
-        return storage_url(self.path)
+        return own_storage(self.path)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.toml; keys without a value are left out."""
@@ -174,14 +176,19 @@ class RunFolder:
         self.write_text(name, frame.to_csv(index=False, lineterminator="\n"))
 
 
+def command_to_resume(path: Path) -> str:
+    """What to type to go on with an interrupted run."""
+    return f"lrfinder run --resume {shlex.quote(str(path))}"
+
+
 def read_table(path: Path, **options: Any) -> pd.DataFrame:  # noqa: ANN401 (of read_csv)
     """Read a CSV file so that its numbers are those that were written, to the last bit."""
     return pd.read_csv(path, **_EXACT, **options)
 
 
-def storage_url(path: Path) -> str:
+def own_storage(path: Path) -> str:
     """URL of the SQLite storage in a run folder."""
-    return f"sqlite:///{path / 'study.db'}"
+    return file_url(path / "study.db")
 
 
 def _cut_at_last_line(file: BinaryIO) -> int:

@@ -19,7 +19,7 @@ from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import RunFolderError
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
-from lrfinder.results.folder import RUN_COLUMNS, read_table
+from lrfinder.results.folder import RUN_COLUMNS, command_to_resume, read_table
 from lrfinder.results.summary import (
     SCHEMA,
     RangeTestFacts,
@@ -202,7 +202,7 @@ def open_run(path: str | Path) -> Run:
     config = read_config(folder)
     if not has_begun(folder):
         raise RunFolderError(
-            f"{folder} has no summary.json yet; go on with `lrfinder run --resume {folder}`"
+            f"{folder} has no summary.json yet; go on with `{command_to_resume(folder)}`"
         )
     with _readable(folder):
         summary = read_summary((folder / "summary.json").read_text(encoding="utf-8"))
