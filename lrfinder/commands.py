@@ -15,7 +15,7 @@ from typing import Any, TypedDict, Unpack
 from lrfinder import plots
 from lrfinder.errors import InvalidArgument, RunFolderError, StorageFailed
 from lrfinder.experiment import Experiment, RangeTestExperiment
-from lrfinder.pipeline import NOT_COMPARED, all_acts, range_test_act
+from lrfinder.pipeline import OF_THE_STUDIES, all_acts, range_test_act
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report import dashboard, markdown
@@ -206,10 +206,13 @@ def go_on(
     summary = first_summary(experiment)
     if earlier is not None:
         before = earlier.answers
-        experiment.notes += [note for note in before.notes if NOT_COMPARED not in note]
+        lasting = [n for n in before.notes if not any(words in n for words in OF_THE_STUDIES)]
+        experiment.notes += lasting
         cost = summary.cost.model_copy(update={"wall_seconds": before.cost.wall_seconds})
         summary = summary.changed(
-            range_test=before.range_test, suggestion=before.suggestion, cost=cost
+            range_test=before.range_test if earlier.curve_can_be_read else None,
+            suggestion=before.suggestion,
+            cost=cost,
         )
     if _source_hash(settings.task) != config["run"]["task_hash"]:
         experiment.notes.append("the task's file has changed since this run was started")
@@ -231,10 +234,10 @@ def rebuild(path: Path, progress: Progress | None = None) -> Run:
             f"{path} must be a finished run, but it is {status}; "
             f"go on with `{command_to_resume(path)}`"
         )
-    compared = set() if run.comparison is None else set(run.comparison.seeds)
-    if compared != set(run.answers.seeds.confirm):
+    incomplete = run.incomplete_table
+    if incomplete is not None:
         raise RunFolderError(
-            f"{path / 'comparison.csv'} is missing or damaged; `{command_to_resume(path)}` mends it"
+            f"{path / incomplete} is missing or damaged; `{command_to_resume(path)}` mends it"
         )
     markdown.write(run, RunFolder(path))
     shows = progress or Silent()

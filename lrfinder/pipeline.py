@@ -48,8 +48,9 @@ from lrfinder.tuning.search import search
 from lrfinder.tuning.storage import close, open_storage, own_file
 from lrfinder.tuning.trials import FamilyResult
 
-NOT_COMPARED = "is not compared"
-"""What a note says of a family without a candidate; a resumed run may compare it after all."""
+NOT_COMPARED, NOT_COUNTED = "is not compared", "is not counted"
+OF_THE_STUDIES = (NOT_COMPARED, NOT_COUNTED)
+"""What notes say that come from what the studies hold; a resumed run says anew what holds."""
 
 
 def range_test_act(
@@ -194,9 +195,9 @@ def _train_and_report(
             storage = opened.enter_context(_storage(experiment, recorder.folder))
             results = search_act(bench, suggestion, storage, name)
             recorder.folder.write_trials(results)
-            candidates, left_out = _candidates(results, experiment.task)
-            recorder.note(notes=[*recorder.summary.notes, *left_out])
-            known = () if earlier is None else earlier.confirmed
+            candidates, of_studies = _candidates(results, experiment.task)
+            recorder.note(notes=[*recorder.summary.notes, *of_studies])
+            known = [] if earlier is None else earlier.whole
             known = [run for run in known if any(c.made(run) for c in candidates)]
             recorder.begin_comparison(known)
             comparison = comparison_act(bench, candidates, known)
@@ -215,7 +216,7 @@ def _choose_engine(
     for note in notes:
         progress.say(f"note: {note}")
     works = {"studies": experiment.search_work(), "comparison": experiment.compare_work()}
-    if settings.finds_lr and recorder.summary.suggestion is None:
+    if settings.finds_lr and recorder.summary.range_test is None:
         works = {"range test": experiment.find_work(), **works}
     record = None if earlier is None else earlier.answers.engine
     if record is None:
@@ -231,25 +232,34 @@ def _choose_engine(
 
 
 def _suggestion(bench: Workbench) -> Suggestion | None:
-    """What the range test suggests, which is made unless the run has one; None without any."""
+    """What the range test suggests, which is made unless the run has one; None without any.
+
+    One whose table was lost is made again; what it suggested stays.
+    """
     experiment, recorder = bench.experiment, bench.recorder
     if not experiment.settings.finds_lr:
         return None
-    if recorder.summary.suggestion is not None:
-        return recorder.summary.suggestion
+    earlier = recorder.summary.suggestion
+    if earlier is not None and recorder.summary.range_test is not None:
+        return earlier
     curve = range_test_act(experiment, bench.engine.trainer, bench.progress)
-    suggestion = curve.suggest()
+    suggestion = earlier or curve.suggest()
     recorder.range_test(curve, suggestion)
     bench.progress.say(suggestion_line(suggestion))
     return suggestion
 
 
 def _candidates(results: Sequence[FamilyResult], task: Task) -> tuple[list[Candidate], list[str]]:
-    """Return the best of each family and what the task uses today; notes on families left out."""
+    """Return the best of each family and what the task uses today; notes on what is left out."""
     found: list[Candidate] = []
     left_out: list[str] = []
     for result in results:
         name, best = result.space.family.name, result.best
+        if result.by_hand:
+            by_hand = f"{result.by_hand} trial{'s'[: result.by_hand != 1]}"
+            left_out.append(
+                f"what was put into the study of {name} by hand {NOT_COUNTED}: {by_hand}"
+            )
         if best is not None:
             found.append(Candidate(name, best.lr, best.schedule))
         else:

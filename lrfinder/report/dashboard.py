@@ -134,9 +134,10 @@ def _pictures(run: Run, family: str, folder: Path) -> list[Path]:
     found = [run.path / name for name in PICTURES if (run.path / name).is_file()]
     facts = run.answers.families.get(family)
     if facts is not None and facts.best_trial is not None:
-        curve = run.trial_curve(family, facts.best_trial)
-        plots.save_trial(folder / BEST_TRIAL, curve, run.answers.objective.name)
-        found.append(folder / BEST_TRIAL)
+        with suppress(RunFolderError):  # its curve was lost
+            curve = run.trial_curve(family, facts.best_trial)
+            plots.save_trial(folder / BEST_TRIAL, curve, run.answers.objective.name)
+            found.append(folder / BEST_TRIAL)
     return found
 
 

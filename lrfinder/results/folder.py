@@ -28,6 +28,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -133,7 +134,7 @@ class RunFolder:
         frame.insert(1, "name", name)
         frame.insert(2, "trial", -1 if trial is None else trial)
         with (self.path / "curves.csv").open("a+b") as file:
-            empty = _cut_at_last_line(file) == 0
+            empty = _cut_to_whole_lines(file, ",".join(frame.columns)) == 0
             file.write(frame.to_csv(index=False, header=empty, lineterminator="\n").encode())
 
     def keep_curves(self, wanted: Callable[[str, str, int, int, float], bool]) -> None:
@@ -182,8 +183,13 @@ def command_to_resume(path: Path) -> str:
 
 
 def read_table(path: Path, **options: Any) -> pd.DataFrame:  # noqa: ANN401 (of read_csv)
-    """Read a CSV file so that its numbers are those that were written, to the last bit."""
-    return pd.read_csv(path, **_EXACT, **options)
+    """Read a CSV file so that its numbers are those that were written, to the last bit.
+
+    A last line without its end was cut off, perhaps within a number, and is left out.
+    """
+    written = path.read_bytes()
+    whole = written[: written.rfind(b"\n") + 1]
+    return pd.read_csv(BytesIO(whole), **_EXACT, **options)
 
 
 def own_storage(path: Path) -> str:
@@ -191,11 +197,14 @@ def own_storage(path: Path) -> str:
     return file_url(path / "study.db")
 
 
-def _cut_at_last_line(file: BinaryIO) -> int:
-    """Drop a last line that was cut off, so that it does not run into the next; the size left."""
+def _cut_to_whole_lines(file: BinaryIO, header: str) -> int:
+    """Drop a last line that was cut off, or everything under another header; the size left."""
     size = file.seek(0, os.SEEK_END)
     if size == 0:
         return 0
+    file.seek(0)
+    if file.readline().decode(errors="replace") != f"{header}\n":
+        return file.truncate(0)
     file.seek(size - 1)
     if file.read() != b"\n":
         file.seek(0)

@@ -74,7 +74,9 @@ def search(
     check_seeds(seeds)
     for space in spaces:
         space.check_budget()
-    conditions = Conditions(task.name, trials, tuple(seeds), seed, measure, trial_done)
+    conditions = Conditions(
+        task.name, trials, tuple(seeds), seed, measure, tuple(task.metrics), trial_done
+    )
     opened = open_storage(storage)
     with deferred():
         studies = [FamilyStudy(conditions, space, opened, name) for space in spaces]

@@ -105,6 +105,19 @@ class Space:
         fixed = {"schedule": self.family.name, "lr": self.lr_default}
         return [fixed | dict(params) for params in self.family.defaults(self.budget) or [{}]]
 
+    def searched(self) -> dict[str, str]:
+        """Each parameter that is searched beside the lr, with its kind, or with its choices.
+
+        Where parameters depend on each other, those that the lowest values of the others lead to.
+        """
+        asked = _RecordingTrial()
+        self.ask(asked)
+        return {
+            name: str(list(d.choices)) if isinstance(d, CategoricalDistribution) else _kind(d)
+            for name, d in sorted(asked.distributions.items())
+            if name not in ("lr", "schedule")
+        }
+
     def all_trials(self, most: int) -> list[dict[str, Any]] | None:
         """Every point of a discrete space of at most `most` points; None for any other space."""
         if self.family.conditional:
@@ -140,6 +153,10 @@ class _RecordingTrial:
     ) -> float:
         self.distributions[name] = FloatDistribution(low, high, log=log, step=step)
         return low
+
+
+def _kind(distribution: BaseDistribution) -> str:
+    return "whole number" if isinstance(distribution, IntDistribution) else "number"
 
 
 def _written(value: float) -> float:

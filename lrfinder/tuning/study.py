@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from lrfinder.errors import InvalidArgument
+from lrfinder.errors import InvalidArgument, LRFinderError
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.measures import measure_column
 from lrfinder.tasks.random_states import derive
@@ -31,6 +31,7 @@ from lrfinder.tuning.trials import (
     FamilyResult,
     TrialResult,
     asked_params,
+    is_own,
     reported_epochs,
     rounded,
     trial_facts,
@@ -151,7 +152,8 @@ class FamilyStudy:
         """Trials that ended with a value; no other process adds any."""
         if self._complete is None:
             states = [TrialState.COMPLETE]
-            self._complete = self._study.get_trials(deepcopy=False, states=states)
+            trials = self._study.get_trials(deepcopy=False, states=states)
+            self._complete = [trial for trial in trials if is_own(trial)]
         return self._complete
 
     def _refuse_other_conditions(self) -> None:
@@ -167,17 +169,27 @@ class FamilyStudy:
             "lr_range": [rounded(space.lr_low), rounded(space.lr_high)],
             "per": space.per,
             "warmup_epochs": space.warmup_epochs,
+            "metrics": list(shared.metrics),
+            "searched": self._searched(),
         }
         made = self._study.user_attrs.get("conditions")
         if made is None:
             self._study.set_user_attr("conditions", wanted)
             made = wanted
         for name, value in wanted.items():
-            if made[name] != value:
+            if made.get(name, value) != value:  # an older study has fewer
                 raise InvalidArgument(
                     f"study {self.name!r} exists and was made with {name} {made[name]}, "
-                    f"but got {value}; give another name or storage"
+                    f"but got {value}; make the task what it was, or give another name or storage"
                 )
+
+    def _searched(self) -> dict[str, str] | None:
+        """What is searched; None where a family of the task's own does not say it beforehand."""
+        try:
+            with user_code("asking for a schedule's parameters"):
+                return self._space.searched()
+        except LRFinderError:  # it may be asked by a real trial, or raise where it is asked
+            return None
 
     def _retry_failed(self) -> None:
         """Ask failed trials again, and those that were running when the process died."""
@@ -208,11 +220,13 @@ class FamilyStudy:
         """Everything the study holds."""
         complete = self.complete
         failed = self._study.get_trials(deepcopy=False, states=[TrialState.FAIL])
+        ended = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
         return FamilyResult(
             space=self._space,
             study_name=self.name,
             trials=tuple(self._trial_result(trial) for trial in complete),
             failed=len(failed),
+            by_hand=len(ended) - len(complete),
             exhausted=self._points is not None and not self.missing,
         )
 

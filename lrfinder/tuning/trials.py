@@ -55,6 +55,8 @@ class FamilyResult:
     """Trials that were interrupted or whose task raised."""
     exhausted: bool
     """Whether the trials are every point of a discrete space."""
+    by_hand: int = 0
+    """Trials that somebody else put into the study; they are not counted."""
 
     @property
     def best(self) -> TrialResult | None:
@@ -77,7 +79,14 @@ class Conditions:
     seed: int
     """Of the samplers."""
     measure: str
+    metrics: tuple[str, ...]
+    """Metrics of the task, in their order."""
     trial_done: TrialDone | None
+
+
+def is_own(trial: FrozenTrial) -> bool:
+    """Whether a trial that ended was trained here, and not put into the study by hand."""
+    return {"diverged", "updates"} <= trial.user_attrs.keys()
 
 
 def asked_params(trial: FrozenTrial) -> dict[str, Any]:
