@@ -25,6 +25,7 @@ from lrfinder.errors import RunFolderError
 from lrfinder.report import dashboard_notes as notes
 from lrfinder.report.dashboard_notes import BEST_TRIAL, Pages
 from lrfinder.report.markdown import PICTURES
+from lrfinder.report.own_pages import own_pages_only
 from lrfinder.results.folder import command_to_resume, own_storage
 from lrfinder.results.saved_run import Run
 from lrfinder.tuning.interrupts import deferred
@@ -41,7 +42,7 @@ def serve(run: Run, port: int, say: Callable[[str], None]) -> None:
     if host is not None:
         say(f"note: the folder's config.toml names a storage on {host}")
     storage = stored(run)
-    app = optuna_dashboard.wsgi(storage, artifact_store=_store(run))
+    app = own_pages_only(optuna_dashboard.wsgi(storage, artifact_store=_store(run)), port)
     try:
         server = make_server(HOST, port, app, server_class=_Server, handler_class=_Quiet)
     except OSError as error:
@@ -143,7 +144,10 @@ def _pictures(run: Run, family: str, folder: Path) -> list[Path]:
 
 def _store(run: Run) -> FileSystemArtifactStore:
     folder = run.path / "artifacts"
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"{folder} cannot be made: {error.strerror}") from error
     return FileSystemArtifactStore(folder)
 
 
