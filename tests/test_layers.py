@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "arrays": set(),
     "checks": {"errors", "types"},
     "statistics": {"arrays"},
+    "terminal": set(),
     "schedules": GROUND,
     "tasks": {"schedules", *GROUND},
     "training": {"tasks", "schedules", *GROUND},
@@ -39,7 +40,7 @@ MAY_IMPORT = {
     | ACTS
     | ENGINE,
     "pipeline": {"report", "plots", "results", "experiment", "settings"} | ACTS | ENGINE,
-    "cli": {"commands", "report", "results", "settings", "tasks", *GROUND},
+    "cli": {"commands", "report", "results", "settings", "tasks", "terminal", *GROUND},
     "__main__": {"cli"},
     "examples": {"tasks"},
 }
