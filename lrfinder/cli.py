@@ -149,11 +149,12 @@ def find(
 def report(run: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]) -> None:
     """Print a finished run again, and rebuild its report, pictures and dashboard notes."""
     with _reported():
-        from lrfinder.commands import rebuild
+        from lrfinder.commands import finished_run, write_again
 
+        finished = finished_run(run)
+        _print_run(finished)
         with _progress(quiet=False) as progress:
-            rebuilt = rebuild(run, progress)
-        _print_run(rebuilt)
+            write_again(finished, progress)
 
 
 @app.command()

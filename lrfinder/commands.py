@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 from lrfinder import plots
+from lrfinder.arrays import NUMPYS_DEFAULTS
 from lrfinder.errors import InvalidArgument, RunFolderError, StorageFailed
 from lrfinder.experiment import Experiment, RangeTestExperiment
 from lrfinder.pipeline import OF_THE_STUDIES, all_acts, range_test_act
@@ -105,6 +106,7 @@ def run(
         return start(settings, None if out is None else Path(out), shows, live)
 
 
+@NUMPYS_DEFAULTS
 def find(
     settings: RangeTestSettings, out: Path | None = None, progress: Progress | None = None
 ) -> tuple[str, Curve, Suggestion]:
@@ -113,8 +115,9 @@ def find(
     Returns the name of the task, the curve and what it suggests. Raises InvalidArgument or
     TaskLoadError, and leaves no folder behind where nothing was measured.
     """
+    here, source = Path.cwd(), _Source.of(settings)
     experiment = RangeTestExperiment(settings)
-    folder = None if out is None else RunFolder.create(out)
+    folder = None if out is None else RunFolder.create(_seen_from(here, out))
     try:
         curve = _range_test_alone(experiment, progress or Silent())
     except BaseException:
@@ -123,6 +126,7 @@ def find(
         raise
     suggestion = curve.suggest()
     if folder is not None:
+        _write_config(folder, settings, source)
         _keep_range_test(experiment, curve, suggestion, folder)
     return experiment.task.name, curve, suggestion
 
@@ -142,12 +146,12 @@ def _keep_range_test(
     experiment: RangeTestExperiment, curve: Curve, suggestion: Suggestion, folder: RunFolder
 ) -> None:
     """Write the folder of a range test alone, which `open_run` reads like that of a run."""
-    _write_config(folder, experiment.find_settings)
     folder.write_curve(curve)
     folder.replace("range_test.png", lambda p: plots.save_range_test(p, curve, suggestion))
     folder.write_summary(range_test_summary(experiment, curve, suggestion))
 
 
+@NUMPYS_DEFAULTS
 def start(
     settings: RunSettings,
     out: Path | None = None,
@@ -160,6 +164,7 @@ def start(
     TaskLoadError, and leaves no folder where nothing was found yet; TaskFailed and
     KeyboardInterrupt leave one behind that `resume` takes up.
     """
+    here, source = Path.cwd(), _Source.of(settings)
     experiment = Experiment(settings, task)
     path = out or Path("runs") / f"{experiment.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
     name = path.resolve().name
@@ -168,9 +173,11 @@ def start(
     engine.check(experiment.task, experiment.device, settings.engine)
     if experiment.reference is None and settings.workers > 1:
         check_can_be_sent(experiment.task)
-    folder = RunFolder.create(path)
+    path = _seen_from(here, path)
+    folder = RunFolder.create(path) if out is not None else RunFolder.create_numbered(path)
+    name = folder.path.resolve().name
     try:
-        _write_config(folder, experiment.settings)
+        _write_config(folder, experiment.settings, source)
     except BaseException:
         folder.discard()
         raise
@@ -182,6 +189,7 @@ def start(
         raise
 
 
+@NUMPYS_DEFAULTS
 def go_on(
     path: Path,
     given: Mapping[str, Any],
@@ -193,12 +201,15 @@ def go_on(
     One that has left no summary yet starts with its first act. `given` are options that were given
     again: one that differs from the config is an error. A task file that has changed is noted.
     """
+    here = Path.cwd()
     config = read_config(path)
     settings = _same_settings(path, config, given)
+    source = _Source.of(settings)
     shows = progress or Silent()
     if settings.storage is not None and "storage" not in given:
         _check_named_storage(path, settings.storage, shows)
     experiment = Experiment(settings, task)
+    path = _seen_from(here, path)
     earlier = open_studies(path) if has_begun(path) else None
     record = None if earlier is None else earlier.answers.engine
     asked = settings.engine if record is None else record.trainer
@@ -214,7 +225,7 @@ def go_on(
             suggestion=before.suggestion,
             cost=cost,
         )
-    if _source_hash(settings.task) != config["run"]["task_hash"]:
+    if source.hash != config["run"]["task_hash"]:
         experiment.notes.append("the task's file has changed since this run was started")
     finished = earlier is not None and earlier.answers.status == "complete"
     recorder = RunRecorder(RunFolder(path), summary, finished=finished)
@@ -222,11 +233,8 @@ def go_on(
     return all_acts(experiment, recorder, name, shows, earlier)
 
 
-def rebuild(path: Path, progress: Progress | None = None) -> Run:
-    """Make the report, the pictures and the dashboard's notes of a finished run again.
-
-    Where the storage of its studies is gone, that is noted, and the rest is made.
-    """
+def finished_run(path: Path) -> Run:
+    """Read a finished run; RunFolderError where it is none, or its tables are not whole."""
     run = open_studies(path)
     status = run.answers.status
     if status != "complete":
@@ -239,8 +247,28 @@ def rebuild(path: Path, progress: Progress | None = None) -> Run:
         raise RunFolderError(
             f"{path / incomplete} is missing or damaged; `{command_to_resume(path)}` mends it"
         )
-    markdown.write(run, RunFolder(path))
+    return run
+
+
+def rebuild(path: Path, progress: Progress | None = None) -> Run:
+    """Read a finished run and make what is for people again; see `finished_run`, `write_again`."""
+    run = finished_run(path)
+    write_again(run, progress)
+    return run
+
+
+@NUMPYS_DEFAULTS
+def write_again(run: Run, progress: Progress | None = None) -> None:
+    """Make the report, the pictures and the dashboard's notes of a finished run again.
+
+    Where the folder cannot be written, or the storage of its studies is gone, that is noted.
+    """
     shows = progress or Silent()
+    try:
+        markdown.write(run, RunFolder(run.path))
+    except RunFolderError as error:
+        shows.say(f"note: nothing was written: {error}")
+        return
     try:
         _say_host(run.settings.storage, shows)
         storage = dashboard.stored(run)
@@ -248,7 +276,6 @@ def rebuild(path: Path, progress: Progress | None = None) -> Run:
         close(storage)
     except (InvalidArgument, StorageFailed) as error:
         shows.say(f"note: the dashboard's notes are not made again: {error}")
-    return run
 
 
 def _same_settings(path: Path, config: Mapping[str, Any], given: Mapping[str, Any]) -> RunSettings:
@@ -279,6 +306,11 @@ def _check_named_storage(path: Path, storage: str, progress: Progress) -> None:
         raise RunFolderError(f"{error}; to make them there: `{again}`") from error
 
 
+def _seen_from(folder: Path, path: Path) -> Path:
+    """A path that was given in this folder, whichever one the task's code has moved to."""
+    return path if Path.cwd() == folder else folder / path
+
+
 def _say_host(storage: str | None, progress: Progress) -> None:
     """Say it where a folder's storage is on another machine, before it is opened."""
     host = None if storage is None else host_of(storage)
@@ -294,15 +326,25 @@ def _recorded(settings: RangeTestSettings) -> dict[str, Any]:
     return options
 
 
-def _write_config(folder: RunFolder, settings: RangeTestSettings) -> None:
+def _write_config(folder: RunFolder, settings: RangeTestSettings, source: "_Source") -> None:
     """Write what was asked, and which file it was asked of."""
     facts = {
         "name": folder.path.resolve().name,
-        "task_hash": _source_hash(settings.task),
+        "task_hash": source.hash,
         "version": version("lrfinder"),
     }
-    options = _recorded(settings)
-    folder.write_config({**options, "task": _reference_text(settings.task), "run": facts})
+    folder.write_config({**_recorded(settings), "task": source.task, "run": facts})
+
+
+class _Source(NamedTuple):
+    """What a task is loaded from, as it was before its code ran."""
+
+    task: str
+    hash: str
+
+    @classmethod
+    def of(cls, settings: RangeTestSettings) -> "_Source":
+        return cls(_reference_text(settings.task), _source_hash(settings.task))
 
 
 def _reference_text(task: str) -> str:

@@ -303,9 +303,11 @@ def _executor(experiment: Experiment, chosen: Engine) -> Generator[Executor]:
     if settings.workers == 1:
         yield InProcess(experiment.task, trainer)
         return
-    build = partial(_built_in_worker, settings, trainer)
     if experiment.reference is None:
         build = partial(_sent_to_worker, experiment.task, trainer)
+    else:  # by the name that holds from any working directory
+        named = settings.model_copy(update={"task": experiment.reference.text})
+        build = partial(_built_in_worker, named, trainer)
     capacity = trainer.capacity(experiment.task)
     with Processes(settings.workers, build, capacity) as executor:
         yield executor

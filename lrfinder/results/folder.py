@@ -27,7 +27,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -71,17 +71,35 @@ class RunFolder:
             raise RunFolderError(f"run folder {path} cannot be made: {error.strerror}") from error
         return cls(path)
 
+    @classmethod
+    def create_numbered(cls, path: Path) -> "RunFolder":
+        """Make a new folder; one of this name and a number where another run was faster."""
+        taken: RunFolderError | None = None
+        for end in ("", *(f"-{number}" for number in range(2, 100))):
+            try:
+                return cls.create(path.with_name(path.name + end))
+            except RunFolderError as error:
+                if not isinstance(error.__cause__, FileExistsError):
+                    raise
+                taken = error
+        raise taken or RunFolderError(f"run folder {path} cannot be made")
+
     @contextmanager
     def locked(self) -> Generator[None]:
         """Hold the folder for this process alone; RunFolderError where another one works on it."""
         lock = FileLock(self.path / ".lock", blocking=False)
         try:
-            with lock:
-                yield
+            lock.acquire()
         except Timeout as error:
             raise RunFolderError(
                 f"run folder {self.path} is in use by another process; wait for it, or end it"
             ) from error
+        except OSError as error:
+            raise RunFolderError(f"run folder {self.path} cannot be written: {error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def discard(self) -> None:
         """Remove a folder in which no result was written."""
@@ -133,9 +151,13 @@ class RunFolder:
         frame.insert(0, "act", act)
         frame.insert(1, "name", name)
         frame.insert(2, "trial", -1 if trial is None else trial)
-        with (self.path / "curves.csv").open("a+b") as file:
-            empty = _cut_to_whole_lines(file, ",".join(frame.columns)) == 0
-            file.write(frame.to_csv(index=False, header=empty, lineterminator="\n").encode())
+        path = self.path / "curves.csv"
+        try:
+            with path.open("a+b") as file:
+                empty = _cut_to_whole_lines(file, ",".join(frame.columns)) == 0
+                file.write(frame.to_csv(index=False, header=empty, lineterminator="\n").encode())
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
 
     def keep_curves(self, wanted: Callable[[str, str, int, int, float], bool]) -> None:
         """Keep runs that count, each once: wanted(act, name, trial, seed, peak_lr)."""
@@ -171,7 +193,8 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
         finally:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):  # of a file system that takes no changes
+                beside.unlink(missing_ok=True)
 
     def _write_frame(self, name: str, frame: pd.DataFrame) -> None:
         self.write_text(name, frame.to_csv(index=False, lineterminator="\n"))

@@ -221,7 +221,7 @@ class Run:
 def read_config(path: Path) -> Mapping[str, Any]:
     """Read what a run was asked; RunFolderError in one line where the folder is none."""
     with _readable(path):
-        config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
+        config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8-sig"))
     run = config.get("run")
     if not isinstance(run, dict) or not {"name", "task_hash"} <= set(cast(dict[str, Any], run)):
         raise RunFolderError(
@@ -244,7 +244,7 @@ def open_run(path: str | Path) -> Run:
             f"{folder} has no summary.json yet; go on with `{command_to_resume(folder)}`"
         )
     with _readable(folder):
-        summary = read_summary((folder / "summary.json").read_text(encoding="utf-8"))
+        summary = read_summary((folder / "summary.json").read_text(encoding="utf-8-sig"))
     if summary.get("schema") != SCHEMA:
         raise RunFolderError(
             f"{folder}: summary.json must have schema {SCHEMA}, but got {summary.get('schema')!r}; "

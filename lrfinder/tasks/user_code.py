@@ -6,6 +6,8 @@ from pathlib import Path
 from sysconfig import get_path
 from traceback import extract_tb
 
+import numpy as np
+
 from lrfinder.errors import LRFinderError, TaskFailed
 
 
@@ -16,7 +18,8 @@ def user_code(doing: str) -> Generator[None]:
     sys.exit in it is no end of the run either; only an interrupt is.
     """
     try:
-        yield
+        with np.errstate():  # what it sets for all code is put back
+            yield
     except (LRFinderError, KeyboardInterrupt):
         raise
     except BaseException as error:

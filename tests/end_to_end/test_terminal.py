@@ -2,15 +2,20 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import lrfinder
+from lrfinder.cli import app
 from lrfinder.commands import start
 from lrfinder.settings import RunSettings
 from lrfinder.terminal import interrupt_on_signals, stdout_kept_clean
@@ -96,6 +101,38 @@ def test_characters_that_the_output_does_not_have_are_replaced(here, finished):
     assert done.returncode == 0
     assert "?" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+@contextmanager
+def without_rights(folder: Path):
+    """Let this process write nothing in a folder that it may read."""
+    paths = [folder, *folder.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    if os.geteuid() == 0:  # whom no mode keeps from writing
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if os.getuid() == 0:
+            os.seteuid(0)
+        for path in paths:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def test_a_folder_that_cannot_be_written_is_reported_all_the_same(finished):
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        folder = Path(shutil.copytree(finished, Path(name) / "r"))
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        own = CliRunner().invoke(app, ["report", str(finished)])  # imports everything, too
+        with without_rights(folder):
+            result = CliRunner().invoke(app, ["report", str(folder)])
+        assert result.exit_code == 0
+        assert result.stdout == own.stdout.replace(str(finished), str(folder))
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("note: nothing was written: ")
+        assert {path: path.read_bytes() for path in before} == before
 
 
 @pytest.mark.parametrize("words", [["find"], ["sweep", *SMALL, "--out", "r"]])
