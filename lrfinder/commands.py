@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from lrfinder import plots
 from lrfinder.arrays import NUMPYS_DEFAULTS
@@ -115,7 +115,7 @@ def find(
     Returns the name of the task, the curve and what it suggests. Raises InvalidArgument or
     TaskLoadError, and leaves no folder behind where nothing was measured.
     """
-    here, source = Path.cwd(), _Source.of(settings)
+    here, named = Path.cwd(), _reference_text(settings.task)
     experiment = RangeTestExperiment(settings)
     folder = None if out is None else RunFolder.create(_seen_from(here, out))
     try:
@@ -126,7 +126,7 @@ def find(
         raise
     suggestion = curve.suggest()
     if folder is not None:
-        _write_config(folder, settings, source)
+        _write_config(folder, settings, named)
         _keep_range_test(experiment, curve, suggestion, folder)
     return experiment.task.name, curve, suggestion
 
@@ -164,7 +164,7 @@ def start(
     TaskLoadError, and leaves no folder where nothing was found yet; TaskFailed and
     KeyboardInterrupt leave one behind that `resume` takes up.
     """
-    here, source = Path.cwd(), _Source.of(settings)
+    here, named = Path.cwd(), _reference_text(settings.task)
     experiment = Experiment(settings, task)
     path = out or Path("runs") / f"{experiment.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
     name = path.resolve().name
@@ -177,7 +177,7 @@ def start(
     folder = RunFolder.create(path) if out is not None else RunFolder.create_numbered(path)
     name = folder.path.resolve().name
     try:
-        _write_config(folder, experiment.settings, source)
+        _write_config(folder, experiment.settings, named)
     except BaseException:
         folder.discard()
         raise
@@ -204,7 +204,6 @@ def go_on(
     here = Path.cwd()
     config = read_config(path)
     settings = _same_settings(path, config, given)
-    source = _Source.of(settings)
     shows = progress or Silent()
     if settings.storage is not None and "storage" not in given:
         _check_named_storage(path, settings.storage, shows)
@@ -225,7 +224,7 @@ def go_on(
             suggestion=before.suggestion,
             cost=cost,
         )
-    if source.hash != config["run"]["task_hash"]:
+    if _source_hash(settings.task) != config["run"]["task_hash"]:
         experiment.notes.append("the task's file has changed since this run was started")
     finished = earlier is not None and earlier.answers.status == "complete"
     recorder = RunRecorder(RunFolder(path), summary, finished=finished)
@@ -326,25 +325,14 @@ def _recorded(settings: RangeTestSettings) -> dict[str, Any]:
     return options
 
 
-def _write_config(folder: RunFolder, settings: RangeTestSettings, source: "_Source") -> None:
-    """Write what was asked, and which file it was asked of."""
+def _write_config(folder: RunFolder, settings: RangeTestSettings, task: str) -> None:
+    """Write what was asked, and of which task, by the name that holds from everywhere."""
     facts = {
         "name": folder.path.resolve().name,
-        "task_hash": source.hash,
+        "task_hash": _source_hash(task),
         "version": version("lrfinder"),
     }
-    folder.write_config({**_recorded(settings), "task": source.task, "run": facts})
-
-
-class _Source(NamedTuple):
-    """What a task is loaded from, as it was before its code ran."""
-
-    task: str
-    hash: str
-
-    @classmethod
-    def of(cls, settings: RangeTestSettings) -> "_Source":
-        return cls(_reference_text(settings.task), _source_hash(settings.task))
+    folder.write_config({**_recorded(settings), "task": task, "run": facts})
 
 
 def _reference_text(task: str) -> str:

@@ -87,10 +87,10 @@ def _own_import(source: TaskReference) -> str:
     folder = json.dumps(str(source.file.parent), ensure_ascii=False)
     if source.is_importable:
         return f"sys.path.insert(0, {folder})\n{own}  # noqa: E402"
-    file = json.dumps(str(source.file), ensure_ascii=False)
+    file = json.dumps(f"/{source.file.name}", ensure_ascii=False)
     lines = [
         f"sys.path.append({folder})",
-        f'spec = spec_from_file_location("task_file", {file})',
+        f'spec = spec_from_file_location("task_file", sys.path[-1] + {file})',
         "module = module_from_spec(spec)",
         "spec.loader.exec_module(module)",
         f"{source.factory} = module.{source.factory}",
