@@ -8,7 +8,8 @@
 
 The rooms, each of which knows only those below it:
 
-    cli, commands, pipeline    arguments; what can be asked for; the three acts in order
+    cli, terminal, commands, pipeline
+                               arguments; what can be asked for; the three acts in order
     report                     tell: sentences, report.md, notebook, dashboard, training script
     plots                      draw: on Axes
     results                    keep: the run folder and its typed summary

@@ -8,15 +8,13 @@ folder; 3 the task cannot be loaded; 4 inconclusive (`find` only); 130 interrupt
 
 import gc
 import json
-import signal
 import sys
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from importlib.metadata import version
 from inspect import Parameter, Signature
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 import typer
@@ -27,6 +25,7 @@ from rich.table import Table
 
 from lrfinder.errors import InvalidArgument, LRFinderError, TaskLoadError
 from lrfinder.settings import RangeTestSettings, RunSettings, read_settings_file, settings_from
+from lrfinder.terminal import interrupt_on_signals, run_to_its_end, stdout_kept_clean
 
 app = typer.Typer(
     add_completion=False,
@@ -150,11 +149,12 @@ def find(
 def report(run: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]) -> None:
     """Print a finished run again, and rebuild its report, pictures and dashboard notes."""
     with _reported():
-        from lrfinder.commands import rebuild
+        from lrfinder.commands import finished_run, write_again
 
+        finished = finished_run(run)
+        _print_run(finished)
         with _progress(quiet=False) as progress:
-            rebuilt = rebuild(run, progress)
-        _print_run(rebuilt)
+            write_again(finished, progress)
 
 
 @app.command()
@@ -203,13 +203,8 @@ def dashboard(
 
 def main() -> NoReturn:
     """Run the command line; exits with its status."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    app()
-    sys.exit(0)
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    interrupt_on_signals()
+    run_to_its_end(app, _say_error)
 
 
 def _asked(options: dict[str, Any]) -> dict[str, Any]:
@@ -243,7 +238,7 @@ def _run(
     with _importing():
         from lrfinder import commands
 
-    with _progress(quiet) as progress:
+    with _tasks_output(as_json), _progress(quiet) as progress:
         if settings is not None:
             finished = commands.start(settings, out, progress)
         else:
@@ -262,7 +257,7 @@ def _find(options: dict[str, Any], *, out: Path | None, quiet: bool, as_json: bo
         from lrfinder.report.wording import other_rules, suggestion_line, validity
         from lrfinder.results.summary import RangeTestFacts
 
-    with _progress(quiet) as progress:
+    with _tasks_output(as_json), _progress(quiet) as progress:
         name, curve, suggestion = commands.find(settings, out, progress)
     if as_json:
         facts = {"task": name, **asdict(suggestion), **RangeTestFacts.of(curve).model_dump()}
@@ -296,6 +291,11 @@ def _progress(quiet: bool) -> Generator[Any]:
 
     with shown(_err, quiet=quiet) as progress:
         yield progress
+
+
+def _tasks_output(as_json: bool) -> AbstractContextManager[None]:
+    """Keep what the task prints apart from the one JSON object on stdout."""
+    return stdout_kept_clean() if as_json else nullcontext()
 
 
 def _print_run(run: Any) -> None:  # noqa: ANN401 (importing its type would import torch)
@@ -341,5 +341,9 @@ def _reported() -> Generator[None]:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    _err.print(f"[bold red]lrfinder:[/] {escape(message)}")
+    _say_error(message)
     raise typer.Exit(status)
+
+
+def _say_error(message: str) -> None:
+    _err.print(f"[bold red]lrfinder:[/] {escape(message)}")

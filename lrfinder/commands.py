@@ -5,6 +5,7 @@ input leaves none behind.
 """
 
 import inspect
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
@@ -12,16 +13,17 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from lrfinder import plots
-from lrfinder.errors import InvalidArgument, RunFolderError
+from lrfinder.arrays import NUMPYS_DEFAULTS
+from lrfinder.errors import InvalidArgument, RunFolderError, StorageFailed
 from lrfinder.experiment import Experiment, RangeTestExperiment
-from lrfinder.pipeline import NOT_COMPARED, all_acts, range_test_act
+from lrfinder.pipeline import OF_THE_STUDIES, all_acts, range_test_act
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report import dashboard, markdown
 from lrfinder.report.progress import Progress, Silent, shown, standard_error
 from lrfinder.report.wording import engine_line, estimate
 from lrfinder.results.answers import first_summary, range_test_summary
-from lrfinder.results.folder import RunFolder
+from lrfinder.results.folder import RunFolder, command_to_resume
 from lrfinder.results.recorder import RunRecorder
 from lrfinder.results.saved_run import Run, has_begun, open_studies, read_config
 from lrfinder.settings import RangeTestSettings, RunSettings, settings_from
@@ -30,7 +32,8 @@ from lrfinder.tasks.task import Task
 from lrfinder.training import engine
 from lrfinder.training.executors import check_can_be_sent
 from lrfinder.training.speed import threads
-from lrfinder.tuning.storage import refuse_existing_studies
+from lrfinder.tuning.storage import check_made_for_studies, close, refuse_existing_studies
+from lrfinder.tuning.storage_urls import host_of, without_password
 from lrfinder.types import Device, Direction, EngineName, Every, Growth, Per
 
 
@@ -103,6 +106,7 @@ def run(
         return start(settings, None if out is None else Path(out), shows, live)
 
 
+@NUMPYS_DEFAULTS
 def find(
     settings: RangeTestSettings, out: Path | None = None, progress: Progress | None = None
 ) -> tuple[str, Curve, Suggestion]:
@@ -111,8 +115,9 @@ def find(
     Returns the name of the task, the curve and what it suggests. Raises InvalidArgument or
     TaskLoadError, and leaves no folder behind where nothing was measured.
     """
+    here, named = Path.cwd(), _reference_text(settings.task)
     experiment = RangeTestExperiment(settings)
-    folder = None if out is None else RunFolder.create(out)
+    folder = None if out is None else RunFolder.create(_seen_from(here, out))
     try:
         curve = _range_test_alone(experiment, progress or Silent())
     except BaseException:
@@ -121,6 +126,7 @@ def find(
         raise
     suggestion = curve.suggest()
     if folder is not None:
+        _write_config(folder, settings, named)
         _keep_range_test(experiment, curve, suggestion, folder)
     return experiment.task.name, curve, suggestion
 
@@ -149,12 +155,12 @@ def _keep_range_test(
     experiment: RangeTestExperiment, curve: Curve, suggestion: Suggestion, folder: RunFolder
 ) -> None:
     """Write the folder of a range test alone, which `open_run` reads like that of a run."""
-    _write_config(folder, experiment.find_settings)
     folder.write_curve(curve)
     folder.replace("range_test.png", lambda p: plots.save_range_test(p, curve, suggestion))
     folder.write_summary(range_test_summary(experiment, curve, suggestion))
 
 
+@NUMPYS_DEFAULTS
 def start(
     settings: RunSettings,
     out: Path | None = None,
@@ -167,6 +173,7 @@ def start(
     TaskLoadError, and leaves no folder where nothing was found yet; TaskFailed and
     KeyboardInterrupt leave one behind that `resume` takes up.
     """
+    here, named = Path.cwd(), _reference_text(settings.task)
     experiment = Experiment(settings, task)
     path = out or Path("runs") / f"{experiment.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
     name = path.resolve().name
@@ -175,9 +182,11 @@ def start(
     engine.check(experiment.task, experiment.device, settings.engine)
     if experiment.reference is None and settings.workers > 1:
         check_can_be_sent(experiment.task)
-    folder = RunFolder.create(path)
+    path = _seen_from(here, path)
+    folder = RunFolder.create(path) if out is not None else RunFolder.create_numbered(path)
+    name = folder.path.resolve().name
     try:
-        _write_config(folder, experiment.settings)
+        _write_config(folder, experiment.settings, named)
     except BaseException:
         folder.discard()
         raise
@@ -189,6 +198,7 @@ def start(
         raise
 
 
+@NUMPYS_DEFAULTS
 def go_on(
     path: Path,
     given: Mapping[str, Any],
@@ -200,9 +210,14 @@ def go_on(
     One that has left no summary yet starts with its first act. `given` are options that were given
     again: one that differs from the config is an error. A task file that has changed is noted.
     """
+    here = Path.cwd()
     config = read_config(path)
     settings = _same_settings(path, config, given)
+    shows = progress or Silent()
+    if settings.storage is not None and "storage" not in given:
+        _check_named_storage(path, settings.storage, shows)
     experiment = Experiment(settings, task)
+    path = _seen_from(here, path)
     earlier = open_studies(path) if has_begun(path) else None
     record = None if earlier is None else earlier.answers.engine
     asked = settings.engine if record is None else record.trainer
@@ -210,42 +225,65 @@ def go_on(
     summary = first_summary(experiment)
     if earlier is not None:
         before = earlier.answers
-        experiment.notes += [note for note in before.notes if NOT_COMPARED not in note]
+        lasting = [n for n in before.notes if not any(words in n for words in OF_THE_STUDIES)]
+        experiment.notes += lasting
         cost = summary.cost.model_copy(update={"wall_seconds": before.cost.wall_seconds})
         summary = summary.changed(
-            range_test=before.range_test, suggestion=before.suggestion, cost=cost
+            range_test=before.range_test if earlier.curve_can_be_read else None,
+            suggestion=before.suggestion,
+            cost=cost,
         )
     if _source_hash(settings.task) != config["run"]["task_hash"]:
         experiment.notes.append("the task's file has changed since this run was started")
-    recorder = RunRecorder(RunFolder(path), summary)
+    finished = earlier is not None and earlier.answers.status == "complete"
+    recorder = RunRecorder(RunFolder(path), summary, finished=finished)
     name = str(config["run"]["name"])
-    return all_acts(experiment, recorder, name, progress or Silent(), earlier)
+    return all_acts(experiment, recorder, name, shows, earlier)
 
 
-def rebuild(path: Path, progress: Progress | None = None) -> Run:
-    """Make the report, the pictures and the dashboard's notes of a finished run again.
-
-    Where the storage of its studies is gone, that is noted, and the rest is made.
-    """
+def finished_run(path: Path) -> Run:
+    """Read a finished run; RunFolderError where it is none, or its tables are not whole."""
     run = open_studies(path)
     status = run.answers.status
     if status != "complete":
         raise RunFolderError(
             f"{path} must be a finished run, but it is {status}; "
-            f"go on with `lrfinder run --resume {path}`"
+            f"go on with `{command_to_resume(path)}`"
         )
-    compared = set() if run.comparison is None else set(run.comparison.seeds)
-    if compared != set(run.answers.seeds.confirm):
+    incomplete = run.incomplete_table
+    if incomplete is not None:
         raise RunFolderError(
-            f"{path / 'comparison.csv'} is missing or damaged; "
-            f"`lrfinder run --resume {path}` mends it"
+            f"{path / incomplete} is missing or damaged; `{command_to_resume(path)}` mends it"
         )
-    markdown.write(run, RunFolder(path))
-    try:
-        dashboard.enrich(run, dashboard.stored(run), pictures=True)
-    except InvalidArgument as error:
-        (progress or Silent()).say(f"note: the dashboard's notes are not made again: {error}")
     return run
+
+
+def rebuild(path: Path, progress: Progress | None = None) -> Run:
+    """Read a finished run and make what is for people again; see `finished_run`, `write_again`."""
+    run = finished_run(path)
+    write_again(run, progress)
+    return run
+
+
+@NUMPYS_DEFAULTS
+def write_again(run: Run, progress: Progress | None = None) -> None:
+    """Make the report, the pictures and the dashboard's notes of a finished run again.
+
+    Where the folder cannot be written, or the storage of its studies is gone, that is noted.
+    """
+    shows = progress or Silent()
+    try:
+        markdown.write(run, RunFolder(run.path))
+    except RunFolderError as error:
+        shows.say(f"note: nothing was written: {error}")
+        return
+    try:
+        _say_host(run.settings.storage, shows)
+        storage = dashboard.stored(run)
+        dashboard.enrich(run, storage, pictures=True)
+        close(storage)
+    except (InvalidArgument, StorageFailed) as error:
+        shows.say(f"note: the dashboard's notes are not made again: {error}")
 
 
 def _same_settings(path: Path, config: Mapping[str, Any], given: Mapping[str, Any]) -> RunSettings:
@@ -255,23 +293,55 @@ def _same_settings(path: Path, config: Mapping[str, Any], given: Mapping[str, An
     settings = settings_from(RunSettings, asked)
     for key, value in given.items():
         again = _reference_text(value) if key == "task" else value
-        if settings_from(RunSettings, {**asked, key: again}) != settings:
+        made = _recorded(settings)
+        got = _recorded(settings_from(RunSettings, {**asked, key: again}))
+        if made != got:
             raise RunFolderError(
-                f"{key} must stay {asked.get(key)!r} when {path} is resumed, but got {again!r}; "
-                "start a new run instead"
+                f"{key} must stay {made.get(key)!r} when {path} is resumed, "
+                f"but got {got.get(key)!r}; start a new run instead"
             )
-    return settings
+    named = settings_from(RunSettings, {**asked, "storage": given.get("storage", settings.storage)})
+    return settings.model_copy(update={"storage": named.storage})
 
 
-def _write_config(folder: RunFolder, settings: RangeTestSettings) -> None:
-    """Write what was asked, and which file it was asked of."""
+def _check_named_storage(path: Path, storage: str, progress: Progress) -> None:
+    """Say where the storage is that a folder names; RunFolderError where no studies are there."""
+    _say_host(storage, progress)
+    try:
+        check_made_for_studies(storage)
+    except InvalidArgument as error:
+        again = f"{command_to_resume(path)} --storage {shlex.quote(without_password(storage))}"
+        raise RunFolderError(f"{error}; to make them there: `{again}`") from error
+
+
+def _seen_from(folder: Path, path: Path) -> Path:
+    """A path that was given in this folder, whichever one the task's code has moved to."""
+    return path if Path.cwd() == folder else folder / path
+
+
+def _say_host(storage: str | None, progress: Progress) -> None:
+    """Say it where a folder's storage is on another machine, before it is opened."""
+    host = None if storage is None else host_of(storage)
+    if host is not None:
+        progress.say(f"note: the folder's config.toml names a storage on {host}")
+
+
+def _recorded(settings: RangeTestSettings) -> dict[str, Any]:
+    """The options that were given or have a value, as they are written down: without a password."""
+    options = settings.model_dump(exclude_none=True)
+    if "storage" in options:
+        options["storage"] = without_password(options["storage"])
+    return options
+
+
+def _write_config(folder: RunFolder, settings: RangeTestSettings, task: str) -> None:
+    """Write what was asked, and of which task, by the name that holds from everywhere."""
     facts = {
         "name": folder.path.resolve().name,
-        "task_hash": _source_hash(settings.task),
+        "task_hash": _source_hash(task),
         "version": version("lrfinder"),
     }
-    options = settings.model_dump(exclude_none=True)
-    folder.write_config({**options, "task": _reference_text(settings.task), "run": facts})
+    folder.write_config({**_recorded(settings), "task": task, "run": facts})
 
 
 def _reference_text(task: str) -> str:

@@ -5,7 +5,8 @@
     │   ├── StudyFileError           a TOML settings file cannot be read, or has a wrong key
     │   └── RunFolderError           a run folder exists, cannot be written or cannot be read
     ├── TaskLoadError                the task's file or factory cannot be loaded, or gave no Task
-    └── TaskFailed                   the task's own code raised, or gave nothing finite
+    ├── TaskFailed                   the task's own code raised, or gave nothing finite
+    └── StorageFailed                the storage of the studies fails, after it was opened
     KeyboardInterrupt
     └── Interrupted                  a run was interrupted, and can be resumed from its folder
 
@@ -37,6 +38,10 @@ class TaskLoadError(LRFinderError):
 
 class TaskFailed(LRFinderError):
     """The task's own code raised while it trained, or produced nothing finite."""
+
+
+class StorageFailed(LRFinderError):
+    """The storage of the studies fails, after it was opened; the run can be resumed."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -20,7 +20,7 @@ from optuna.storages import BaseStorage
 from lrfinder.comparison.candidates import BASELINE, Candidate, ConfirmedRun
 from lrfinder.comparison.compare import compare
 from lrfinder.comparison.ranking import Comparison
-from lrfinder.errors import Interrupted, TaskFailed
+from lrfinder.errors import Interrupted, StorageFailed, TaskFailed
 from lrfinder.experiment import Experiment, RangeTestExperiment, prepared_task
 from lrfinder.range_tests.curve import NO_EFFECT, SEEDS_ALIKE, Curve
 from lrfinder.range_tests.range_test import range_test
@@ -29,7 +29,7 @@ from lrfinder.report import dashboard, markdown
 from lrfinder.report.progress import Progress
 from lrfinder.report.training_script import training_loop
 from lrfinder.report.wording import engine_line, estimate, suggestion_line
-from lrfinder.results.folder import RunFolder
+from lrfinder.results.folder import RunFolder, command_to_resume
 from lrfinder.results.recorder import RunRecorder
 from lrfinder.results.saved_run import Run, open_run
 from lrfinder.results.summary import LRSearch
@@ -43,14 +43,16 @@ from lrfinder.training.forks import why_not_forked
 from lrfinder.training.history import History
 from lrfinder.training.speed import threads
 from lrfinder.training.trainer import AnyTrainer
+from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.lr_ranges import describe_ranges
 from lrfinder.tuning.rounds import ask_size, deadline, trials_at_once
 from lrfinder.tuning.search import search
-from lrfinder.tuning.storage import open_storage, own_file
+from lrfinder.tuning.storage import close, open_storage, own_file
 from lrfinder.tuning.trials import FamilyResult
 
-NOT_COMPARED = "is not compared"
-"""What a note says of a family without a candidate; a resumed run may compare it after all."""
+NOT_COMPARED, NOT_COUNTED = "is not compared", "is not counted"
+OF_THE_STUDIES = (NOT_COMPARED, NOT_COUNTED)
+"""What notes say that come from what the studies hold; a resumed run says anew what holds."""
 
 
 def range_test_act(
@@ -167,11 +169,12 @@ def all_acts(
         try:
             _train_and_report(experiment, recorder, name, progress, earlier)
         except KeyboardInterrupt as error:
-            recorder.save("interrupted")
+            with deferred():
+                recorder.save("interrupted")
             raise Interrupted(f"interrupted; {way_on}") from error
-        except TaskFailed as error:
+        except (TaskFailed, StorageFailed) as error:
             recorder.save("failed")
-            raise TaskFailed(f"{error}; {way_on}") from error
+            raise type(error)(f"{error}; {way_on}") from error
         except BaseException:
             recorder.save("failed")
             raise
@@ -194,9 +197,9 @@ def _train_and_report(
             storage = opened.enter_context(_storage(experiment, recorder.folder))
             results = search_act(bench, suggestion, storage, name)
             recorder.folder.write_trials(results)
-            candidates, left_out = _candidates(results, experiment.task)
-            recorder.note(notes=[*recorder.summary.notes, *left_out])
-            known = () if earlier is None else earlier.confirmed
+            candidates, of_studies = _candidates(results, experiment.task)
+            recorder.note(notes=[*recorder.summary.notes, *of_studies])
+            known = [] if earlier is None else earlier.whole
             known = [run for run in known if any(c.made(run) for c in candidates)]
             recorder.begin_comparison(known)
             comparison = comparison_act(bench, candidates, known)
@@ -219,7 +222,7 @@ def _choose_engine(
     for note in notes:
         progress.say(f"note: {note}")
     works = {"studies": experiment.search_work(), "comparison": experiment.compare_work()}
-    if settings.finds_lr and recorder.summary.suggestion is None:
+    if settings.finds_lr and recorder.summary.range_test is None:
         works = {"range test": experiment.find_work(), **works}
     record = None if earlier is None else earlier.answers.engine
     if record is None:
@@ -239,25 +242,34 @@ def _choose_engine(
 
 
 def _suggestion(bench: Workbench) -> Suggestion | None:
-    """What the range test suggests, which is made unless the run has one; None without any."""
+    """What the range test suggests, which is made unless the run has one; None without any.
+
+    One whose table was lost is made again; what it suggested stays.
+    """
     experiment, recorder = bench.experiment, bench.recorder
     if not experiment.settings.finds_lr:
         return None
-    if recorder.summary.suggestion is not None:
-        return recorder.summary.suggestion
+    earlier = recorder.summary.suggestion
+    if earlier is not None and recorder.summary.range_test is not None:
+        return earlier
     curve = range_test_act(experiment, bench.engine.trainer, bench.progress)
-    suggestion = curve.suggest()
+    suggestion = earlier or curve.suggest()
     recorder.range_test(curve, suggestion)
     bench.progress.say(suggestion_line(suggestion))
     return suggestion
 
 
 def _candidates(results: Sequence[FamilyResult], task: Task) -> tuple[list[Candidate], list[str]]:
-    """Return the best of each family and what the task uses today; notes on families left out."""
+    """Return the best of each family and what the task uses today; notes on what is left out."""
     found: list[Candidate] = []
     left_out: list[str] = []
     for result in results:
         name, best = result.space.family.name, result.best
+        if result.by_hand:
+            by_hand = f"{result.by_hand} trial{'s'[: result.by_hand != 1]}"
+            left_out.append(
+                f"what was put into the study of {name} by hand {NOT_COUNTED}: {by_hand}"
+            )
         if best is not None:
             found.append(Candidate(name, best.lr, best.schedule))
         else:
@@ -321,9 +333,11 @@ def _executor(experiment: Experiment, chosen: Engine) -> Generator[Executor]:
     if settings.workers == 1:
         yield InProcess(experiment.task, trainer)
         return
-    build = partial(_built_in_worker, settings, trainer)
     if experiment.reference is None:
         build = partial(_sent_to_worker, experiment.task, trainer)
+    else:  # by the name that holds from any working directory
+        named = settings.model_copy(update={"task": experiment.reference.text})
+        build = partial(_built_in_worker, named, trainer)
     capacity = trainer.capacity(experiment.task)
     with Processes(settings.workers, build, capacity) as executor:
         yield executor
@@ -342,7 +356,11 @@ def _storage(experiment: Experiment, folder: RunFolder) -> Generator[BaseStorage
     """Storage of the studies: the one that was asked for, or a file in the run's folder."""
     asked = experiment.settings.storage
     if asked is not None:
-        yield open_storage(asked)
+        storage = open_storage(asked)
+        try:
+            yield storage
+        finally:
+            close(storage)
         return
     with own_file(folder.storage) as storage:
         yield storage
@@ -351,4 +369,4 @@ def _storage(experiment: Experiment, folder: RunFolder) -> Generator[BaseStorage
 def _command_to_resume(experiment: Experiment, path: Path) -> str:
     if experiment.reference is None:
         return f"lrfinder.run(task, resume={str(path)!r})"
-    return f"lrfinder run --resume {path}"
+    return command_to_resume(path)

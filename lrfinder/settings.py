@@ -128,10 +128,11 @@ class RunSettings(RangeTestSettings):
     @classmethod
     def _anywhere(cls, storage: str | None) -> str | None:
         """Make a relative SQLite path absolute, so that the run can be resumed from anywhere."""
-        prefix = "sqlite:///"
-        if storage is None or not storage.startswith(prefix) or storage == prefix:
-            return storage
-        return prefix + str(Path(storage.removeprefix(prefix)).resolve())
+        if storage is None:
+            return None
+        from lrfinder.tuning.storage_urls import from_anywhere  # SQLAlchemy takes its time
+
+        return from_anywhere(storage)
 
     @model_validator(mode="after")
     def _check_lr(self) -> Self:

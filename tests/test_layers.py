@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "arrays": set(),
     "checks": {"errors", "types"},
     "statistics": {"arrays"},
+    "terminal": set(),
     "schedules": GROUND,
     "tasks": {"schedules", *GROUND},
     "training": {"tasks", "schedules", *GROUND},
@@ -39,7 +40,7 @@ MAY_IMPORT = {
     | ACTS
     | ENGINE,
     "pipeline": {"report", "plots", "results", "experiment", "settings"} | ACTS | ENGINE,
-    "cli": {"commands", "report", "results", "settings", "tasks", *GROUND},
+    "cli": {"commands", "report", "results", "settings", "tasks", "terminal", *GROUND},
     "__main__": {"cli"},
     "examples": {"tasks"},
 }
@@ -49,6 +50,7 @@ ONLY_IN = {
     "rich": {"cli", "report"},
     "optuna_dashboard": {"report"},
     "pydantic": {"settings", "results", "cli"},
+    "sqlalchemy": {"tuning"},
     "optuna": {"tuning", "report", "pipeline"},
     "loky": {"training"},
     "filelock": {"results"},

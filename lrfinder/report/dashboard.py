@@ -25,13 +25,14 @@ from lrfinder.report import dashboard_notes as notes
 from lrfinder.report.dashboard_attributes import artifacts, get_note, save_note
 from lrfinder.report.dashboard_notes import BEST_TRIAL, Pages
 from lrfinder.report.markdown import PICTURES
-from lrfinder.results.folder import RunFolder, storage_url
+from lrfinder.report.own_pages import own_pages_only
+from lrfinder.results.folder import RunFolder, command_to_resume, own_storage
 from lrfinder.results.saved_run import Run
 from lrfinder.tuning.interrupts import deferred
-from lrfinder.tuning.storage import open_storage, study_name
+from lrfinder.tuning.storage import open_existing, study_name
+from lrfinder.tuning.storage_urls import file_of, host_of
 
 HOST = "127.0.0.1"
-_SQLITE = "sqlite:///"
 _MARK = "\n\n---\n*lrfinder writes what is above this line; what you write below it is kept.*\n"
 
 
@@ -39,8 +40,11 @@ def serve(run: Run, port: int, say: Callable[[str], None]) -> None:
     """Serve a run's studies and artifacts until interrupted, and say which pages to open."""
     import optuna_dashboard  # loads scikit-learn
 
+    host = host_of(run.settings.storage or "")
+    if host is not None:
+        say(f"note: the folder's config.toml names a storage on {host}")
     storage = stored(run)
-    app = optuna_dashboard.wsgi(storage, artifact_store=_store(run))
+    app = own_pages_only(optuna_dashboard.wsgi(storage, artifact_store=_store(run)), port)
     try:
         server = make_server(HOST, port, app, server_class=_Server, handler_class=_Quiet)
     except OSError as error:
@@ -58,14 +62,14 @@ def serve(run: Run, port: int, say: Callable[[str], None]) -> None:
 
 def stored(run: Run) -> BaseStorage:
     """Open the storage of a run's studies, and make none where there is none."""
-    url = run.settings.storage or storage_url(run.path)
-    file = _sqlite_file(url)
+    url = run.settings.storage or own_storage(run.path)
+    file = file_of(url)
     if file is not None and not file.is_file():
         raise RunFolderError(
             f"{file} is missing, and with it the studies of {run.path}; "
-            f"a run that was interrupted goes on with `lrfinder run --resume {run.path}`"
+            f"a run that was interrupted goes on with `{command_to_resume(run.path)}`"
         )
-    return open_storage(url)
+    return open_existing(url)
 
 
 def worth_opening(run: Run, pages: Pages) -> dict[str, str]:
@@ -135,15 +139,19 @@ def _pictures(run: Run, family: str, folder: Path) -> list[Path]:
     found = [run.path / name for name in PICTURES if (run.path / name).is_file()]
     facts = run.answers.families.get(family)
     if facts is not None and facts.best_trial is not None:
-        curve = run.trial_curve(family, facts.best_trial)
-        plots.save_trial(folder / BEST_TRIAL, curve, run.answers.objective.name)
-        found.append(folder / BEST_TRIAL)
+        with suppress(RunFolderError):  # its curve was lost
+            curve = run.trial_curve(family, facts.best_trial)
+            plots.save_trial(folder / BEST_TRIAL, curve, run.answers.objective.name)
+            found.append(folder / BEST_TRIAL)
     return found
 
 
 def _store(run: Run) -> FileSystemArtifactStore:
     folder = run.path / "artifacts"
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"{folder} cannot be made: {error.strerror}") from error
     return FileSystemArtifactStore(folder)
 
 
@@ -165,13 +173,6 @@ def _write_note(storage: BaseStorage, study: int, text: str, trial: int | None =
     after = text + _MARK + (below if mark else above)
     if after != before:
         save_note(storage, study, after, trial)
-
-
-def _sqlite_file(url: str) -> Path | None:
-    """File of an SQLite URL; None for every other storage."""
-    if not url.startswith(_SQLITE):
-        return None
-    return Path(url.removeprefix(_SQLITE).partition("?")[0])
 
 
 class _Server(ThreadingMixIn, WSGIServer):

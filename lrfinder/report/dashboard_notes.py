@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from lrfinder.report.markdown import PICTURES
 from lrfinder.report.tables import Table, ranking
 from lrfinder.report.wording import code_of, conclusions, suggestion_line
+from lrfinder.results.folder import command_to_resume
 from lrfinder.results.saved_run import Run
 
 BEST_TRIAL = "best_trial.png"
@@ -97,7 +98,7 @@ def _without_answer(run: Run) -> list[str]:
         "# No answer yet",
         "The decays are still being searched, or the run was interrupted. The answer will stand "
         "here when they have been compared on fresh seeds. An interrupted run goes on with "
-        f"`lrfinder run --resume {run.path}`.",
+        f"`{command_to_resume(run.path)}`.",
     ]
 
 

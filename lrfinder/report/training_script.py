@@ -73,8 +73,8 @@ def _imports(loop: "_Loop", task: Task, source: TaskReference | None) -> list[st
     file = None if source is None else source.file
     standard = [] if loop.moves_plainly else [*_DEVICE_IMPORTS]
     standard += ["import sys"] if file is not None else []
-    if source is not None and file is not None and not source.module.isidentifier():
-        standard.insert(0, "from importlib import import_module")
+    if source is not None and not source.is_importable:
+        standard.append("from importlib.util import module_from_spec, spec_from_file_location")
     tools = ["chain", "islice", "repeat"] if loop.counts_updates else []
     if task.accumulate > 1 and not tools:
         tools = ["islice"]
@@ -105,10 +105,17 @@ def _own_import(source: TaskReference) -> str:
     if source.file is None:
         return own
     folder = json.dumps(str(source.file.parent), ensure_ascii=False)
-    if source.module.isidentifier():
+    if source.is_importable:
         return f"sys.path.insert(0, {folder})\n{own}  # noqa: E402"
-    imported = f"import_module({json.dumps(source.module)}).{source.factory}"
-    return f"sys.path.insert(0, {folder})\n{source.factory} = {imported}"
+    file = json.dumps(f"/{source.file.name}", ensure_ascii=False)
+    lines = [
+        f"sys.path.append({folder})",
+        f'spec = spec_from_file_location("task_file", sys.path[-1] + {file})',
+        "module = module_from_spec(spec)",
+        "spec.loader.exec_module(module)",
+        f"{source.factory} = module.{source.factory}",
+    ]
+    return "\n".join(lines)
 
 
 def _loaded_by(source: TaskReference) -> str:

@@ -24,9 +24,11 @@ cut off. Nothing here is pickled, and reading a folder runs no code from it.
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -40,6 +42,7 @@ from lrfinder.range_tests.curve import Curve
 from lrfinder.results.summary import RangeTestSummary
 from lrfinder.tasks.measures import measure_column
 from lrfinder.training.history import History
+from lrfinder.tuning.storage_urls import file_url
 from lrfinder.tuning.trials import FamilyResult
 
 if TYPE_CHECKING:
@@ -67,17 +70,35 @@ class RunFolder:
             raise RunFolderError(f"run folder {path} cannot be made: {error.strerror}") from error
         return cls(path)
 
+    @classmethod
+    def create_numbered(cls, path: Path) -> "RunFolder":
+        """Make a new folder; one of this name and a number where another run was faster."""
+        taken: RunFolderError | None = None
+        for end in ("", *(f"-{number}" for number in range(2, 100))):
+            try:
+                return cls.create(path.with_name(path.name + end))
+            except RunFolderError as error:
+                if not isinstance(error.__cause__, FileExistsError):
+                    raise
+                taken = error
+        raise taken or RunFolderError(f"run folder {path} cannot be made")
+
     @contextmanager
     def locked(self) -> Generator[None]:
         """Hold the folder for this process alone; RunFolderError where another one works on it."""
         lock = FileLock(self.path / ".lock", blocking=False)
         try:
-            with lock:
-                yield
+            lock.acquire()
         except Timeout as error:
             raise RunFolderError(
                 f"run folder {self.path} is in use by another process; wait for it, or end it"
             ) from error
+        except OSError as error:
+            raise RunFolderError(f"run folder {self.path} cannot be written: {error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def discard(self) -> None:
         """Remove a folder in which no result was written."""
@@ -87,7 +108,7 @@ class RunFolder:
     @property
     def storage(self) -> str:
         """URL of the run's own SQLite storage."""
-        return storage_url(self.path)
+        return own_storage(self.path)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.toml; keys without a value are left out."""
@@ -131,9 +152,13 @@ class RunFolder:
         frame.insert(0, "act", act)
         frame.insert(1, "name", name)
         frame.insert(2, "trial", -1 if trial is None else trial)
-        with (self.path / "curves.csv").open("a+b") as file:
-            empty = _cut_at_last_line(file) == 0
-            file.write(frame.to_csv(index=False, header=empty, lineterminator="\n").encode())
+        path = self.path / "curves.csv"
+        try:
+            with path.open("a+b") as file:
+                empty = _cut_to_whole_lines(file, ",".join(frame.columns)) == 0
+                file.write(frame.to_csv(index=False, header=empty, lineterminator="\n").encode())
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
 
     def keep_curves(self, wanted: Callable[[str, str, int, int, float], bool]) -> None:
         """Keep runs that count, each once: wanted(act, name, trial, seed, peak_lr)."""
@@ -171,31 +196,44 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
         finally:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):  # of a file system that takes no changes
+                beside.unlink(missing_ok=True)
 
     def _write_frame(self, name: str, frame: "pd.DataFrame") -> None:
         self.write_text(name, frame.to_csv(index=False, lineterminator="\n"))
 
 
+def command_to_resume(path: Path) -> str:
+    """What to type to go on with an interrupted run."""
+    return f"lrfinder run --resume {shlex.quote(str(path))}"
+
+
 def read_table(path: Path, **options: Any) -> "pd.DataFrame":  # noqa: ANN401 (of read_csv)
-    """Read a CSV file so that its numbers are those that were written, to the last bit."""
+    """Read a CSV file so that its numbers are those that were written, to the last bit.
+
+    A last line without its end was cut off, perhaps within a number, and is left out.
+    """
     import pandas as pd
 
     if int(pd.__version__.partition(".")[0]) < 3:  # from then on it is so by default
         options = {"float_precision": "round_trip", **options}
-    return pd.read_csv(path, **options)
+    written = path.read_bytes()
+    return pd.read_csv(BytesIO(written[: written.rfind(b"\n") + 1]), **options)
 
 
-def storage_url(path: Path) -> str:
+def own_storage(path: Path) -> str:
     """URL of the SQLite storage in a run folder."""
-    return f"sqlite:///{path / 'study.db'}"
+    return file_url(path / "study.db")
 
 
-def _cut_at_last_line(file: BinaryIO) -> int:
-    """Drop a last line that was cut off, so that it does not run into the next; the size left."""
+def _cut_to_whole_lines(file: BinaryIO, header: str) -> int:
+    """Drop a last line that was cut off, or everything under another header; the size left."""
     size = file.seek(0, os.SEEK_END)
     if size == 0:
         return 0
+    file.seek(0)
+    if file.readline().decode(errors="replace") != f"{header}\n":
+        return file.truncate(0)
     file.seek(size - 1)
     if file.read() != b"\n":
         file.seek(0)

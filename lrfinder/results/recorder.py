@@ -19,8 +19,9 @@ from lrfinder.tuning.trials import FamilyResult
 class RunRecorder:
     """Writes what a run comes to into its folder, at once, so that it can be resumed from there."""
 
-    def __init__(self, folder: RunFolder, summary: RunSummary) -> None:
+    def __init__(self, folder: RunFolder, summary: RunSummary, *, finished: bool = False) -> None:
         self.folder, self.summary = folder, summary
+        self._finished = finished
         self.began = time.monotonic()
         """When it was started or resumed, by time.monotonic()."""
         self._spent_before = summary.cost.wall_seconds
@@ -31,7 +32,14 @@ class RunRecorder:
         self.summary = self.summary.changed(**facts)
 
     def save(self, status: Status) -> None:
-        """Write the summary with this status."""
+        """Write the summary with this status.
+
+        A run that was finished before stays as it is until something is trained.
+        """
+        if self._finished and status == "reporting":
+            status = "complete"
+        if self._finished and status != "complete":
+            return
         self.note(status=status)
         if status != "complete":  # what the report says, it was written just before
             spent = round(self._spent_before + time.monotonic() - self.began, 3)
@@ -40,12 +48,14 @@ class RunRecorder:
 
     def range_test(self, curve: Curve, suggestion: Suggestion) -> None:
         """Write a range test and what it suggests."""
+        self._finished = False
         self.folder.write_curve(curve)
         self.note(range_test=RangeTestFacts.of(curve), suggestion=suggestion)
         self.save("running")
 
     def trial(self, family: str, number: int, history: History) -> None:
         """Write the runs of a trial."""
+        self._finished = False
         self.folder.append_curves("search", family, number, history)
         self.save("running")
 
@@ -55,6 +65,7 @@ class RunRecorder:
 
     def confirmed(self, run: ConfirmedRun, history: History) -> None:
         """Write a run of the comparison."""
+        self._finished = False
         self._confirmed.append(run)
         self.folder.append_curves("confirm", run.candidate, None, history)
         self.folder.write_confirmed(self._confirmed)

@@ -5,7 +5,7 @@ What is missing or damaged is refused in one line, when the folder is opened or 
 
 import tomllib
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import RunFolderError
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
-from lrfinder.results.folder import RUN_COLUMNS, read_table
+from lrfinder.results.folder import RUN_COLUMNS, command_to_resume, read_table
 from lrfinder.results.summary import (
     SCHEMA,
     RangeTestFacts,
@@ -124,6 +124,45 @@ class Run:
                 for row in cast(list[dict[str, Any]], frame.to_dict("records"))
             )
 
+    @property
+    def whole(self) -> list[ConfirmedRun]:
+        """Runs of the comparison that stand in both tables to their end."""
+        with suppress(RunFolderError, LookupError, TypeError):
+            frame, epochs = self.curves, self.answers.epochs
+            own = frame[frame["act"] == "confirm"]
+            ended = own[own["epoch"] == epochs]
+            rows = set(zip(ended["name"], ended["seed"], ended["peak_lr"], strict=True))
+            return [
+                run
+                for run in self.confirmed
+                if run.diverged or (run.candidate, run.seed, run.lr) in rows
+            ]
+        return []
+
+    @property
+    def curve_can_be_read(self) -> bool:
+        """Whether there is no range test, or its table is whole."""
+        try:
+            _ = self.curve
+        except RunFolderError:
+            return False
+        return True
+
+    @property
+    def incomplete_table(self) -> str | None:
+        """Name of a table that lacks what a finished run left in it; None where all are whole."""
+        facts = self.answers
+        pairs = {(name, seed) for name in facts.families for seed in facts.seeds.confirm}
+        if not self.curve_can_be_read:
+            return "range_test.csv"
+        if {(run.candidate, run.seed) for run in self.confirmed} != pairs:
+            return "comparison.csv"
+        if len(self.whole) < len(pairs):
+            return "curves.csv"
+        counted = list(self.trials["family"]) if len(self.trials) else []
+        short = [k for k, of in facts.families.items() if counted.count(k) < of.trials]
+        return "trials.csv" if short else None
+
     @cached_property
     def trials(self) -> "pd.DataFrame":
         """One row per COMPLETE trial."""
@@ -188,7 +227,7 @@ class Run:
 def read_config(path: Path) -> Mapping[str, Any]:
     """Read what a run was asked; RunFolderError in one line where the folder is none."""
     with _readable(path):
-        config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8"))
+        config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8-sig"))
     run = config.get("run")
     if not isinstance(run, dict) or not {"name", "task_hash"} <= set(cast(dict[str, Any], run)):
         raise RunFolderError(
@@ -208,10 +247,10 @@ def open_run(path: str | Path) -> Run:
     config = read_config(folder)
     if not has_begun(folder):
         raise RunFolderError(
-            f"{folder} has no summary.json yet; go on with `lrfinder run --resume {folder}`"
+            f"{folder} has no summary.json yet; go on with `{command_to_resume(folder)}`"
         )
     with _readable(folder):
-        summary = read_summary((folder / "summary.json").read_text(encoding="utf-8"))
+        summary = read_summary((folder / "summary.json").read_text(encoding="utf-8-sig"))
     if summary.get("schema") != SCHEMA:
         raise RunFolderError(
             f"{folder}: summary.json must have schema {SCHEMA}, but got {summary.get('schema')!r}; "
@@ -251,6 +290,8 @@ def _over_seeds(runs: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _read_curve(path: Path, facts: RangeTestFacts) -> Curve:
+    if not path.read_bytes().endswith(b"\n"):
+        raise ValueError(f"{path} was cut off")
     frame, seeds = read_table(path), facts.seeds
     steps = int(frame["step"].to_numpy().max()) + 1
     if steps < 1 or len(frame) != len(seeds) * (steps + 1):

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from lrfinder.errors import LRFinderError, TaskLoadError
 from lrfinder.tasks.reference import DEFAULT_FACTORY, MODULE_TASK, TaskReference
 from lrfinder.tasks.task import Task
@@ -44,7 +46,7 @@ def load_named(text: str) -> tuple[Task, TaskReference]:
     if isinstance(found, Task):
         name = next(name for name, value in vars(module).items() if value is found)
         reference = replace(reference, factory=name, is_object=True)
-    stem = reference.module.rpartition(".")[2]
+    stem = reference.file.stem if reference.file else reference.module.rpartition(".")[2]
     return (replace(task, name=fitting_name(stem)) if task.name == "task" else task), reference
 
 
@@ -62,35 +64,48 @@ def _import(reference: TaskReference, text: str) -> ModuleType:
     if path is not None and not path.is_file():
         raise TaskLoadError(f"{text}: no such file; `lrfinder init {path.name}` writes one")
     try:
-        if path is None:
-            return importlib.import_module(reference.module)
-        return _import_file(path)
+        with np.errstate():  # the file may set it for all code, ours too
+            if path is None:
+                return importlib.import_module(reference.module)
+            return _import_file(path, reference)
+    except KeyboardInterrupt:
+        raise
     except LRFinderError as error:
         raise TaskLoadError(f"{text}: {error}") from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise TaskLoadError(f"{text} cannot be imported: {describe(error)}") from error
 
 
-def _import_file(path: Path) -> ModuleType:
-    """Import a file under its own name, so that DataLoader workers can import it again."""
-    folder = str(path.parent)
-    if folder not in sys.path:
+def _import_file(path: Path, reference: TaskReference) -> ModuleType:
+    """Import a file under its own name, so that DataLoader workers can import it again.
+
+    One that is called like a library gets another name, and its folder the last place: the library
+    must still be found.
+    """
+    folder, name = str(path.parent), path.stem
+    if not reference.is_importable:
+        name = f"task file {path.stem}"
+        sys.path.append(folder)
+    elif folder not in sys.path:
         sys.path.insert(0, folder)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise TaskLoadError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
 def _call(factory: Callable[[], Any], text: str) -> Any:  # noqa: ANN401 (checked by the caller)
     try:
-        return factory()
+        with np.errstate():
+            return factory()
+    except KeyboardInterrupt:
+        raise
     except LRFinderError as error:
         raise TaskLoadError(f"{text}: {error}") from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise TaskLoadError(f"{text}: the factory raised {describe(error)}") from error
 
 

@@ -12,8 +12,12 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import sys
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from keyword import iskeyword
 from pathlib import Path
+from sysconfig import get_path
 
 from lrfinder.errors import TaskLoadError
 from lrfinder.tasks.builtin import BUILT_IN
@@ -49,7 +53,7 @@ class TaskReference:
                 "give it again: lrfinder.run(task, resume=DIR)"
             )
         place, colon, factory = text.rpartition(":")
-        if not colon or (len(place) == 1 and text[1:3] in (":\\", ":/")):
+        if not colon or text.endswith(".py") or (len(place) == 1 and text[1:3] in (":\\", ":/")):
             place, factory = text, DEFAULT_FACTORY
         if place.endswith(".py"):
             path = ((folder or Path()) / Path(place).expanduser()).resolve()
@@ -75,6 +79,14 @@ class TaskReference:
         """Name of a built-in task; None for any other."""
         return _built_in_name(self.module) if self.file is None else None
 
+    @property
+    def is_importable(self) -> bool:
+        """Whether an import by its name alone finds the file, and hides no library by it."""
+        if self.file is None:
+            return True
+        plain = self.module.isidentifier() and not iskeyword(self.module)
+        return plain and not _is_library(self.module)
+
     def source_hash(self) -> str:
         """SHA-256 of the task's source file."""
         path = self.file
@@ -82,6 +94,14 @@ class TaskReference:
             spec = importlib.util.find_spec(self.module)
             path = Path(spec.origin) if spec is not None and spec.origin else None
         return hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
+
+
+def _is_library(name: str) -> bool:
+    """Whether Python or what is installed has a module of this name."""
+    if name in sys.stdlib_module_names or name == __name__.partition(".")[0]:
+        return True
+    places = [get_path("purelib"), get_path("platlib")]
+    return PathFinder.find_spec(name, places) is not None
 
 
 def live_reference(name: str) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 from sysconfig import get_path
 from traceback import extract_tb
 
+import numpy as np
+
 from lrfinder.errors import LRFinderError, TaskFailed
 
 _LONGEST = 300
@@ -15,12 +17,16 @@ _SENTENCE = re.compile(r".{20,}?[.!?](?= [A-Z\"'`(\[])")
 
 @contextmanager
 def user_code(doing: str) -> Generator[None]:
-    """Turn what the user's code raises into TaskFailed: one line, with the place in the code."""
+    """Turn what the user's code raises into TaskFailed: one line, with the place in the code.
+
+    sys.exit in it is no end of the run either; only an interrupt is.
+    """
     try:
-        yield
-    except LRFinderError:
+        with np.errstate():  # what it sets for all code is put back
+            yield
+    except (LRFinderError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise TaskFailed(f"{doing}, the task raised {describe(error)}") from error
 
 

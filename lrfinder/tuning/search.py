@@ -77,7 +77,10 @@ def search(
     check_seeds(seeds)
     for space in spaces:
         space.check_budget()
-    conditions = Conditions(task.name, trials, tuple(seeds), seed, measure, trial_done, sampler)
+    metrics = tuple(task.metrics)
+    conditions = Conditions(
+        task.name, trials, tuple(seeds), seed, measure, metrics, trial_done, sampler
+    )
     opened = open_storage(storage)
     with deferred():
         studies = [FamilyStudy(conditions, space, opened, name) for space in spaces]

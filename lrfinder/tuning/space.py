@@ -118,6 +118,19 @@ class Space:
             defaults = self.family.defaults(self.budget)
         return [fixed | dict(params) for params in defaults or [{}]]
 
+    def searched(self) -> dict[str, str]:
+        """Each parameter that is searched beside the lr, with its kind, or with its choices.
+
+        Where parameters depend on each other, those that the lowest values of the others lead to.
+        """
+        asked = _RecordingTrial()
+        self.ask(asked)
+        return {
+            name: str(list(d.choices)) if isinstance(d, CategoricalDistribution) else _kind(d)
+            for name, d in sorted(asked.distributions.items())
+            if name not in ("lr", "schedule")
+        }
+
     def all_trials(self, most: int) -> list[dict[str, Any]] | None:
         """Every point of a discrete space of at most `most` points; None for any other space."""
         if self.family.conditional:
@@ -183,6 +196,10 @@ class _RecordingTrial:
     ) -> float:
         self.distributions[name] = FloatDistribution(low, high, log=log, step=step)
         return low
+
+
+def _kind(distribution: BaseDistribution) -> str:
+    return "whole number" if isinstance(distribution, IntDistribution) else "number"
 
 
 def _written(value: float) -> float:

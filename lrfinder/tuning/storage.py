@@ -1,27 +1,58 @@
-"""Optuna's storage, opened by URL, or in a file of the run's own."""
+"""Optuna's storage, opened by URL, or in a file of the run's own.
+
+A storage that fails after it was opened is tried again for some seconds: a database server may
+restart, and another process may hold a file. Then it is StorageFailed, in one line.
+"""
 
 import sqlite3
-from collections.abc import Generator, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 
-from lrfinder.errors import InvalidArgument
+from lrfinder.errors import InvalidArgument, StorageFailed
+from lrfinder.tuning.storage_urls import censored, file_of, with_password, without_password
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_PATIENCE = 8.0  # seconds after the first failure in which it is tried again
+_TABLES = {"studies", "trials", "version_info"}
 
 
 def open_storage(storage: str | BaseStorage | None) -> BaseStorage:
     """Storage object of a URL, None for memory; InvalidArgument where it cannot be opened."""
-    try:
+    if not isinstance(storage, str):
         return optuna.storages.get_storage(storage)
-    except Exception as error:
-        raise InvalidArgument(_unusable(storage, error)) from error
+    return _opened(storage)
+
+
+def open_existing(url: str) -> BaseStorage:
+    """Open a storage that was made for studies; InvalidArgument for any other.
+
+    A run folder may be anybody's: nothing is put into what it names on its word alone.
+    """
+    check_made_for_studies(url)
+    return _opened(url)
+
+
+def check_made_for_studies(url: str) -> None:
+    """Raise InvalidArgument where a storage is missing or does not hold Optuna's tables."""
+    if not _has_tables(url):
+        raise InvalidArgument(
+            f"storage {without_password(url)!r} holds no studies, and none are made in it here"
+        )
 
 
 def refuse_existing_studies(url: str, name: str, families: Sequence[str]) -> None:
     """Raise InvalidArgument where the storage has studies of another run of this name."""
-    existing = optuna.get_all_study_names(open_storage(url))
+    storage = open_storage(url)
+    existing = optuna.get_all_study_names(storage)
+    close(storage)
     taken = {study_name(name, family) for family in families} & set(existing)
     if taken:
         raise InvalidArgument(f"the storage has a study {min(taken)!r} already; give another --out")
@@ -39,14 +70,17 @@ def own_file(url: str) -> Generator[BaseStorage]:
     It is in write-ahead mode: a commit does not wait for the disk, and a reader such as the
     dashboard never blocks. A power cut may lose the last trials, but never damages the file.
     """
+    storage = _opened(url, connect_args={"factory": _WrittenAhead})
     try:
-        connections = {"connect_args": {"factory": _WrittenAhead}}
-        database = RDBStorage(url, engine_kwargs=connections)
-    except Exception as error:
-        raise InvalidArgument(_unusable(url, error)) from error
-    try:
-        yield optuna.storages.get_storage(database)
+        yield storage
     finally:
+        close(storage)
+
+
+def close(storage: BaseStorage) -> None:
+    """Give a database's connections back."""
+    database: Any = getattr(storage, "_backend", storage)
+    if isinstance(database, RDBStorage):
         database.remove_session()
         database.engine.dispose()
 
@@ -61,6 +95,88 @@ class _WrittenAhead(sqlite3.Connection):
             self.execute("PRAGMA synchronous=NORMAL")
 
 
-def _unusable(storage: object, error: Exception) -> str:
-    reason = " ".join(str(error).partition("(Background on")[0].split())[:200]
-    return f"storage {storage!r} cannot be opened: {reason}"
+def _opened(url: str, **engine: Any) -> BaseStorage:  # noqa: ANN401 (of create_engine)
+    """Open a storage; several processes may make the tables of a new one at the same time."""
+    began = time.monotonic()
+    while True:
+        try:
+            database = RDBStorage(with_password(url), engine_kwargs=engine)
+            return _guarded(optuna.storages.get_storage(database), url)
+        except Exception as error:
+            if not _others_make_it(error) or time.monotonic() - began > _PATIENCE:
+                raise InvalidArgument(_unusable(url, error)) from error
+        time.sleep(0.1)
+
+
+def _others_make_it(error: Exception) -> bool:
+    """Whether another process may be making the tables just now."""
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if isinstance(cause, IntegrityError | ProgrammingError | AssertionError):
+        return True
+    said = str(cause)
+    return isinstance(cause, OperationalError) and ("already exists" in said or "locked" in said)
+
+
+def _guarded(storage: BaseStorage, url: str) -> BaseStorage:
+    """Let every call of a storage be tried again, and fail in one line."""
+    for name in BaseStorage.__dict__:
+        call = getattr(storage, name)
+        if not name.startswith("_") and callable(call):
+            setattr(storage, name, _patient(name, call, url))
+    return storage
+
+
+def _patient(name: str, call: Callable[P, T], url: str) -> Callable[P, T]:
+    from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+    shown = without_password(url)
+
+    @wraps(call)
+    def tried(*args: P.args, **options: P.kwargs) -> T:
+        began, wait = time.monotonic(), 0.1
+        while True:
+            try:
+                return call(*args, **options)
+            except (StorageInternalError, SQLAlchemyError, sqlite3.Error) as error:
+                cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+                passing = isinstance(cause, OperationalError)
+                if not passing or time.monotonic() - began + wait > _PATIENCE:
+                    reason = _reason(cause or error, url)
+                    raise StorageFailed(f"storage {shown!r} fails: {reason}") from error
+            except KeyError as error:
+                if name.startswith(("get_study_id", "get_trial_id")):  # whether there is one
+                    raise
+                raise StorageFailed(f"storage {shown!r} has lost a study or a trial") from error
+            time.sleep(wait)
+            wait *= 2
+
+    return tried
+
+
+def _has_tables(url: str) -> bool:
+    """Whether the tables of Optuna are there; a file that is missing is not made."""
+    from sqlalchemy import create_engine, inspect
+
+    file = file_of(url)
+    if file is not None and not file.is_file():
+        return False
+    try:
+        engine = create_engine(with_password(url))
+        try:
+            return set(inspect(engine).get_table_names()) >= _TABLES
+        finally:
+            engine.dispose()
+    except Exception as error:
+        raise InvalidArgument(_unusable(url, error)) from error
+
+
+def _unusable(url: str, error: Exception) -> str:
+    return f"storage {without_password(url)!r} cannot be opened: {_reason(error, url)}"
+
+
+def _reason(error: BaseException, url: str) -> str:
+    """What a database says, in one line, without passwords."""
+    said = " ".join(str(error).partition("(Background on")[0].partition("[SQL:")[0].split())
+    return censored(censored(said, url), with_password(url))[:200]

@@ -45,10 +45,10 @@ class StoredStudy:
             self._study.set_user_attr("conditions", wanted)
             return
         for name, value in wanted.items():
-            if made[name] != value:
+            if made.get(name, value) != value:  # an older study has fewer
                 raise InvalidArgument(
                     f"study {self.name!r} exists and was made with {name} {made[name]}, "
-                    f"but got {value}; give another name or storage"
+                    f"but got {value}; make the task what it was, or give another name or storage"
                 )
 
     def settle(self) -> None:

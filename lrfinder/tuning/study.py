@@ -17,6 +17,7 @@ import numpy as np
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
+from lrfinder.errors import LRFinderError
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.measures import measure_column
 from lrfinder.tasks.random_states import derive
@@ -31,6 +32,8 @@ from lrfinder.tuning.trials import (
     FamilyResult,
     TrialResult,
     asked_params,
+    counts,
+    is_own,
     reported_epochs,
     rounded,
     trial_facts,
@@ -80,7 +83,7 @@ class FamilyStudy:
         self._study = optuna.create_study(
             study_name=name, direction=space.direction, sampler=sampler
         )
-        self._study.add_trials(self._stored.trials)
+        self._study.add_trials([t for t in self._stored.trials if counts(t)])
         self._enqueue()
 
     @property
@@ -162,8 +165,9 @@ class FamilyStudy:
 
     @property
     def complete(self) -> list[FrozenTrial]:
-        """Trials that ended with a value."""
-        return [trial for trial in self._stored.trials if trial.state == TrialState.COMPLETE]
+        """Trials that ended with a value; those that somebody put into the study are left out."""
+        ended = [trial for trial in self._stored.trials if trial.state == TrialState.COMPLETE]
+        return [trial for trial in ended if is_own(trial)]
 
     def _recorded_conditions(self) -> dict[str, Any]:
         """What the trials of a study have in common."""
@@ -178,7 +182,17 @@ class FamilyStudy:
             "lr_range": [rounded(space.lr_low), rounded(space.lr_high)],
             "per": space.per,
             "warmup_epochs": space.warmup_epochs,
+            "metrics": list(shared.metrics),
+            "searched": self._searched(),
         }
+
+    def _searched(self) -> dict[str, str] | None:
+        """What is searched; None where a family of the task's own does not say it beforehand."""
+        try:
+            with user_code("asking for a schedule's parameters"):
+                return self._space.searched()
+        except LRFinderError:  # it may be asked by a real trial, or raise where it is asked
+            return None
 
     def _enqueue(self) -> None:
         """Queue failed trials, then the defaults or every point of a small discrete space."""
@@ -198,11 +212,13 @@ class FamilyStudy:
         """Everything the study holds, when nothing is in training."""
         self._stored.trains([])
         complete = self.complete
+        states = [trial.state for trial in self._stored.trials]
         return FamilyResult(
             space=self._space,
             study_name=self._stored.name,
             trials=tuple(self._trial_result(trial) for trial in complete),
             failed=self._stored.failed,
+            by_hand=states.count(TrialState.COMPLETE) - len(complete),
             exhausted=self._points is not None and not self.missing,
         )
 

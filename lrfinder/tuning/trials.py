@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from lrfinder.schedules import Schedule
 from lrfinder.schedules.recipe import Recipe
@@ -56,6 +56,8 @@ class FamilyResult:
     """Trials that were interrupted or whose task raised."""
     exhausted: bool
     """Whether the trials are every point of a discrete space."""
+    by_hand: int = 0
+    """Trials that somebody else put into the study; they are not counted."""
 
     @property
     def best(self) -> TrialResult | None:
@@ -78,8 +80,20 @@ class Conditions:
     seed: int
     """Of the samplers."""
     measure: str
+    metrics: tuple[str, ...]
+    """Metrics of the task, in their order."""
     trial_done: TrialDone | None
     sampler: MakeSampler
+
+
+def is_own(trial: FrozenTrial) -> bool:
+    """Whether a trial that ended was trained here, and not put into the study by hand."""
+    return {"diverged", "updates"} <= trial.user_attrs.keys()
+
+
+def counts(trial: FrozenTrial) -> bool:
+    """Whether the sampler may learn from a trial that ended."""
+    return trial.state == TrialState.FAIL or is_own(trial)
 
 
 def asked_params(trial: FrozenTrial) -> dict[str, Any]:

@@ -330,6 +330,50 @@ def test_the_command_names_the_pages_worth_opening(finished, served):
     }
 
 
+def status_of(port: int, method: str, path: str, headers: list[tuple[str, str]]) -> int:
+    """Status of the answer to a request that is written by hand, line by line."""
+    lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers), "Content-Length: 0"]
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode())
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+STRANGERS = [
+    [("Host", "evil.example")],
+    [("Host", "evil.example:{port}")],
+    [("Host", "127.0.0.1")],
+    [("Host", "127.0.0.1:1")],
+    [("Host", "localhost.evil.example:{port}")],
+    [("Host", "127.0.0.1:{port}.evil.example")],
+    [("Host", "127.0.0.1:{port}@evil.example")],
+    [("Host", "0.0.0.0:{port}")],
+    [("Host", "127.0.0.1:{port}"), ("Host", "evil.example")],
+    [("Host", "127.0.0.1:{port}"), ("Origin", "http://evil.example")],
+    [("Host", "127.0.0.1:{port}"), ("Origin", "null")],
+    [],
+]
+
+
+@pytest.mark.parametrize("headers", STRANGERS, ids=str)
+def test_the_dashboard_refuses_every_request_by_another_name(finished, served, headers):
+    port = urlsplit(served["home"]).port
+    named = [(name, value.format(port=port)) for name, value in headers]
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+        for path in ("/api/studies/3", "/dashboard", "/artifacts/1/x"):
+            assert status_of(port, method, path, named) == 403
+    assert set(FAMILIES) <= set(studies(finished))
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "LOCALHOST", "[::1]"])
+def test_the_dashboard_answers_by_its_own_names(served, name):
+    port = urlsplit(served["home"]).port
+    own = [("Host", f"{name}:{port}")]
+    assert status_of(port, "GET", "/api/studies", own) == 200
+    assert (
+        status_of(port, "GET", "/api/studies", [*own, ("Origin", f"http://{name}:{port}")]) == 200
+    )
+
+
 @pytest.fixture(scope="session")
 def browser():
     """Chromium; where it is missing the tests are skipped, or fail where they must not be."""

@@ -20,7 +20,7 @@ from lrfinder.errors import LRFinderError
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.random_states import Stream, derive
 from lrfinder.tasks.task import Task
-from lrfinder.tasks.user_code import shortened
+from lrfinder.tasks.user_code import describe, shortened
 from lrfinder.training.batched.module_state import (
     Attributes,
     Template,
@@ -75,8 +75,11 @@ def plan_of(task: Task, device: torch.device | None) -> BatchingPlan | str:
     if BatchingPlan not in known:
         try:
             known[BatchingPlan] = _TrialStep(task, device).plan()
-        except Exception as error:  # what the user's code raises is reported where it is trained
-            known[BatchingPlan] = _first_line(error)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # of the user's code; it is reported where it is trained
+            message = _first_line(error) if isinstance(error, Exception) else describe(error)
+            known[BatchingPlan] = message
     return known[BatchingPlan]
 
 
@@ -289,7 +292,9 @@ class _Batched:
         """Whether the backward must be inside vmap; an exception where neither way is right."""
         try:
             self._train(batches, streams, seen, random=random, inside=False)
-        except Exception:  # the other way may do; if not, its message is raised
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # the other way may do; if not, its message is raised
             self._train(batches, streams, seen, random=random, inside=True)
             return True
         return False
@@ -346,7 +351,9 @@ class _Batched:
         try:
             with eval_mode(program.modules), stream.active(), ignore_vmap_fallback_warning():
                 (found,) = program.measure(self._population(), batch, [name])
-        except Exception:  # it is measured run by run
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # it is measured run by run
             return False
         expected = [torch.as_tensor(seen[seed].measures[name]) for seed in _RUNS]
         return all(self._agree([a], [b]) for a, b in zip(found, expected, strict=True))
