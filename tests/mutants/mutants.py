@@ -167,12 +167,17 @@ MUTANTS = [
             "space.family.name, existing)",
             "space.family.name, 0)",
         ),
-        ("a study of something else is gone on with", "if made[name] != value:", "if False:"),
+    ),
+    *_in(
+        "tuning/stored.py",
+        "tests/tuning/test_search.py",
         (
-            "failed trials are forgotten",
-            "if ended_badly and trial.number not in retried:",
+            "a study of something else is gone on with",
+            "if made.get(name, value) != value:",
             "if False:",
         ),
+        ("failed trials are forgotten", "if trial.number not in retried]", "if False]"),
+        ("a trial that ended has the number of the one before", "= len(self.trials)\n", "= 0\n"),
     ),
     *_in(
         "tuning/trials.py",
@@ -233,8 +238,8 @@ MUTANTS = [
         "tests/test_run.py",
         (
             "a resumed run takes other options",
-            "{**asked, key: again}) != settings:",
-            "{**asked, key: again}) is None:",
+            "if made != got:",
+            "if False:",
         ),
     ),
 ]
