@@ -1,5 +1,6 @@
 """Task files of odd names, in odd places, that change the process: each works, or is one line."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +83,9 @@ def runs(path: str, *words: str) -> None:
     folder = at / "r"
     assert call("run", "--resume", str(folder), "-q").exit_code == 0
     script = [sys.executable, str(folder / "best_schedule.py")]
-    done = subprocess.run(script, capture_output=True, text=True, cwd=at, check=False)
+    # An editable installation is found after everything on sys.path; a plain one is not.
+    env = {**os.environ, "PYTHONPATH": str(Path(lrfinder.__file__).parents[1])}
+    done = subprocess.run(script, capture_output=True, text=True, cwd=at, env=env, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 3
 
