@@ -258,13 +258,6 @@ def finished_run(path: Path) -> Run:
     return run
 
 
-def rebuild(path: Path, progress: Progress | None = None) -> Run:
-    """Read a finished run and make what is for people again; see `finished_run`, `write_again`."""
-    run = finished_run(path)
-    write_again(run, progress)
-    return run
-
-
 @NUMPYS_DEFAULTS
 def write_again(run: Run, progress: Progress | None = None) -> None:
     """Make the report, the pictures and the dashboard's notes of a finished run again.

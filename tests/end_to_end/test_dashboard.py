@@ -16,7 +16,7 @@ from optuna_dashboard import get_note, save_note
 from typer.testing import CliRunner
 
 from lrfinder.cli import app
-from lrfinder.commands import rebuild, start
+from lrfinder.commands import finished_run, start, write_again
 from lrfinder.errors import Interrupted
 from lrfinder.report.dashboard import enrich, stored, worth_opening
 from lrfinder.report.dashboard_notes import Pages
@@ -63,7 +63,7 @@ def unseen(tmp_path_factory) -> Path:
 def finished(unseen, tmp_path_factory) -> Path:
     """A finished run with all its pictures, to read and never to change."""
     folder = Path(shutil.copytree(unseen, tmp_path_factory.mktemp("pictures") / "r"))
-    rebuild(folder)
+    write_again(finished_run(folder))
     return folder
 
 

@@ -12,7 +12,7 @@ from optuna.trial import TrialState, create_trial
 from small_tasks import absolute_error, linear_task
 
 import lrfinder
-from lrfinder.commands import rebuild
+from lrfinder.commands import finished_run
 from lrfinder.errors import InvalidArgument, RunFolderError
 from lrfinder.results.folder import own_storage
 
@@ -110,20 +110,20 @@ def test_a_last_line_that_was_cut_is_not_believed_and_is_made_again(copy, name, 
     if name == "comparison.csv":
         assert len(lrfinder.open_run(copy).confirmed) == 2 * 3 - 1
     with pytest.raises(RunFolderError, match=rf"{name} is missing or damaged"):
-        rebuild(copy)
+        finished_run(copy)
     run = resumed(copy)
     assert run.summary["status"] == "complete"
     assert {n: (copy / n).read_text() for n in before} == before
     keys = ["act", "name", "trial", "seed", "update"]
     assert run.curves.set_index(keys).sort_index().equals(curves.set_index(keys).sort_index())
-    rebuild(copy)
+    finished_run(copy)
 
 
 @pytest.mark.parametrize("name", ["comparison.csv", "curves.csv", "trials.csv"])
 def test_a_missing_table_is_made_again_where_it_can_be(copy, name):
     (copy / name).unlink()
     assert resumed(copy).summary["status"] == "complete"
-    rebuild(copy)
+    finished_run(copy)
 
 
 @pytest.mark.slow
@@ -135,7 +135,7 @@ def test_a_range_test_whose_last_line_was_cut_is_made_again(tmp_path, cut):
     table = (folder / "range_test.csv").read_text()
     without_its_last_newline(folder / "range_test.csv", cut)
     with pytest.raises(RunFolderError, match=r"range_test.csv is missing or damaged"):
-        rebuild(folder)
+        finished_run(folder)
     assert resumed(folder).suggestion == before.suggestion
     assert (folder / "range_test.csv").read_text() == table
 
