@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import lrfinder
-from lrfinder.commands import go_on, rebuild
+from lrfinder.commands import finished_run, go_on, write_again
 from lrfinder.report.dashboard import stored, worth_opening
 from lrfinder.report.dashboard_notes import Pages
 
@@ -55,7 +55,7 @@ def test_a_finished_folder_is_reported(path, copy):
     class Told:
         say = staticmethod(told.append)
 
-    rebuild(folder, Told())
+    write_again(finished_run(folder), Told())
     assert told == []
     assert (folder / "report.md").read_text().startswith("# Learning rate and decay for diabetes")
     for picture in ("range_test.png", "comparison.png", "schedules.png", "parameters.png"):
