@@ -13,7 +13,7 @@ from studies.leaderboard import picture, table
 from studies.leaderboard.oracle import stale
 from studies.leaderboard.packages import missing
 from studies.leaderboard.results import collect, finders
-from studies.leaderboard.tasks import TASKS
+from studies.leaderboard.tasks import SHORT
 
 HERE = Path(__file__).parent
 QUICK_TASKS = ("mlp_sgd", "cnn_batchnorm", "raw_inputs", "tiny_batches", "denoising", "factors")
@@ -24,7 +24,7 @@ QUICK_REPEATS = 2
 def main(words: Sequence[str] | None = None) -> None:
     """Measure every finder on every task, and write results.csv, table.md and regret.png."""
     asked = _arguments(words)
-    names = asked.tasks or (list(QUICK_TASKS) if asked.quick else list(TASKS))
+    names = asked.tasks or (list(QUICK_TASKS) if asked.quick else list(SHORT))
     repeats = asked.repeats or (QUICK_REPEATS if asked.quick else 5)
     part = asked.quick or asked.tasks or asked.finders or asked.repeats
     folder = asked.out or (Path("runs/leaderboard") if part else HERE)
@@ -43,7 +43,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m studies.leaderboard", description=main.__doc__)
     parser.add_argument("--quick", action="store_true", help="6 tasks and 2 repeats: 2 minutes")
     parser.add_argument("--repeats", type=int, help="of every finder on every task; 5")
-    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), help="only these")
+    parser.add_argument("--tasks", nargs="+", choices=list(SHORT), help="only these")
     parser.add_argument("--finders", nargs="+", choices=list(finders()), help="only these")
     parser.add_argument("--out", type=Path, help="folder; this one, or runs/leaderboard for a part")
     return parser.parse_args(words)

@@ -5,12 +5,14 @@ names of the characters of Unicode 3.2, which Python keeps for good.
 """
 
 import unicodedata
+from collections import Counter
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn import datasets
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.utils.data import TensorDataset
@@ -34,6 +36,12 @@ def numbers(x: NDArray[Any], y: NDArray[Any]) -> Split:
 def standardised(values: NDArray[Any]) -> NDArray[Any]:
     """Columns with mean 0 and deviation 1."""
     return (values - values.mean(axis=0)) / values.std(axis=0)
+
+
+def digits() -> Split:
+    """Images of digits, float32[rows, 64] in [0, 1], and which digit each is."""
+    x, y = datasets.load_digits(return_X_y=True)
+    return classes(x / 16, y)
 
 
 def mislabelled(y: NDArray[Any], share: float) -> NDArray[Any]:
@@ -61,6 +69,27 @@ def names(length: int, rows: int) -> Split:
     return _split([train[:, :-1], valid[:, :-1]], [train[:, 1:], valid[:, 1:]])
 
 
+@cache
+def words(length: int, rows: int) -> tuple[Split, int]:
+    """Pieces of Unicode character names in words, the same one word on, and how many words exist.
+
+    x and y int64[rows, length]; a quarter as many further pieces for validation. Words that occur
+    once are all the word 0.
+    """
+    old = unicodedata.ucd_3_2_0
+    known = [name for code in range(0x20, 0x3000) if (name := old.name(chr(code), ""))]
+    order = np.random.default_rng(2).permutation(len(known))
+    text = [word for i in order for word in [*known[i].split(), "\n"]]
+    counts = Counter(text)
+    frequent = [word for word, count in counts.most_common() if count > 1]
+    index = {word: i for i, word in enumerate(frequent, start=1)}
+    codes = torch.tensor([index.get(word, 0) for word in text])
+    pieces = codes.unfold(0, length + 1, length)[: rows + rows // 4]
+    train, valid = pieces[:rows], pieces[rows:]
+    split = _split([train[:, :-1], valid[:, :-1]], [train[:, 1:], valid[:, 1:]])
+    return split, len(index) + 1
+
+
 def kinds_of_names(length: int, rows: int) -> Split:
     """Unicode character names cut to a length, with the kind: letter, mark or number, sign, other.
 
@@ -75,6 +104,23 @@ def kinds_of_names(length: int, rows: int) -> Split:
     x = torch.tensor([[index[symbol] for symbol in known[i][0]] for i in order])
     y = torch.tensor([groups.get(known[i][1], 3) for i in order])
     return _split([x[:rows], x[rows:]], [y[:rows], y[rows:]])
+
+
+def signs(length: int, rows: int) -> Split:
+    """Pieces of the names of signs, from beyond those of `names`, and the same one character on.
+
+    int64[rows, length]; as many further pieces for validation.
+    """
+    old = unicodedata.ucd_3_2_0
+    known = [name for code in range(0x3000, 0xFFFF) if (name := old.name(chr(code), ""))]
+    kept = [name for name in known if not name.startswith(("CJK", "HANGUL SYLLABLE"))]
+    order = np.random.default_rng(3).permutation(len(kept))
+    text = "\n".join(kept[i] for i in order)
+    index = {symbol: i for i, symbol in enumerate(SYMBOLS)}
+    codes = torch.tensor([index[symbol] for symbol in text if symbol in index])
+    pieces = codes.unfold(0, length + 1, length)[: 2 * rows]
+    train, valid = pieces[:rows], pieces[rows:]
+    return _split([train[:, :-1], valid[:, :-1]], [train[:, 1:], valid[:, 1:]])
 
 
 def ratings(users: int, items: int) -> Split:

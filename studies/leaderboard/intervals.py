@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lrfinder import BatchedTrainer, Curve, SequentialTrainer, Suggestion, range_test
-from studies.leaderboard.tasks import TASKS, task
+from studies.leaderboard.tasks import SHORT, task
 
 QUICK = ("mlp_sgd", "mlp_adam", "regression", "tiny_batches", "summed_loss", "residual")
 """Tasks that take less than two minutes at 200 seeds."""
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(1)
     seeds = int(arguments[0]) if arguments else 200
     print("task            refused  deviation  spread  coverage")
-    rows = {name: measure(name, seeds) for name in arguments[1:] or QUICK if name in TASKS}
+    rows = {name: measure(name, seeds) for name in arguments[1:] or QUICK if name in SHORT}
     for name, (refused, deviation, spread, coverage) in rows.items():
         print(f"{name:15s} {refused:7d} {deviation:10.3f} {f'x{spread:.2f}':>7s} {coverage:9.2f}")
     print(f"{'mean':15s} {'':26s} {np.mean([row[3] for row in rows.values()]):9.2f}")

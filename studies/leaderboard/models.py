@@ -160,3 +160,91 @@ class Factors(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the ratings of pairs int64[rows, 2]: float[rows, 1]."""
         return (self.users(x[:, 0]) * self.items(x[:, 1])).sum(dim=1, keepdim=True)
+
+
+class Shifted(nn.Module):
+    """A net that sees images float[rows, 64] shifted by up to a pixel each way while it trains."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the net makes of the (shifted) images."""
+        if self.training:
+            down, right = torch.randint(-1, 2, (2,)).tolist()
+            x = x.unflatten(1, (8, 8)).roll((down, right), (1, 2)).flatten(1)
+        return self.net(x)
+
+
+class WordGRU(CharGRU):
+    """A GRU that predicts the next of so many words."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__(vocabulary, width=48)
+
+
+class CharLSTM(nn.Module):
+    """An LSTM that predicts the next of `symbols` characters."""
+
+    def __init__(self, symbols: int, width: int = 48) -> None:
+        super().__init__()
+        self.symbol = nn.Embedding(symbols, width)
+        self.lstm = nn.LSTM(width, width, batch_first=True)
+        self.out = nn.Linear(width, symbols)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits: float[rows, length, symbols]."""
+        states, _ = self.lstm(self.symbol(x))
+        return self.out(states)
+
+
+class NameTransformer(CharTransformer):
+    """The transformer as a classifier of strings, from the mean over their characters."""
+
+    def __init__(self, symbols: int, length: int, kinds: int) -> None:
+        super().__init__(symbols, length)
+        self.out = nn.Linear(self.out.in_features, kinds)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits: float[rows, kinds]."""
+        return super().forward(x).mean(dim=1)
+
+
+class LowRank(nn.Module):
+    """A frozen linear layer and what is added to it: a product of two thin matrices (LoRA)."""
+
+    def __init__(self, layer: nn.Linear, rank: int, alpha: float) -> None:
+        super().__init__()
+        self.layer = layer.requires_grad_(requires_grad=False)
+        self.down = nn.Parameter(torch.randn(rank, layer.in_features) / layer.in_features**0.5)
+        self.up = nn.Parameter(torch.zeros(layer.out_features, rank))
+        self.scale = alpha / rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the adapted layer's output."""
+        return self.layer(x) + self.scale * (x @ self.down.T @ self.up.T)
+
+
+def batch_normalised(*sizes: int) -> nn.Sequential:
+    """Return an MLP with BatchNorm, of slow statistics, before every activation."""
+    layers: list[nn.Module] = []
+    for into, out in pairwise(sizes):
+        layers += [nn.Linear(into, out), nn.BatchNorm1d(out, momentum=0.05), nn.ReLU()]
+    return nn.Sequential(*layers[:-2])
+
+
+def bottleneck(width: int) -> nn.Sequential:
+    """Return a convolutional autoencoder by way of so many numbers: float[rows, 64] both ways."""
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)),
+        nn.Conv2d(1, 8, 3, stride=2, padding=1),
+        nn.SiLU(),
+        nn.Flatten(),
+        nn.Linear(128, width),
+        nn.Linear(width, 128),
+        nn.SiLU(),
+        nn.Unflatten(1, (8, 4, 4)),
+        nn.ConvTranspose2d(8, 1, 2, stride=2),
+        nn.Flatten(),
+    )

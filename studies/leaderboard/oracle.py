@@ -20,7 +20,7 @@ import torch
 
 from lrfinder import FAMILIES, BatchedTrainer, Plan, Schedule, SequentialTrainer, Task, fit
 from lrfinder.training.trainer import Trainer
-from studies.leaderboard.tasks import TASKS, fingerprint, task
+from studies.leaderboard.tasks import SHORT, fingerprint, task
 
 FOLDER = Path(__file__).parent / "oracle"
 INDEX = FOLDER / "tasks.csv"
@@ -121,7 +121,7 @@ def main(names: Sequence[str]) -> None:
     """Refresh the tasks named, or every task whose oracle is out of date."""
     torch.set_num_threads(1)
     FOLDER.mkdir(exist_ok=True)
-    for name in names or stale(TASKS):
+    for name in names or stale(SHORT):
         before = time.perf_counter()
         refresh(name)
         print(f"{name}: {time.perf_counter() - before:.0f} s", flush=True)

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from lrfinder import Task, range_test
-from studies.leaderboard.tasks import TASKS, task
+from studies.leaderboard.tasks import SHORT, task
 
 NAMES = (
     *("mlp_sgd", "mlp_adam", "cnn_batchnorm", "cnn_plain", "deep", "regression", "raw_targets"),
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     """Measure the tasks named, or twelve of them."""
     torch.set_num_threads(1)
     repeats = int(arguments[0]) if arguments else 5
-    names = [name for name in arguments[1:] or NAMES if name in TASKS]
+    names = [name for name in arguments[1:] or NAMES if name in SHORT]
     total = 0
     for name in names:
         suggested, reasons = measure(name, repeats)

@@ -19,7 +19,7 @@ from studies.leaderboard.finders import OWN, RULES, Answer, Finder, default_lr
 from studies.leaderboard.oracle import budget, cosine
 from studies.leaderboard.packages import installed
 from studies.leaderboard.score import regret, truths
-from studies.leaderboard.tasks import TASKS, task
+from studies.leaderboard.tasks import SHORT, task
 
 SEEDS = 5
 REFERENCE = "lrfinder"
@@ -60,7 +60,7 @@ def _row(finder: str, name: str, number: int, answer: Answer, made: Task) -> dic
     return {
         "finder": finder,
         "task": name,
-        "held_out": int(TASKS[name].held_out),
+        "held_out": int(SHORT[name].held_out),
         "repeat": number,
         "lr": answer.lr,
         "regret": regret(name, used),

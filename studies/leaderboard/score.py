@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from studies.leaderboard.oracle import FOLDER
-from studies.leaderboard.tasks import TASKS
+from studies.leaderboard.tasks import SHORT
 
 Floats = NDArray[np.float64]
 
@@ -84,7 +84,7 @@ def truth_of(rows: pd.DataFrame) -> Truth:
 def truths(schedule: str = "constant") -> Mapping[str, Truth]:
     """The truth of every task that has a cached oracle, under a schedule."""
     found: dict[str, Truth] = {}
-    for name in TASKS:
+    for name in SHORT:
         path = FOLDER / f"{name}.csv"
         if path.exists():
             rows = pd.read_csv(path)
@@ -102,5 +102,5 @@ def counted(schedule: str = "constant", held_out: bool | None = None) -> list[st
     return [
         name
         for name, truth in truths(schedule).items()
-        if truth.counts and held_out in (None, TASKS[name].held_out)
+        if truth.counts and held_out in (None, SHORT[name].held_out)
     ]

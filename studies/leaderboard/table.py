@@ -7,7 +7,7 @@ import pandas as pd
 from studies.leaderboard.finders import OWN
 from studies.leaderboard.results import GOOD, moved, summary
 from studies.leaderboard.score import Truth, truths
-from studies.leaderboard.tasks import TASKS
+from studies.leaderboard.tasks import SHORT
 
 
 def written(rows: pd.DataFrame) -> str:
@@ -100,7 +100,7 @@ def refusals(rows: pd.DataFrame) -> str:
 
 
 def _about(name: str, truth: Truth) -> list[str]:
-    entry, (low, high) = TASKS[name], truth.acceptable()
+    entry, (low, high) = SHORT[name], truth.acceptable()
     label = f"{name} (held out)" if entry.held_out else name
     signal = f"{truth.drop / max(truth.noise, 1e-12):.0f}" + ("" if truth.counts else ", left out")
     return [label, entry.about, f"{truth.best_lr:.2g}", f"{low:.2g} to {high:.2g}", signal]
