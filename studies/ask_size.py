@@ -22,6 +22,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import torch
+from markdown import markdown
 
 from lrfinder import FAMILIES, BatchedTrainer, Schedule, Space, Task, fit, load_task, search
 from lrfinder.training.history import Plan
@@ -152,8 +153,7 @@ def main() -> None:
             rows += [what | row for row in measure(name, setting, asked.repeats)]
         print(summary(pd.DataFrame(rows)).tail(1).to_string(header=number == 0), flush=True)
     table = summary(pd.DataFrame(rows))
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    text = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    text = markdown(table)
     made = (
         f"# How many trials to ask at once\n\nMade by `python studies/ask_size.py`: "
         f"{', '.join(asked.tasks)}; families {', '.join(FAMILIES_SEARCHED)}; {asked.repeats} "

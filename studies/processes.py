@@ -22,7 +22,9 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pandas as pd
 import torch
+from markdown import markdown
 from speed import CASES, loop, space, trials_of
 
 from lrfinder import Task
@@ -141,14 +143,9 @@ def main() -> None:
         f"{platform.python_version()}; "
         f"{', '.join(f'{name} {version(name)}' for name in ('torch', 'optuna', 'lrfinder'))}. "
         f"Importing torch and optuna alone takes {start:.1f} s.",
-        *(_markdown(table) for table in tables),
+        *(markdown(pd.DataFrame(rows, columns=head)) for head, *rows in tables),
     ]
     (HERE.parent / "processes.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _markdown(table: list[list[str]]) -> str:
-    lines = [table[0], ["---"] * len(table[0]), *table[1:]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

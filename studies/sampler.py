@@ -23,6 +23,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import torch
+from markdown import markdown
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from lrfinder import FAMILIES, BatchedTrainer, Space, Task, fit, load_task, search
@@ -157,8 +158,7 @@ def main() -> None:
                     rows += measure(name, sampler, trials, repeat)
         print(summary(pd.DataFrame(rows)).to_string(), flush=True)
     table = summary(pd.DataFrame(rows))
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    text = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    text = markdown(table)
     made = (
         f"# Which sampler\n\nMade by `python studies/sampler.py`: {', '.join(TASKS)}, an lr within "
         f"two decades, one training seed, {len(FRESH)} fresh seeds; repeats by trials "

@@ -22,7 +22,6 @@ import argparse
 import os
 import platform
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -34,6 +33,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import torch
+from markdown import markdown
 from sklearn.datasets import load_digits, make_classification
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
@@ -274,40 +274,62 @@ def measure(name: str, family: str, rounds: int, timed: int) -> dict[str, object
     }
 
 
-def trial_costs() -> dict[str, float]:
-    """Milliseconds of CPU per trial that Optuna takes itself: storages and samplers."""
-    costs: dict[str, float] = {}
+def trial_costs() -> pd.DataFrame:
+    """Milliseconds of CPU that Optuna takes for a trial, by how many points it reports.
+
+    Step by step a trial is written as it goes, a transaction a point, as the usual loop does it;
+    whole, it is written when it has ended.
+    """
+    points = (5, 21, 50)
+    rows: dict[str, list[float]] = {}
+    memory = [_step_by_step(None, count) for count in points]
+    rows["in memory, step by step (TPE)"] = memory
     with TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/"
-        costs["in memory"] = _milliseconds(optuna.storages.InMemoryStorage(), _random())
-        costs["SQLite, as Optuna opens it"] = _milliseconds(open_storage(f"{url}a.db"), _random())
-        with own_file(f"{url}b.db") as storage:
-            costs["SQLite, written ahead"] = _milliseconds(storage, _random())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        gaussian = optuna.samplers.GPSampler(seed=0, n_startup_trials=4)
-    costs["Gaussian process, in memory"] = _milliseconds(None, gaussian)
-    costs["TPE, in memory"] = _milliseconds(None, optuna.samplers.TPESampler(n_startup_trials=4))
-    return costs
+        for name, opened in (("as Optuna opens it", open_storage), ("written ahead", own_file)):
+            ways = (("step by step", _step_by_step), ("a trial whole", _whole))
+            for way, cost in ways:
+                spent: list[float] = []
+                for count in points:
+                    address = f"{url}{len(rows)}_{count}.db"
+                    if opened is own_file:
+                        with own_file(address) as storage:
+                            spent.append(cost(storage, count))
+                    else:
+                        spent.append(cost(open_storage(address), count))
+                rows[f"SQLite {name}, {way}"] = spent
+    table = pd.DataFrame(rows, index=[f"{count} points" for count in points]).T
+    return table.rename_axis("storage").reset_index()
 
 
-def _milliseconds(
-    storage: optuna.storages.BaseStorage | None, sampler: optuna.samplers.BaseSampler
-) -> float:
-    """CPU time of a trial of 3 parameters and 21 reports, over a study of 20."""
+def _step_by_step(storage: optuna.storages.BaseStorage | None, points: int) -> float:
+    """Milliseconds of CPU a trial of 3 parameters, over a study of 20."""
+    sampler = optuna.samplers.TPESampler(n_startup_trials=4, seed=0)
     study = optuna.create_study(storage=storage, sampler=sampler)
     before = time.process_time()
     for number in range(20):
         trial = study.ask()
         x, y, z = (trial.suggest_float(name, 0.0, 1.0) for name in "xyz")
-        for epoch in range(21):
+        for epoch in range(points):
             trial.report(x, epoch)
         study.tell(number, (x - 0.3) ** 2 + (y - 0.6) ** 2 + z)
     return (time.process_time() - before) / 20 * 1000
 
 
-def _random() -> optuna.samplers.BaseSampler:
-    return optuna.samplers.RandomSampler(seed=0)
+def _whole(storage: optuna.storages.BaseStorage, points: int) -> float:
+    """The same, with trials that are added when they have ended."""
+    study = optuna.create_study(storage=storage)
+    floats = {name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in "xyz"}
+    before = time.process_time()
+    for number in range(20):
+        params = dict.fromkeys(floats, number / 20)
+        reported = dict.fromkeys(range(points), 0.5)
+        study.add_trial(
+            optuna.create_trial(
+                value=0.5, params=params, distributions=floats, intermediate_values=reported
+            )
+        )
+    return (time.process_time() - before) / 20 * 1000
 
 
 def _digits() -> tuple[Tensor, Tensor]:
@@ -346,26 +368,17 @@ def _validate(task: Task, model: nn.Module, batches: Iterable[Sequence[Tensor]])
     return total / rows
 
 
-def _written(table: pd.DataFrame, costs: dict[str, float], rounds: int, timed: int) -> str:
+def _written(table: pd.DataFrame, costs: pd.DataFrame, rounds: int, timed: int) -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "optuna", "lrfinder"))
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    rows = "\n".join(f"| {name} | {cost:.1f} |" for name, cost in costs.items())
     return (
         "# What a study costs\n\n"
         f"Made by `python studies/speed.py`: medians of {rounds} rounds, CPU seconds, one thread; "
         f"{timed} trials of each loop timed and multiplied. {machine}; {packages}.\n\n"
-        f"{_markdown(table)}\n\n"
-        "What Optuna itself takes for a trial of 3 parameters and 21 reports, in ms of CPU:\n\n"
-        f"| storage or sampler | ms |\n| --- | --- |\n{rows}\n"
+        f"{markdown(table)}\n\n"
+        "What Optuna itself takes for a trial of 3 parameters, in ms of CPU, by how many points "
+        f"it reports:\n\n{markdown(costs)}\n"
     )
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    def cell(value: object) -> str:
-        return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines)
 
 
 def main() -> None:
@@ -385,7 +398,7 @@ def main() -> None:
     for model in models:
         for family in asked.families:
             rows.append(measure(model, family, rounds, asked.timed))
-            print(_markdown(pd.DataFrame(rows[-1:])).splitlines()[-1], flush=True)
+            print(markdown(pd.DataFrame(rows[-1:])).splitlines()[-1], flush=True)
     text = _written(pd.DataFrame(rows), trial_costs(), rounds, asked.timed)
     if not asked.quick:
         (FOLDER / "speed.md").write_text(text, encoding="utf-8")
