@@ -1,26 +1,27 @@
 """Generators of random numbers that the user's objects keep, of whatever package.
 
-They are looked for in attributes, elements of lists and dicts, closures, default arguments,
-partials, bound methods, and among the global names that a function uses.
+They are looked for in whatever the objects hold (`held_objects.py`), and in the user's classes.
 """
 
-import functools
 import random
 import sys
-from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from sysconfig import get_path
-from types import FunctionType, MethodType, ModuleType
-from typing import Any, cast
+from types import FunctionType, ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lrfinder.tasks.held_objects import held_by
+from lrfinder.tasks.user_code import of_library
+
 _MOST_OBJECTS = 5000
 """Objects among which generators are looked for."""
-_MOST_ELEMENTS = 100
-"""Elements of a list or dict that are looked into: others may be the rows themselves."""
+_MOST_ELEMENTS = 200
+"""Elements of a list, or keys and values of a dict, that are
+looked into: others may be the rows themselves."""
 _LEAVES = (str, bytes, int, float, complex, type(None), Tensor, np.ndarray, ModuleType, Path)
 
 
@@ -82,30 +83,9 @@ def find_generators(*roots: Any) -> list[Any]:  # noqa: ANN401
         if _is_generator(part):
             found += [part] if id(part) not in known else []
         else:
-            waiting += _held(part)
+            waiting += held_by(part, _MOST_ELEMENTS)
+            waiting += [held for kind in type(part).__mro__ for held in _of_class(kind)]
     return found
-
-
-def _held(part: Any) -> list[Any]:  # noqa: ANN401
-    """What an object leads to."""
-    if isinstance(part, FunctionType):
-        return _held_by_function(part)
-    if isinstance(part, MethodType):
-        return [part.__self__, part.__func__]
-    if isinstance(part, functools.partial):
-        return [part.func, *part.args, *part.keywords.values()]
-    if isinstance(part, type):
-        return []
-    held: list[Any] = []
-    if isinstance(part, Mapping):
-        held += list(cast(Mapping[Any, Any], part).values())[:_MOST_ELEMENTS]
-    elif isinstance(part, list | tuple | set | frozenset):
-        held += list(cast("list[Any]", part))[:_MOST_ELEMENTS]
-    held += list(getattr(part, "__dict__", {}).values())
-    for kind in type(part).__mro__:
-        held += [attribute(part, name) for name in _slots(kind)]
-        held += _of_class(kind)
-    return held
 
 
 def _of_class(kind: type) -> list[Any]:
@@ -116,43 +96,10 @@ def _of_class(kind: type) -> list[Any]:
     return [v for v in values if isinstance(v, FunctionType) or _is_generator(v)]
 
 
-def _held_by_function(function: FunctionType) -> list[Any]:
-    held: list[Any] = []
-    for cell in function.__closure__ or ():
-        try:
-            held.append(cell.cell_contents)
-        except ValueError:  # not set yet
-            continue
-    held += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    held += vars(function).values()
-    if _is_users(function.__module__):
-        names = {*function.__code__.co_names}
-        values = [v for k, v in function.__globals__.items() if k in names]
-        held += [v for v in values if _is_generator(v) or isinstance(v, FunctionType)]
-    return held
-
-
-@functools.cache
-def _is_users(module: str | None) -> bool:
-    """Whether a module is neither of a library nor of Python itself."""
-    file = getattr(sys.modules.get(module or ""), "__file__", None)
-    if file is None:
-        return module == "__main__"
-    libraries = (Path(get_path("stdlib")), Path(get_path("purelib")))
-    return not any(library in Path(file).parents for library in libraries)
-
-
-def _slots(kind: type) -> tuple[str, ...]:
-    slots = vars(kind).get("__slots__", ())
-    return (slots,) if isinstance(slots, str) else tuple(slots)
-
-
-def attribute(part: Any, name: str) -> Any:  # noqa: ANN401
-    """An attribute, or None where it is missing or cannot be read."""
-    try:
-        return getattr(part, name, None)
-    except Exception:  # a property of the user's
-        return None
+@cache
+def _is_users(module: str) -> bool:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return module == "__main__" if file is None else not of_library(file)
 
 
 _GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lrfinder.tasks.own_generators import GeneratorState, attribute, find_generators
+from lrfinder.tasks.held_objects import attribute
+from lrfinder.tasks.own_generators import GeneratorState, find_generators
 from lrfinder.tasks.random_states import Stream, derive
 
 _MOST_PARTS = 20

@@ -6,18 +6,16 @@ for: through its closure, its defaults, a global variable or the attributes of w
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
-from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, cast
-from weakref import ReferenceType
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lrfinder.tasks.user_code import of_library
+from lrfinder.tasks.held_objects import held_by
 
 _PLAIN = (str, bytes, int, float, complex, bool, type, ModuleType, np.ndarray, torch.dtype)
 _MOST = 200_000
@@ -58,57 +56,15 @@ def _reaches(start: object, targets: set[int]) -> bool:
         one = waiting.popleft()
         if id(one) in targets:
             return True
-        for other in _held(one):
+        hooks = tensor_hooks(one) if isinstance(one, Tensor) else ()
+        for other in (*held_by(one), *hooks):
             if other is not None and not isinstance(other, _PLAIN) and id(other) not in seen:
                 seen.add(id(other))
                 waiting.append(other)
     return False
 
 
-def _held(one: Any) -> Iterable[Any]:  # noqa: ANN401 (whatever a program holds)
-    """What an object holds, as far as a hook could use it."""
-    if isinstance(one, FunctionType):
-        return _held_by_function(one)
-    if isinstance(one, MethodType):
-        return (one.__func__, one.__self__)
-    if isinstance(one, partial):
-        held = cast("partial[Any]", one)
-        return (held.func, *held.args, *held.keywords.values())
-    if isinstance(one, ReferenceType):
-        return (cast("ReferenceType[Any]", one)(),)
-    if isinstance(one, Mapping):
-        return (part for pair in cast(Mapping[Any, Any], one).items() for part in pair)
-    if isinstance(one, list | tuple | set | frozenset | deque):
-        return cast("Iterable[Any]", one)
-    own = list(getattr(one, "__dict__", {}).values())
-    if isinstance(one, Tensor):
-        return own + tensor_hooks(one)
-    return own + [getattr(one, name, None) for name in getattr(type(one), "__slots__", ())]
-
-
 def tensor_hooks(tensor: Tensor) -> list[Any]:
     """The functions that are called with a tensor's gradient."""
     kinds = ("_backward_hooks", "_post_accumulate_grad_hooks")
     return [hook for kind in kinds for hook in (getattr(tensor, kind, None) or {}).values()]
-
-
-def _held_by_function(function: FunctionType) -> Iterator[Any]:
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # a variable that has no value yet
-            continue
-    yield from function.__defaults__ or ()
-    yield from (function.__kwdefaults__ or {}).values()
-    yield from vars(function).values()
-    if not of_library(function.__code__.co_filename):
-        names = set(_names(function.__code__))
-        yield from (value for name, value in function.__globals__.items() if name in names)
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    """Global names that a piece of code uses, inner functions included."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
