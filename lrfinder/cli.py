@@ -254,7 +254,7 @@ def _find(options: dict[str, Any], *, out: Path | None, quiet: bool, as_json: bo
     settings = settings_from(RangeTestSettings, known)  # a settings file may hold more
     with _importing():
         from lrfinder import commands
-        from lrfinder.report.wording import other_rules, suggestion_line, validity
+        from lrfinder.report.wording import how_wrong, other_rules, suggestion_line, validity
         from lrfinder.results.summary import RangeTestFacts
 
     with _tasks_output(as_json), _progress(quiet) as progress:
@@ -264,6 +264,8 @@ def _find(options: dict[str, Any], *, out: Path | None, quiet: bool, as_json: bo
         _print_json(facts)
     else:
         _out.print(escape(suggestion_line(suggestion)))
+        if how_wrong(suggestion):
+            _out.print(escape(how_wrong(suggestion)))
         _out.print(escape(validity(suggestion)))
         _out.print(escape(f"other rules: {other_rules(suggestion)}"))
     if suggestion.lr is None:
@@ -310,7 +312,8 @@ def _print_run(run: Any) -> None:  # noqa: ANN401 (importing its type would impo
     for row in ranking.rows:
         table.add_row(*map(escape, row))
     if run.suggestion is not None:
-        _out.print(escape(words.suggestion_line(run.suggestion)) + "\n")
+        _out.print(escape(words.suggestion_line(run.suggestion)))
+        _out.print(escape(words.how_wrong(run.suggestion)) + "\n")
     Console(highlight=False, width=None if _out.is_terminal else 120).print(table)
     _out.print()
     for sentence in words.conclusions(run):

@@ -8,6 +8,7 @@ import torch
 from lrfinder.comparison.candidates import BASELINE
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.defaults import STEPS
+from lrfinder.range_tests.range_test import lengths
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule, Value, family
 from lrfinder.settings import RangeTestSettings, RunSettings
@@ -66,10 +67,12 @@ class RangeTestExperiment:
     def find_work(self) -> Work:
         """What the range test asks for, at most: a sweep and its probes per seed."""
         settings = self.find_settings
-        steps = settings.steps or STEPS[settings.every]
-        per_step = self.updates_per_epoch if settings.every == "epoch" else 1
+        per_epoch = self.updates_per_epoch
+        budget = self.task.epochs * per_epoch
+        sweep, probe = lengths(settings.steps, settings.every, per_epoch, budget)
         runs = len(self.find_seeds) * (1 + settings.probes)
-        return Work(runs, steps * per_step, steps + 1)
+        mean = -(-(sweep + settings.probes * probe) // (1 + settings.probes))
+        return Work(runs, mean, (settings.steps or STEPS[settings.every]) + 1)
 
     def _check_memory(self, runs: int, work: Work) -> None:
         """Raise InvalidArgument where the records of so many runs at once cannot be held."""

@@ -30,7 +30,16 @@ from pydantic import (
 )
 
 from lrfinder.errors import InvalidArgument, StudyFileError, TaskLoadError
-from lrfinder.range_tests.defaults import EVERY, GROWTH, MAX_LR, MIN_LR, PROBES, SEEDS, STEPS
+from lrfinder.range_tests.defaults import (
+    EVERY,
+    FEWEST_PROBES,
+    GROWTH,
+    MAX_LR,
+    MIN_LR,
+    PROBES,
+    SEEDS,
+    STEPS,
+)
 from lrfinder.tasks.reference import TaskReference
 from lrfinder.types import Device, Direction, EngineName, Every, Growth, Per
 
@@ -89,6 +98,8 @@ class RangeTestSettings(BaseModel):
                 "min_lr < max_lr must hold, "
                 f"but got (min_lr={self.min_lr:g}, max_lr={self.max_lr:g})"
             )
+        if 0 < self.probes < FEWEST_PROBES:
+            raise ValueError(f"probes must be 0 or at least {FEWEST_PROBES}, but got {self.probes}")
         return self
 
 

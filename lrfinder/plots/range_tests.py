@@ -65,7 +65,7 @@ def _probes(axes: Axes, curve: Curve) -> dict[str, Artist]:
         return {}
     lrs, losses = [p.lr for p in curve.probes], [p.loss for p in curve.probes]
     points = axes.plot(lrs, losses, "D", color=style.ink(axes), markersize=4)
-    return {f"{curve.probes[0].updates} updates at one lr": points[0]}
+    return {f"{curve.probes[0].updates} updates": points[0]}
 
 
 def _suggestion(axes: Axes, suggestion: Suggestion) -> dict[str, Artist]:
@@ -77,7 +77,13 @@ def _suggestion(axes: Axes, suggestion: Suggestion) -> dict[str, Artist]:
         suggestion.low, suggestion.high, facecolor=style.TIE, alpha=0.4, linewidth=0
     )
     line = axes.axvline(suggestion.lr, color=style.BEST, linewidth=1.2)
-    return {"suggested": line, "interval": band}
+    shown: dict[str, Artist] = {"suggested": line, "interval": band}
+    if suggestion.band_low is not None and suggestion.band_high is not None:
+        ends = [suggestion.band_low, suggestion.band_high]
+        at_axis = axes.get_xaxis_transform()
+        drawn = axes.plot(ends, [0.02, 0.02], "-|", color=style.BEST, transform=at_axis)
+        shown["under 5% lost"] = drawn[0]
+    return shown
 
 
 def _edge(axes: Axes, curve: Curve, suggestion: Suggestion) -> dict[str, Artist]:

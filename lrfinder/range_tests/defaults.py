@@ -12,5 +12,7 @@ SEEDS = 1
 """Whole tests."""
 EVERY: Every = "batch"
 GROWTH: Growth = "exponential"
-PROBES = 4
+PROBES = 8
 """Most runs at a constant lr per seed."""
+FEWEST_PROBES = 3
+"""Fewer than these settle nothing."""

@@ -15,6 +15,7 @@ from lrfinder.arrays import Floats
 FEWEST_POINTS = 8
 _ROUNDING = 1e-7  # share of the loss that single precision rounds off
 _TRUNCATE = 9.0  # deviations beyond which a weight is below the rounding of a double
+_CLEARLY = 0.1  # share of the drop that the last decade of lr must make, where it still falls
 _MIDDLE = np.linspace(0.11, 0.89, 40)  # shares of the fall that its centre averages over
 
 
@@ -53,8 +54,14 @@ class CurveFeatures:
 
     @property
     def still_falling(self) -> bool:
-        """Whether the loss is lowest at the largest lr tested."""
-        return not self.diverged and self.lowest >= len(self.lr) - 2
+        """Whether the loss is lowest at the largest lr tested, clearly lower than a decade before.
+
+        A loss that is free of the weights' scale is flat up to the largest lr.
+        """
+        if self.diverged or self.lowest < len(self.lr) - 2:
+            return False
+        before = int(np.argmax(self.lr >= self.lr[-1] / 10))
+        return bool(self.loss[before] - self.loss[-1] >= _CLEARLY * self.drop)
 
     @property
     def starts_inside(self) -> bool:

@@ -2,17 +2,9 @@
 
 A growing lr spends a few updates at every lr, so its curve tells where the loss begins to fall and
 where training breaks, and little about what a hundred updates at one lr would do. So a few runs at
-a constant lr follow: at half the centre of the fall, at 2 and at 8 times it; and, where the end of
-that range is clearly best, at one lr beyond it. The lrs are then averaged (geometrically), weighted
-by ``exp(-(loss - lowest) / (0.08 (start - lowest)))``: lrs that do equally well count equally, and
-noise in a flat valley moves the answer little.
-
-A short run prefers a higher lr than a long one: the average is multiplied by
-
-    min(1, (updates of a probe / budget)^0.63),    budget = updates of a training, at most 300,
-
-a half for 100 updates and a long training. Past 300 updates the best lr of small trainings moves
-little; exponent and bound were measured on trainings of 60 to 1140 (studies/leaderboard/RULES.md).
+a constant lr follow: at half the centre of the fall, at 2 and at 8 times it; and, fourfold beyond
+whichever end is best, at further lrs, until the best is inside. What they say about a training that
+is longer than they are is read off in `longer_training.py`.
 """
 
 import math
@@ -21,11 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lrfinder.arrays import Floats
+from lrfinder.checks import check_count
+from lrfinder.errors import InvalidArgument
+from lrfinder.range_tests.defaults import FEWEST_PROBES
+
 _LOWEST, _RATIO = 0.5, 4.0  # first lr over the centre of the fall, and between neighbouring lrs
-_CLEAR = 0.02  # share of the fall by which a loss is clearly lower
 _ROUNDING = 1e-6  # share of the loss below which a deviation says nothing
-_LONG = 300  # updates from which on the best lr moves little
-_ALIKE = 0.08  # share of the fall that lowers an lr's weight by a factor e
+_SHORTEST, _LONGEST, _SHARE = 100, 200, 0.1  # updates of a probe, and their share of the training
 
 
 @dataclass(frozen=True)
@@ -42,6 +37,12 @@ class Probe:
     permuted_deviation: float = math.nan
     """Standard deviation over those ways; nan, like their mean, where targets cannot be exchanged.
     """
+    halfway: float = math.nan
+    """Mean loss over the last quarter of its first half; nan where not recorded."""
+    lowest: float = math.nan
+    """Lowest loss on the way, averaged over three evaluations; nan where not recorded."""
+    lowest_at: int | None = None
+    """Update at which the loss was lowest."""
 
     @property
     def evidence(self) -> float:
@@ -54,59 +55,47 @@ class Probe:
             return math.nan
         return gap / max(self.permuted_deviation, rounding, 1e-300)
 
-    def share_learnt(self, start: float) -> float:
-        """Share of the fall from the start that is lost when targets are exchanged."""
-        return (self.permuted - self.loss) / (start - self.loss)
+
+def probe_updates(budget: int) -> int:
+    """Updates of a probe for a training of so many: a tenth, 100 to 200, and no more than it has.
+
+    >>> probe_updates(60), probe_updates(500), probe_updates(1500), probe_updates(9000)
+    (60, 100, 150, 200)
+    """
+    return min(budget, max(_SHORTEST, min(_LONGEST, round(_SHARE * budget))))
 
 
-def first_lrs(centre: float, most: int) -> list[float]:
+def check_probes(probes: int) -> None:
+    """Raise InvalidArgument for a number of probes that settles nothing."""
+    check_count("probes", probes, low=0)
+    if 0 < probes < FEWEST_PROBES:
+        raise InvalidArgument(f"probes must be 0 or at least {FEWEST_PROBES}, but got {probes}")
+
+
+def first_lrs(centre: float) -> list[float]:
     """The lrs to try first, for a centre of the fall."""
-    return [centre * _LOWEST * _RATIO**k for k in range(min(most, 3))]
+    return [centre * _LOWEST * _RATIO**k for k in range(FEWEST_PROBES)]
 
 
-def further_lr(start: float, probes: Sequence[Probe]) -> float | None:
-    """The lr beyond the end of the range that is clearly best; None where it is inside."""
-    if len(probes) < 2:
-        return None
+def further_lr(probes: Sequence[Probe]) -> float | None:
+    """The lr beyond the end of the range that is best; None where the best is inside."""
     ordered = sorted(probes, key=lambda probe: probe.lr)
-    losses = _bounded(start, ordered)
+    losses = finite(np.array([probe.loss for probe in ordered]), np.inf)
     best = int(np.argmin(losses))
-    margin = _CLEAR * (start - losses[best])
-    if best == 0 and (losses[1] - losses[0] > margin or not margin > 0):
+    if best == 0:
         return ordered[0].lr / _RATIO
-    if best == len(losses) - 1 and losses[-2] - losses[-1] > margin > 0:
-        return ordered[-1].lr * _RATIO
-    return None
+    return ordered[-1].lr * _RATIO if best == len(losses) - 1 else None
 
 
-def favoured(start: float, probes: Sequence[Probe], budget: int | None = None) -> float | None:
-    """The lr that the probes of one seed favour for a run of `budget` updates, None for a long one.
+def level(start: float, probes: Sequence[Probe]) -> float:
+    """The loss that a fall is measured from: what is reached without anything of the inputs.
 
-    None where no loss fell.
+    It is the loss at the start or, where that is lower, the lowest with exchanged targets: from a
+    start far above the best constant prediction, finding that prediction is no learning.
     """
-    losses = _bounded(start, probes)
-    drop = start - losses.min() if len(losses) else 0.0
-    if not drop > 0:
-        return None
-    weights = np.exp(-(losses - losses.min()) / (_ALIKE * drop))
-    logs = np.log([probe.lr for probe in probes])
-    return float(np.exp(weights @ logs / weights.sum())) * back_off(probes[0].updates, budget)
+    return min([start, *(p.permuted for p in probes if np.isfinite(p.evidence))])
 
 
-def back_off(updates: int, budget: int | None = None) -> float:
-    """Best lr of a run of `budget` updates, None for a long one, over that of a run of `updates`.
-
-    >>> round(back_off(100), 2), round(back_off(100, 1000), 2), round(back_off(100, 200), 2)
-    (0.5, 0.5, 0.65)
-    >>> back_off(300), back_off(100, 60)
-    (1.0, 1.0)
-    """
-    return min(1.0, (updates / min(budget or _LONG, _LONG)) ** 0.63)
-
-
-def _bounded(start: float, probes: Sequence[Probe]) -> np.ndarray:
-    """Losses; one of a run that diverged counts as far above the start as the best fell below."""
-    losses = np.array([probe.loss for probe in probes], dtype=float)
-    lowest = np.min(losses[np.isfinite(losses)], initial=start)
-    worst = start + (start - lowest)
-    return np.where(np.isfinite(losses), np.minimum(losses, worst), worst)
+def finite(losses: Floats, other: float) -> Floats:
+    """The losses, with another value for those that are not finite."""
+    return np.where(np.isfinite(losses), losses, other)

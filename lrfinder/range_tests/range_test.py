@@ -24,13 +24,20 @@ from functools import cached_property
 
 import numpy as np
 
+from lrfinder.arrays import Floats, Ints
 from lrfinder.checks import check_count, check_seeds
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.range_tests import defaults
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.features import CurveFeatures
 from lrfinder.range_tests.permutation_test import mean_and_deviation, with_permuted_losses
-from lrfinder.range_tests.probes import Probe, first_lrs, further_lr
+from lrfinder.range_tests.probes import (
+    Probe,
+    check_probes,
+    first_lrs,
+    further_lr,
+    probe_updates,
+)
 from lrfinder.range_tests.rule import centres, features_of, too_narrow
 from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
 from lrfinder.schedules.growths import tabulated
@@ -47,7 +54,7 @@ from lrfinder.types import Every, Growth
 
 _BELOW, _ABOVE = 1000.0, 100.0
 """By how much a range that is too narrow is widened."""
-_PARTS = 24
+_PARTS = 16
 """Evaluations of a probe, of which the last quarter counts."""
 _FEW = 4
 """Updates that show whether the lr matters, where there are no probes."""
@@ -69,8 +76,8 @@ def range_test(
 ) -> Curve:
     """Train with a growing lr, then at a few constant ones, and record the loss.
 
-    A seed costs at most ``(1 + probes) * steps`` updates, or epochs where the lr grows per epoch.
-    Where there are no probes, 8 more show whether the lr has any effect.
+    A seed costs the updates of the sweep, and those of 3 to `probes` probes. Where there are no
+    probes, 8 more show whether the lr has any effect.
 
     Args:
         task: the problem; nothing of it is changed.
@@ -79,9 +86,10 @@ def range_test(
         seeds: how many whole tests, or their seeds.
         every: grow after every batch (update) or every epoch.
         growth: equal ratios ("exponential") or equal differences ("linear") between steps.
-        probes: most runs at a constant lr per seed, each as long as the sweep or, where that is
-            shorter, as a training of the task; 0 for none, where training is dear. There are none
-            where the sweep is inconclusive.
+        probes: most runs at a constant lr per seed, at least 3; 0 for none, where training is dear.
+            Each makes as many updates as `steps` says, or a tenth of the training, 100 to 200,
+            where it does not, and no more than the training. There are none where the loss never
+            fell in the sweep.
         widen: repeat the sweep once, in place of a probe, where the range of lrs is too narrow:
             the loss still falls at max_lr (raised by 100), or already at min_lr (lowered by 1000).
         trainer: what trains; by default the sequential trainer.
@@ -91,20 +99,22 @@ def range_test(
     the task's code raises or its loss is not finite before the first update.
     """
     _check(min_lr, max_lr, steps, seeds, every, growth)
-    check_count("probes", probes, low=0)
+    check_probes(probes)
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    test = _Test(task, numbers, steps or defaults.STEPS[every], every, growth, trainer, progress)
+    test = _Test(task, numbers, steps, every, growth, trainer, progress)
+    planned = len(numbers) * (test.updates + probes * test.probe_updates)
     before = time.perf_counter()
     curve = test.sweep(min_lr, max_lr)
     features = features_of(curve.lr, curve.loss, curve.start)
     narrow = too_narrow(features) if widen and probes else None
     if narrow is not None:
         wider = (min_lr / _BELOW, max_lr) if narrow == "below" else (min_lr, max_lr * _ABOVE)
-        curve, probes = replace(test.sweep(*wider), asked=(min_lr, max_lr)), probes - 1
+        curve = replace(test.sweep(*wider), asked=(min_lr, max_lr))
+        probes = max(probes - -(-test.updates // test.probe_updates), defaults.FEWEST_PROBES)
         features = features_of(curve.lr, curve.loss, curve.start)
     found = test.probe(curve, features, probes) if probes else ()
     matters = test.differ(found) if found else test.lr_matters(curve.lr[0], curve.lr[-1])
-    test.count_to(len(numbers) * (1 + probes + (narrow is not None)) * test.updates)
+    test.count_to(planned)
     return replace(
         curve,
         probes=found,
@@ -114,6 +124,23 @@ def range_test(
     )
 
 
+def lengths(
+    steps: int | None, every: Every, updates_per_epoch: int, budget: int
+) -> tuple[int, int]:
+    """Updates of a sweep and of a probe.
+
+    Args:
+        steps: how many learning rates; None for the default number.
+        every: when the lr grows.
+        updates_per_epoch: of the task.
+        budget: updates of a whole training.
+    """
+    per_step = 1 if every == "batch" else updates_per_epoch
+    sweep = (steps or defaults.STEPS[every]) * per_step
+    by_budget = steps is None and every == "batch"
+    return sweep, min(probe_updates(budget) if by_budget else sweep, budget)
+
+
 class _Test:
     """The trainings of one range test."""
 
@@ -121,13 +148,14 @@ class _Test:
         self,
         task: Task,
         seeds: tuple[int, ...],
-        steps: int,
+        steps: int | None,
         every: Every,
         growth: Growth,
         trainer: AnyTrainer | None,
         progress: Callable[[int], None] | None,
     ) -> None:
-        self._task, self._seeds, self._steps = _with_probe_rows(task), seeds, steps
+        self._task, self._seeds = _with_probe_rows(task), seeds
+        self._steps = steps or defaults.STEPS[every]
         self._every: Every = every
         self._growth: Growth = growth
         self._trainer = trainer or SequentialTrainer()
@@ -135,11 +163,11 @@ class _Test:
         self._data = self._task.data(self._trainer.device)
         self._per_step = 1 if every == "batch" else self._data.updates_per_epoch
         self._counted = 0
-        self.updates = steps * self._per_step
-        """Updates of a sweep."""
-        check_memory(len(seeds), self.updates, steps + 1, len(task.measures))
         self._budget = task.epochs * task.data(self._trainer.device).updates_per_epoch
-        self._probe_updates = min(self.updates, self._budget)
+        per_epoch = self._data.updates_per_epoch
+        self.updates, self.probe_updates = lengths(steps, every, per_epoch, self._budget)
+        """Updates of a sweep, and of a probe."""
+        check_memory(len(seeds), self.updates, self._steps + 1, len(task.measures))
         self.trained = 0
         """Updates made so far."""
 
@@ -172,16 +200,16 @@ class _Test:
         self, curve: Curve, features: Sequence[CurveFeatures], most: int
     ) -> tuple[Probe, ...]:
         """Train at constant lrs: around the centre of the fall, then where that was too narrow."""
-        found = centres(curve.lr, features)
+        found = centres(features)
         if found is None:
             return ()
         wanted = zip(self._seeds, found, strict=True)
-        made = self._constant([(lr, s) for s, centre in wanted for lr in first_lrs(centre, most)])
+        made = self._constant([(lr, s) for s, centre in wanted for lr in first_lrs(centre)])
         for _ in range(most - len(made) // len(self._seeds)):
-            further: list[tuple[float, int]] = []
-            for seed, start in zip(self._seeds, curve.start, strict=True):
-                lr = further_lr(float(start), [p for p in made if p.seed == seed])
-                further += [] if lr is None else [(lr, seed)]
+            beyond = [(further_lr([p for p in made if p.seed == s]), s) for s in self._seeds]
+            further = [(lr, seed) for lr, seed in beyond if lr is not None]
+            if not further:
+                break
             made += self._constant(further)
         return tuple(made)
 
@@ -219,15 +247,30 @@ class _Test:
             return []
         constant = Schedule(FAMILIES["constant"])
         plans = [Plan(lr, constant, seed) for lr, seed in wanted]
-        updates = self._probe_updates
+        updates = self.probe_updates
         history = self._fit(self._probed, plans, updates, max(1, updates // _PARTS))
-        last = max(1, (len(history.evaluated_at) - 1) // 4)
-        ended = {name: rows[:, -last:].mean(axis=1) for name, rows in history.measures.items()}
-        losses = np.where(history.diverged_at >= 0, np.nan, ended["loss"])
-        rows = zip(losses.tolist(), *(v.tolist() for v in mean_and_deviation(ended)), strict=True)
-        return [
-            Probe(plan.seed, plan.lr, updates, *row) for plan, row in zip(plans, rows, strict=True)
-        ]
+        at = history.evaluated_at
+        ended = {k: v[:, at > 0.75 * updates].mean(axis=1) for k, v in history.measures.items()}
+        permuted, deviation = mean_and_deviation(ended)
+        made: list[Probe] = []
+        for k, plan in enumerate(plans):
+            losses = history.measures["loss"][k]
+            halfway = losses[(at > 0.375 * updates) & (at <= 0.5 * updates)]
+            lowest, lowest_at = _lowest(at, losses)
+            made.append(
+                Probe(
+                    plan.seed,
+                    plan.lr,
+                    updates,
+                    loss=float("nan") if history.diverged_at[k] >= 0 else float(ended["loss"][k]),
+                    permuted=float(permuted[k]),
+                    permuted_deviation=float(deviation[k]),
+                    halfway=float(halfway.mean()) if halfway.size else float("nan"),
+                    lowest=lowest,
+                    lowest_at=lowest_at,
+                )
+            )
+        return made
 
     @cached_property
     def _probed(self) -> Task:
@@ -256,6 +299,15 @@ class _Test:
         self._counted += updates
         if self._progress is not None:
             self._progress(updates)
+
+
+def _lowest(at: Ints, losses: Floats) -> tuple[float, int | None]:
+    """The lowest mean of three evaluations after the first, and at which update it was."""
+    if len(losses) < 4 or not np.isfinite(losses).all():
+        return float("nan"), None
+    means = np.convolve(losses[1:], np.ones(3) / 3, mode="valid")
+    k = int(np.argmin(means))
+    return float(means[k]), int(at[k + 2])
 
 
 def _with_probe_rows(task: Task) -> Task:

@@ -4,11 +4,12 @@ Two sources are joined, seed by seed. The *sweep*, in which the lr grows, tells 
 falls (`features.py`). *Probes*, short runs at a constant lr around the centre of that fall, tell
 which lr does best (`probes.py`):
 
-    lr = back-off(probe, budget) * mean of the probes' lrs, weighted by how low their loss was
+    lr = mean of the probes' lrs, weighted by how low their loss was, * (n / budget)^exponent
 
-Without probes it is the centre of the fall itself, ``c * (n / 14)^(3/4)`` with n the updates spent
-per decade of lr around the centre c: a slower sweep makes the same fall at a lower lr. That is
-less reliable: a sweep that first learns something trivial points at the lr of that.
+with n the updates of a probe and an exponent that the probes show (`longer_training.py`). Without
+probes it is the centre of the fall itself, ``c * (n / 14)^(3/4)`` with n the updates spent per
+decade of lr around the centre c: a slower sweep makes the same fall at a lower lr. That is less
+reliable: a sweep that first learns something trivial points at the lr of that.
 
 The suggestion is the geometric mean over seeds. Its interval is Student's t on log lr over the
 seeds; with probes, whose answers scatter about alike in all tasks, it is the moderated t (Smyth
@@ -30,8 +31,9 @@ import numpy as np
 
 from lrfinder.arrays import Floats
 from lrfinder.range_tests.features import FEWEST_POINTS, CurveFeatures, curve_features
+from lrfinder.range_tests.longer_training import Reading, read, widened
 from lrfinder.range_tests.other_rules import COMMON_RULES
-from lrfinder.range_tests.probes import Probe, favoured
+from lrfinder.range_tests.probes import Probe
 from lrfinder.range_tests.suggestion import RULE, SWEEP_RULE, Suggestion
 from lrfinder.statistics import Mean, moderated_t, student_t
 
@@ -41,11 +43,12 @@ _LEAST_SIGNAL = 4.0  # drop of the loss over its scatter around the smooth curve
 _LEAST_STEADINESS = 0.6  # net fall over the way travelled; a random walk has less
 _LEAST_OVER_A_WALK = 10.0  # drop over what a random walk of the size of the first steps would make
 _LEAST_EVIDENCE = 3.5  # of learning, in deviations over permuted targets (`Probe.evidence`)
-_LEAST_SHARE = 0.02  # of the fall, that is lost when targets are exchanged
 _WIDEST_FALL = 2.5  # decades of lr over which most of the fall is made; a random walk takes more
 _WIDEST_INTERVAL = 100.0  # high / low beyond which the seeds are said to disagree
 _DENSITY, _POWER = 14.0, 0.75  # updates per decade of lr that need no correction, and its exponent
 _MOST_CORRECTION = 5.0
+_NOT_MOVED = 1.05  # factor of the lr that is not worth a word
+_MORE = "take more --steps or --seeds"
 _USUAL_SPREAD, _LIKE_SEEDS = 0.2, 3  # deviation of a seed's log lr elsewhere; counts like so many
 
 
@@ -88,11 +91,11 @@ def suggest(
         batch_size=batch_size,
         budget=budget,
     )
+    if any(probes):
+        return _from_probes(unknown, curves, probes)
     problem = _unreadable(lr, curves)
     if problem is not None:
         return replace(unknown, reason=problem)
-    if any(probes):
-        return _from_probes(unknown, curves, probes)
     return _from_sweeps(unknown, curves, updates_per_step)
 
 
@@ -101,9 +104,16 @@ def features_of(lr: Floats, loss: Floats, start: Floats) -> list[CurveFeatures]:
     return [curve_features(lr, row, first) for row, first in zip(loss, start, strict=True)]
 
 
-def centres(lr: Floats, curves: Sequence[CurveFeatures]) -> list[float] | None:
-    """Each seed's centre of the fall; None where the curves cannot be read."""
-    return None if _unreadable(lr, curves) else [curve.centre for curve in curves]
+def centres(curves: Sequence[CurveFeatures]) -> list[float] | None:
+    """Around which lr each seed's probes start; None where no loss fell below the start.
+
+    A seed whose loss never fell takes the (geometric) mean of the others.
+    """
+    falls = [c.centre if c.long_enough and c.drop > 0 else np.nan for c in curves]
+    if np.isnan(falls).all():
+        return None
+    usual = float(np.exp(np.nanmean(np.log(falls))))
+    return np.where(np.isnan(falls), usual, falls).tolist()
 
 
 def too_narrow(curves: Sequence[CurveFeatures]) -> Literal["below", "above"] | None:
@@ -138,56 +148,83 @@ def _slowness(curve: CurveFeatures, updates_per_step: int) -> float:
 def _from_probes(
     unknown: Suggestion, curves: Sequence[CurveFeatures], probes: Sequence[Sequence[Probe]]
 ) -> Suggestion:
-    pairs = [(curve, own) for curve, own in zip(curves, probes, strict=True) if own]
-    found = [favoured(curve.start, own, unknown.budget) for curve, own in pairs]
-    noise = float(np.median([curve.scatter for curve, _ in pairs]))
-    drops = [c.start - np.nanmin([c.start, *(p.loss for p in own)]) for c, own in pairs]
-    drop = float(np.median(drops))
-    lrs = np.array([lr for lr in found if lr is not None])
-    tried = f"{min(p.lr for _, own in pairs for p in own):.2g} to " + (
-        f"{max(p.lr for _, own in pairs for p in own):.2g}"
-    )
-    if len(lrs) < len(pairs) or not drop >= _LEAST_SIGNAL * noise:
-        return replace(
-            unknown,
-            reason=f"the loss fell while the lr grew, but in no run at a constant lr ({tried}); "
-            "take more --steps or --seeds",
-        )
-    trivial = _trivial([(curve.start, own) for curve, own in pairs])
-    if trivial is not None:
-        return replace(unknown, reason=trivial)
+    tested = [(curve, own) for curve, own in zip(curves, probes, strict=True) if own]
+    curves, probes = [curve for curve, _ in tested], [own for _, own in tested]
+    starts = [curve.start for curve in curves]
+    found = [read(start, own, unknown.budget) for start, own in zip(starts, probes, strict=True)]
+    every = [probe for own in probes for probe in own]
+    tried = f"{min(p.lr for p in every):.2g} to {max(p.lr for p in every):.2g}"
+    readings = [reading for reading in found if reading is not None]
+    problem = _trivial(curves, probes)
+    if problem is None and not _most(reading is not None for reading in found):
+        problem = f"the loss fell in no run at a constant lr ({tried}); {_MORE}"
+    if problem is not None:
+        return replace(unknown, reason=problem)
+    lrs = np.array([reading.lr for reading in readings])
     edges = [float(c.lr[-1]) for c in curves if c.diverged]
-    edges += [p.lr for _, own in pairs for p in own if not np.isfinite(p.loss)]
-    runs = f"{len(pairs[0][1])} lrs" if len(pairs) == 1 else f"lrs with {len(pairs)} seeds"
+    edges += [p.lr for p in every if not np.isfinite(p.loss)]
+    runs = f"{len(probes[0])} lrs" if len(probes) == 1 else f"lrs with {len(probes)} seeds"
+    drop = np.median([start - min(_losses(own)) for start, own in zip(starts, probes, strict=True)])
+    moved = float(np.exp(np.mean([r.exponent * np.log(r.stretch) for r in readings])))
+    longer = f", divided by {moved:.2g} for {unknown.budget or 'a longer run'}"
     reason = (
-        f"the lr that runs of {pairs[0][1][0].updates} updates favour, at {runs} in {tried} "
-        f"(the loss fell by {drop:.3g})"
+        f"the lr that runs of {every[0].updates} updates favour, at {runs} in {tried} "
+        f"(the loss fell by {drop:.3g}){longer if moved > _NOT_MOVED else ''}"
     )
-    interval = moderated_t(
-        np.log(lrs), LEVEL, usual_deviation=_USUAL_SPREAD, like_seeds=_LIKE_SEEDS
-    )
-    return _answer(unknown, lrs, edges, interval, reason)
+    scatter = moderated_t(np.log(lrs), LEVEL, usual_deviation=_USUAL_SPREAD, like_seeds=_LIKE_SEEDS)
+    said = _answer(unknown, lrs, edges, scatter, reason)
+    if said.lr is None:
+        return said
+    low, high = np.exp(widened(scatter, readings)[1:]).tolist()
+    band = _tolerance(said.lr, said.diverged_at, readings, every)
+    return replace(said, low=low, high=high, **band, turned_up_at=_turn(readings))
 
 
-def _trivial(runs: Sequence[tuple[float, Sequence[Probe]]]) -> str | None:
-    """Why no probe learnt anything that counts; seed by seed the loss before training and probes.
+def _losses(probes: Iterable[Probe]) -> list[float]:
+    """Losses of the runs that did not diverge; of none, one that is no fall."""
+    return [p.loss for p in probes if np.isfinite(p.loss)] or [np.inf]
 
-    Of every seed the probe counts that learnt most, of those whose loss fell.
+
+def _tolerance(
+    lr: float, edge: float | None, readings: Sequence[Reading], probes: Iterable[Probe]
+) -> dict[str, float | None]:
+    """The tolerance band around the suggested lr, and the lowest lr above it that broke."""
+    below = float(np.exp(np.mean([reading.below for reading in readings])))
+    above = float(np.exp(np.mean([reading.above for reading in readings])))
+    broke = [p.lr for p in probes if p.lr > lr and not np.isfinite(p.loss)]
+    broke += [] if edge is None else [edge]
+    lowest = min(broke) if broke else None
+    band_high = lr * above if lowest is None else min(lr * above, lowest)
+    return {"band_low": lr / below, "band_high": band_high, "broke_at": lowest}
+
+
+def _turn(readings: Sequence[Reading]) -> int | None:
+    """The median over seeds of the update after which the loss rose again, where it mostly did."""
+    turns = [r.turned_up_at for r in readings if r.turned_up_at is not None]
+    return int(np.median(turns)) if 2 * len(turns) > len(readings) else None
+
+
+def _trivial(curves: Sequence[CurveFeatures], probes: Sequence[Sequence[Probe]]) -> str | None:
+    """Why no probe learnt anything that counts; None where one did.
+
+    Of every seed the probe counts that learnt most, of those whose loss fell. Where targets cannot
+    be exchanged, the loss must have fallen by more than its noise.
     """
-    fell = [(start, [p for p in own if p.loss < start]) for start, own in runs]
-    evidence = np.median([max(p.evidence for p in own) for _, own in fell])
-    if np.isnan(evidence):
+    pairs = list(zip(curves, probes, strict=True))
+    fell = [[p for p in own if p.loss < curve.start] for curve, own in pairs]
+    if not _most(map(bool, fell)):
         return None
+    evidence = np.median([max(p.evidence for p in own) for own in fell if own])
+    if np.isnan(evidence):
+        noise = float(np.median([curve.scatter for curve in curves]))
+        drop = np.median([max(c.start - min(_losses(own)), 0.0) for c, own in pairs])
+        if drop >= _LEAST_SIGNAL * noise:
+            return None
+        return f"the loss fell by no more than {drop / noise:.1f} times its noise; {_MORE}"
     if evidence < _LEAST_EVIDENCE:
         return (
             "the loss fell, but what was learnt does not depend on the inputs; with targets "
             "exchanged among the rows it is as low; check the targets, or take more --steps"
-        )
-    share = np.median([max(p.share_learnt(start) for p in own) for start, own in fell])
-    if share < _LEAST_SHARE:
-        return (
-            f"no more than {share:.1%} of the fall of the loss depends on the inputs; the model "
-            "has only begun to learn; take more --steps, or scale inputs and targets"
         )
     return None
 

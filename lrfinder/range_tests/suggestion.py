@@ -14,6 +14,7 @@ Verdict = Literal["suggested", "inconclusive"]
 RULE = "constant-lr probes"
 SWEEP_RULE = "centre of the fall"
 """The rule where there are no probes."""
+_LRS = ("lr", "low", "high", "band_low", "band_high")  # what moves with the schedule
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Suggestion:
     """None exactly when the verdict is "inconclusive"."""
     low: float | None
     high: float | None
-    """Bounds of the 90% interval; None where there is no lr, or a single seed without probes."""
+    """Bounds of the 90% interval of the best lr; None where there is no lr, or a single seed
+    without probes."""
     verdict: Verdict
     reason: str
     rule: str = RULE
@@ -38,6 +40,13 @@ class Suggestion:
     """What the suggestion is valid for; batch_size counts the rows of one update."""
     budget: int | None = None
     """Updates of the training that it is for, where known."""
+    band_low: float | None = None
+    band_high: float | None = None
+    """Tolerance band: lrs at which the training should lose less than 5% of the loss's fall."""
+    broke_at: float | None = None
+    """The lowest lr above the suggested one at which a run diverged."""
+    turned_up_at: int | None = None
+    """Update after which the validation loss of a short run rose again."""
 
     def __repr__(self) -> str:
         lrs = {name: getattr(self, name) for name in ("lr", "low", "high")}
@@ -58,9 +67,9 @@ class Suggestion:
     ) -> "Suggestion":
         """Move a suggestion for a constant lr to the peak lr of a schedule over a run's updates.
 
-        lr, low and high are multiplied by `peak_multiplier` of the schedule's shape; among
-        parameter groups, whose lrs are in these ratios, or are those of an optimizer that was built
-        for lr 1, that is the largest lr of each update. An
+        lr, interval and tolerance band are multiplied by `peak_multiplier` of the schedule's shape;
+        among parameter groups, whose lrs are in these ratios, or are those of an optimizer that was
+        built for lr 1, that is the largest lr of each update. An
         inconclusive suggestion stays as it is, and so does one for plateau, whose shape is not
         known before training.
         """
@@ -73,10 +82,9 @@ class Suggestion:
             shape = schedule.rows(lr_ratios, steps).max(axis=1) / (max(lrs) or 1.0)
             repeats = 1 if schedule.per == "batch" else updates_per_epoch
             factor = peak_multiplier(np.repeat(shape, repeats)[:updates])
+        moved = {name: getattr(self, name) for name in _LRS}
         return replace(
             self,
-            lr=None if self.lr is None else self.lr * factor,
-            low=None if self.low is None else self.low * factor,
-            high=None if self.high is None else self.high * factor,
+            **{name: None if lr is None else lr * factor for name, lr in moved.items()},
             schedule=str(schedule),
         )

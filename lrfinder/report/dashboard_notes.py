@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lrfinder.report.markdown import PICTURES
 from lrfinder.report.tables import Table, ranking
-from lrfinder.report.wording import code_of, conclusions, suggestion_line
+from lrfinder.report.wording import code_of, conclusions, how_wrong, suggestion_line
 from lrfinder.results.folder import command_to_resume
 from lrfinder.results.saved_run import Run
 
@@ -135,7 +135,8 @@ def _range_test(run: Run, pictures: Mapping[str, str]) -> list[str]:
     if run.suggestion is None:
         return []
     line = suggestion_line(run.suggestion).removeprefix("range test: ")
-    text = f"Verdict: {run.suggestion.verdict}. {_sentence(line)}"
+    said = f"Verdict: {run.suggestion.verdict}. {_sentence(line)}"
+    text = f"{said} {how_wrong(run.suggestion)}".rstrip()
     return ["## Range test, for a constant lr", text, *_picture(pictures, "range_test.png")]
 
 

@@ -9,6 +9,7 @@ from lrfinder.report.wording import (
     conclusions,
     duration,
     engine_line,
+    how_wrong,
     other_rules,
     suggestion_line,
     validity,
@@ -68,6 +69,7 @@ def _range_test_section(suggestion: Suggestion) -> list[str]:
     line = suggestion_line(suggestion).removeprefix("range test: ")
     return [
         f"{line[:1].upper()}{line[1:]}.{edge} V{validity(suggestion)[1:]}.",
+        *filter(None, [how_wrong(suggestion)]),
         f"Other common rules, read off the training loss of each batch: {other_rules(suggestion)}.",
         f"![{PICTURES['range_test.png']}](range_test.png)",
     ]

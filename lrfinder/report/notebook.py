@@ -21,6 +21,7 @@ from lrfinder.report.tables import Table, caption, ranking
 from lrfinder.report.wording import (
     conclusions,
     duration,
+    how_wrong,
     other_rules,
     suggested_lr,
     validity,
@@ -54,6 +55,8 @@ def curve(shown: Curve) -> str:
         return _facts("Range test", facts) + _paragraph("There is no finite loss to draw or read.")
     suggested = shown.suggest()
     facts["suggestion"] = f"{suggested_lr(suggested)}: {suggested.reason}"
+    if how_wrong(suggested):
+        facts["how wrong it may be"] = how_wrong(suggested)
     picture = plots.png(plots.range_test_figure(shown, suggested))
     return _facts("Range test", facts) + _image(picture, "loss against learning rate")
 
@@ -67,6 +70,8 @@ def suggestion(shown: Suggestion) -> str:
         "reason": shown.reason,
         "valid for": validity(shown).removeprefix("valid for "),
     }
+    if how_wrong(shown):
+        facts["how wrong it may be"] = how_wrong(shown)
     if shown.diverged_at is not None:
         facts["diverged at"] = f"{shown.diverged_at:.3g}"
     if shown.alternatives:

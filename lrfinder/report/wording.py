@@ -35,6 +35,29 @@ def suggested_lr(suggestion: Suggestion) -> str:
     return f"lr {suggestion.lr:.3g}{bounds}"
 
 
+def how_wrong(suggestion: Suggestion) -> str:
+    """What a wrong lr would cost, and what to beware of, in sentences; empty where not known.
+
+    >>> band = {"band_low": 0.04, "band_high": 0.3, "broke_at": 0.9}
+    >>> how_wrong(Suggestion(0.1, 0.05, 0.2, "suggested", "", **band))
+    'From 0.04 to 0.3 a training should lose less than 5% of what it can gain; 0.9 broke.'
+    >>> how_wrong(Suggestion(0.1, 0.05, 0.2, "suggested", "", budget=900, turned_up_at=90))
+    'The validation loss turned up after 90 updates; for 900 stop early or regularise.'
+    """
+    found: list[str] = []
+    if suggestion.band_low is not None and suggestion.band_high is not None:
+        edge = "" if suggestion.broke_at is None else f"; {suggestion.broke_at:.2g} broke"
+        found.append(
+            f"From {suggestion.band_low:.2g} to {suggestion.band_high:.2g} a training should lose "
+            f"less than 5% of what it can gain{edge}."
+        )
+    turn, budget = suggestion.turned_up_at, suggestion.budget
+    if turn is not None:
+        longer = f"; for {budget} stop early or regularise" if budget and budget > turn else ""
+        found.append(f"The validation loss turned up after {turn} updates{longer}.")
+    return " ".join(found)
+
+
 def other_rules(suggestion: Suggestion) -> str:
     """What other finders' rules read off the same curves.
 

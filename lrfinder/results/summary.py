@@ -51,6 +51,10 @@ class ProbeFacts(_Facts):
     permuted: Number
     permuted_deviation: Number
     """Mean and deviation of the loss with exchanged targets; nan where they cannot be exchanged."""
+    halfway: Number = math.nan
+    lowest: Number = math.nan
+    lowest_at: Count | None = None
+    """What its loss was on the way; not recorded by the first releases."""
 
     def probe(self) -> Probe:
         """Return it as the range test had it."""

@@ -221,7 +221,7 @@ def test_at_least_one_batch_is_taken_and_no_more_than_256():
 
 @pytest.mark.parametrize("trainer", [SequentialTrainer, BatchedTrainer])
 def test_a_range_test_of_time_first_sequences_learns_of_the_inputs(trainer):
-    curve = range_test(time_first_task(), seeds=1, steps=60, probes=2, trainer=trainer())
+    curve = range_test(time_first_task(), seeds=1, steps=60, probes=3, trainer=trainer())
     assert curve.suggest().verdict == "suggested"
     assert curve.probes
     assert np.isfinite([probe.permuted for probe in curve.probes]).all()
@@ -240,7 +240,7 @@ def test_targets_are_exchanged_among_rows_wherever_the_rows_lie():
 
     task = time_first_task(collate)
     task = dataclasses.replace(task, model=ToEachStep)
-    curve = range_test(task, seeds=1, steps=60, probes=2)
+    curve = range_test(task, seeds=1, steps=60, probes=3)
     assert curve.suggest().verdict == "suggested"
     assert all(probe.permuted > 2 * probe.loss for probe in curve.probes)
 

@@ -1,0 +1,170 @@
+"""What short runs at a few constant lrs say about a training that is longer than they are.
+
+The lrs of the probes are averaged (geometrically), weighted by
+
+    exp(-(loss - lowest) / (0.08 (level - lowest)))
+
+so that lrs that do equally well count equally, and noise in a flat valley moves the answer little;
+the level is the loss without anything learnt of the inputs (`probes.level`). That is the lr that a
+run of n updates favours. The best lr of a longer run is lower, by a power of its length that
+differs from task to task: near 0 where the loss falls on and on, 1 where the training has seen its
+lowest loss after a fixed distance, lr x updates (over-fitting, fine-tuning). The probes show it
+themselves: by how far the favoured lr has moved from n / 2 to n updates, and by how fast the best
+probe's loss still falls, as a share of the whole fall for each factor e of the updates:
+
+    lr = favoured(n) * (n / budget)^exponent
+    exponent = 0.6 + 0.5 log2(favoured(n / 2) / favoured(n)) - (rate of the fall), within [0, 1]
+
+The constants were chosen on trainings of 60 to 16,000 updates (studies/leaderboard/RULES.md).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrfinder.arrays import Floats
+from lrfinder.range_tests.probes import Probe, finite, level
+from lrfinder.statistics import Mean
+
+_ALIKE = 0.08  # share of the fall that lowers an lr's weight by a factor e
+_EXPONENT, _MOVED = 0.6, 0.5
+_MOST_MOVED = (-0.5, 1.5)  # beyond which the move of the favoured lr is noise
+_FASTEST = 1.0  # rate of the fall that counts
+_USUAL, _GROWS_BELOW, _GROWS_ABOVE = 0.8, 0.7, 1.6  # log lr, and per factor 10 of the length
+_TOLERATED = 0.05  # share of the fall that may be lost within the band
+_BELOW, _ABOVE = (0.2, 0.2, 0.4), (0.2, 0.2, 0.4)  # of the band: least, share seen, share of length
+_GOOD, _RISEN = 0.9, 0.06  # shares of the fall: made by a good run, lost again by one that rose
+_EARLY = 0.7  # share of its updates after which a lowest loss is no turn
+_UNKNOWN_BUDGET = 300  # updates of a training of unknown length
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the probes of one seed say about the training."""
+
+    lr: float
+    """Favoured for the whole training."""
+    exponent: float
+    """By which power of its length over the training's the best lr falls."""
+    stretch: float
+    """Updates of the training over those of a probe."""
+    below: float
+    above: float
+    """How far below and above it, in log lr, the training should lose less than 5% of the fall."""
+    turned_up_at: int | None
+    """Update after which the loss of a good probe rose again, where one did."""
+
+
+def read(start: float, probes: Sequence[Probe], budget: int | None) -> Reading | None:
+    """Read the probes of one seed; None where no loss fell.
+
+    Args:
+        start: loss before training.
+        probes: runs at a constant lr, all of one length.
+        budget: updates of the training; None where it is not known.
+    """
+    losses = np.array([probe.loss for probe in probes], dtype=float)
+    top = level(start, probes)
+    now = _favoured(probes, losses, top)
+    if now is None:
+        return None
+    exponent = _exponent(probes, losses, top, now)
+    updates = probes[0].updates
+    stretch = max(1.0, (budget or max(_UNKNOWN_BUDGET, updates)) / updates)
+    below, above = _band(probes, losses, top, now, stretch, exponent)
+    turn = _turned_up_at(probes, top)
+    return Reading(now * stretch**-exponent, exponent, stretch, below, above, turn)
+
+
+def widened(scatter: Mean, readings: Sequence[Reading]) -> Mean:
+    """The interval of a mean log lr over seeds, with what the length of the training adds to it.
+
+    How far the best lr of a longer training may lie from the one that is read off grows with the
+    stretch, above it faster than below; it was measured over tasks.
+    """
+    decades = math.log10(readings[0].stretch)
+    below, above = (_USUAL + rate * decades for rate in (_GROWS_BELOW, _GROWS_ABOVE))
+    return Mean(
+        scatter.mean,
+        scatter.mean - math.hypot(scatter.mean - scatter.low, below),
+        scatter.mean + math.hypot(scatter.high - scatter.mean, above),
+    )
+
+
+def _favoured(probes: Sequence[Probe], losses: Floats, top: float) -> float | None:
+    """The lr that so low losses favour; one that diverged lies as far above as the best below."""
+    lowest = np.min(finite(losses, top), initial=top)
+    drop = top - lowest
+    if not drop > 0:
+        return None
+    bounded = np.minimum(finite(losses, np.inf), top + drop)
+    weights = np.exp(-(bounded - lowest) / (_ALIKE * drop))
+    logs = np.log([probe.lr for probe in probes])
+    return float(np.exp(weights @ logs / weights.sum()))
+
+
+def _exponent(probes: Sequence[Probe], losses: Floats, top: float, now: float) -> float:
+    halfway = np.array([probe.halfway for probe in probes], dtype=float)
+    best = int(np.argmin(finite(losses, np.inf)))
+    before = _favoured(probes, halfway, top)
+    moved = 0.5 if before is None else math.log2(before / now)
+    rate = (halfway[best] - losses[best]) / (top - losses[best]) / math.log(2)
+    rate = float(np.clip(rate, -0.3, _FASTEST)) if np.isfinite(rate) else 0.2
+    return float(np.clip(_EXPONENT + _MOVED * np.clip(moved, *_MOST_MOVED) - rate, 0.0, 1.0))
+
+
+def _band(
+    probes: Sequence[Probe],
+    losses: Floats,
+    top: float,
+    now: float,
+    stretch: float,
+    exponent: float,
+) -> tuple[float, float]:
+    """How far below and above the lr, in log lr, a training loses little.
+
+    Below by as much as the probes show, and more where the best lr falls slowly while the least
+    lr that gets there falls with the length; above by as much as they show, and more where the
+    best lr has fallen below what trained well.
+    """
+    order = np.argsort([probe.lr for probe in probes])
+    logs = np.log([probe.lr for probe in probes])[order]
+    bounded = np.minimum(finite(losses, np.inf), 2 * top - losses[np.isfinite(losses)].min())[order]
+    limit = bounded.min() + _TOLERATED * (top - bounded.min())
+    best = int(np.argmin(bounded))
+    left = _crossing(logs[best::-1], bounded[best::-1], limit)
+    right = _crossing(logs[best:], bounded[best:], limit)
+    seen_below, seen_above = max(math.log(now) - left, 0.0), max(right - math.log(now), 0.0)
+    fallen = exponent * math.log(stretch)
+    below = _BELOW[0] + _BELOW[1] * seen_below + _BELOW[2] * (math.log(stretch) - fallen)
+    above = _ABOVE[0] + _ABOVE[1] * seen_above + _ABOVE[2] * fallen
+    return below, above
+
+
+def _crossing(logs: Floats, losses: Floats, limit: float) -> float:
+    """Where losses that start below a limit cross it; the end where they do not."""
+    over = np.nonzero(losses > limit)[0]
+    if not over.size:
+        return float(logs[-1])
+    k = int(over[0])
+    part = (limit - losses[k - 1]) / (losses[k] - losses[k - 1])
+    return float(logs[k - 1] + part * (logs[k] - logs[k - 1]))
+
+
+def _turned_up_at(probes: Sequence[Probe], top: float) -> int | None:
+    """The earliest update after which the loss of a run that came down far enough rose again."""
+    known = [probe for probe in probes if np.isfinite(probe.lowest) and np.isfinite(probe.loss)]
+    if not known:
+        return None
+    fall = top - min(probe.lowest for probe in known)
+    rose = [
+        probe.lowest_at
+        for probe in known
+        if probe.lowest_at is not None
+        and top - probe.lowest >= _GOOD * fall > 0
+        and probe.loss - probe.lowest >= _RISEN * fall
+        and probe.lowest_at <= _EARLY * probe.updates
+    ]
+    return min(rose, default=None)
