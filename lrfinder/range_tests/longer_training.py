@@ -2,11 +2,12 @@
 
 The lrs of the probes are averaged (geometrically), weighted by
 
-    exp(-(loss - lowest) / (0.08 (level - lowest)))
+    exp(-(loss - lowest) / hypot(0.08 (level - lowest), scatter))
 
-so that lrs that do equally well count equally, and noise in a flat valley moves the answer little;
-the level is the loss without anything learnt of the inputs (`probes.level`). That is the lr that a
-run of n updates favours. The best lr of a longer run is lower, by a power of its length that
+so that lrs that do equally well, as far as the scatter of the loss between evaluations lets one
+tell, count equally, and noise in a flat valley moves the answer little; the level is the loss
+without anything learnt of the inputs (`probes.level`). That is the lr that a run of n updates
+favours. The best lr of a longer run is lower, by a power of its length that
 differs from task to task: near 0 where the loss falls on and on, 1 where the training has seen its
 lowest loss after a fixed distance, lr x updates (over-fitting, fine-tuning). The probes show it
 themselves: by how far the favoured lr has moved from n / 2 to n updates, and by how fast the best
@@ -32,9 +33,10 @@ _ALIKE = 0.08  # share of the fall that lowers an lr's weight by a factor e
 _EXPONENT, _MOVED = 0.6, 0.5
 _MOST_MOVED = (-0.5, 1.5)  # beyond which the move of the favoured lr is noise
 _FASTEST = 1.0  # rate of the fall that counts
-_USUAL, _GROWS_BELOW, _GROWS_ABOVE = 0.8, 0.7, 1.6  # log lr, and per factor 10 of the length
+_USUAL, _GROWS = (0.5, 0.4), (0.6, 1.3)  # log lr below and above, and for each of the length
 _TOLERATED = 0.05  # share of the fall that may be lost within the band
-_BELOW, _ABOVE = (0.2, 0.2, 0.4), (0.2, 0.2, 0.4)  # of the band: least, share seen, share of length
+_BELOW = (0.15, 0.32, 0.08)  # log lr of the band: least, share of what is seen, share of the length
+_ABOVE = (0.3, 0.0, 0.06)
 _GOOD, _RISEN = 0.9, 0.06  # shares of the fall: made by a good run, lost again by one that rose
 _EARLY = 0.7  # share of its updates after which a lowest loss is no turn
 _UNKNOWN_BUDGET = 300  # updates of a training of unknown length
@@ -81,11 +83,14 @@ def read(start: float, probes: Sequence[Probe], budget: int | None) -> Reading |
 def widened(scatter: Mean, readings: Sequence[Reading]) -> Mean:
     """The interval of a mean log lr over seeds, with what the length of the training adds to it.
 
-    How far the best lr of a longer training may lie from the one that is read off grows with the
-    stretch, above it faster than below; it was measured over tasks.
+    How far the best lr may lie from the one that is read off was measured over tasks: more where
+    the training is longer than the probes, upwards where the lr was lowered for that, downwards
+    where it was not.
     """
-    decades = math.log10(readings[0].stretch)
-    below, above = (_USUAL + rate * decades for rate in (_GROWS_BELOW, _GROWS_ABOVE))
+    length = float(np.mean([math.log(reading.stretch) for reading in readings]))
+    lowered = float(np.mean([r.exponent * math.log(r.stretch) for r in readings]))
+    below = _USUAL[0] + _GROWS[0] * (length - lowered)
+    above = _USUAL[1] + _GROWS[1] * lowered
     return Mean(
         scatter.mean,
         scatter.mean - math.hypot(scatter.mean - scatter.low, below),
@@ -100,7 +105,9 @@ def _favoured(probes: Sequence[Probe], losses: Floats, top: float) -> float | No
     if not drop > 0:
         return None
     bounded = np.minimum(finite(losses, np.inf), top + drop)
-    weights = np.exp(-(bounded - lowest) / (_ALIKE * drop))
+    scatters = [probe.scatter for probe in probes if np.isfinite(probe.scatter)]
+    alike = math.hypot(_ALIKE * drop, float(np.median(scatters)) if scatters else 0.0)
+    weights = np.exp(-(bounded - lowest) / alike)
     logs = np.log([probe.lr for probe in probes])
     return float(np.exp(weights @ logs / weights.sum()))
 

@@ -39,6 +39,8 @@ class Probe:
     """
     halfway: float = math.nan
     """Mean loss over the last quarter of its first half; nan where not recorded."""
+    scatter: float = math.nan
+    """Standard deviation of one evaluation around its neighbours, of those from halfway on."""
     lowest: float = math.nan
     """Lowest loss on the way, averaged over three evaluations; nan where not recorded."""
     lowest_at: int | None = None

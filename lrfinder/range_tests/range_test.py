@@ -266,6 +266,7 @@ class _Test:
                     permuted=float(permuted[k]),
                     permuted_deviation=float(deviation[k]),
                     halfway=float(halfway.mean()) if halfway.size else float("nan"),
+                    scatter=_scatter(losses[at > 0.375 * updates]),
                     lowest=lowest,
                     lowest_at=lowest_at,
                 )
@@ -299,6 +300,13 @@ class _Test:
         self._counted += updates
         if self._progress is not None:
             self._progress(updates)
+
+
+def _scatter(losses: Floats) -> float:
+    """The deviation of one loss around its neighbours; nan where there are too few."""
+    if len(losses) < 4 or not np.isfinite(losses).all():
+        return float("nan")
+    return 1.4826 / 2**0.5 * float(np.median(np.abs(np.diff(losses))))
 
 
 def _lowest(at: Ints, losses: Floats) -> tuple[float, int | None]:

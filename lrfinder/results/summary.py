@@ -52,6 +52,7 @@ class ProbeFacts(_Facts):
     permuted_deviation: Number
     """Mean and deviation of the loss with exchanged targets; nan where they cannot be exchanged."""
     halfway: Number = math.nan
+    scatter: Number = math.nan
     lowest: Number = math.nan
     lowest_at: Count | None = None
     """What its loss was on the way; not recorded by the first releases."""

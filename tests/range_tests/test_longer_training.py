@@ -116,14 +116,22 @@ def test_probes_whose_loss_never_fell_favour_nothing():
     assert read(1.0, probes({0.1: nan, 0.4: nan, 1.6: nan}), 100) is None
 
 
-@given(st.integers(100, 100_000), st.integers(100, 100_000))
-def test_the_interval_grows_with_the_length_of_the_training_and_more_upwards(a, b):
+@given(st.integers(100, 100_000), st.integers(100, 100_000), st.floats(-1, 2), st.floats(-0.3, 1))
+def test_the_interval_grows_with_the_length_of_the_training(a, b, moved, rate):
     scatter = Mean(-3.0, -3.3, -2.7)
-    readings = [[read(1.0, valley(-2), budget)] for budget in sorted((a, b))]
+    made = valley(-2, moved=moved, rate=rate)
+    readings = [[read(1.0, made, budget)] for budget in sorted((a, b))]
     short, long = (widened(scatter, reading) for reading in readings)
     assert long.low <= short.low < scatter.low
     assert long.high >= short.high > scatter.high
-    assert scatter.mean - long.low <= long.high - scatter.mean + 1e-12
+
+
+def test_the_best_lr_may_lie_above_where_it_was_lowered_and_below_where_it_was_not():
+    scatter = Mean(-3.0, -3.3, -2.7)
+    lowered = widened(scatter, [read(1.0, valley(-2, moved=1.5, rate=-0.3), 10_000)])
+    kept = widened(scatter, [read(1.0, valley(-2, rate=0.9), 10_000)])
+    assert lowered.high > kept.high + 1
+    assert kept.low < lowered.low - 1
 
 
 def test_a_loss_that_turned_up_is_seen_where_the_run_came_down_and_rose_early():
@@ -156,3 +164,10 @@ def test_a_probe_is_never_longer_than_the_training_and_within_its_bounds(budget)
 def test_a_number_of_probes_that_settles_nothing_is_refused(count):
     with pytest.raises(InvalidArgument, match="probes must be"):
         check_probes(count)
+
+
+def test_probes_that_noise_does_not_tell_apart_count_alike():
+    quiet = [replace(probe, scatter=0.0) for probe in valley(-2)[2:]]
+    noisy = [replace(probe, scatter=1.0) for probe in quiet]
+    assert read(1.0, quiet, 100).lr < 1.3 * 10**-2
+    assert read(1.0, noisy, 100).lr > 2 * 10**-2
