@@ -35,8 +35,12 @@ _MOST_MOVED = (-0.5, 1.5)  # beyond which the move of the favoured lr is noise
 _FASTEST = 1.0  # rate of the fall that counts
 _USUAL, _GROWS = (0.5, 0.4), (0.6, 1.3)  # log lr below and above, and for each of the length
 _TOLERATED = 0.05  # share of the fall that may be lost within the band
-_BELOW = (0.15, 0.32, 0.08)  # log lr of the band: least, share of what is seen, share of the length
-_ABOVE = (0.3, 0.0, 0.06)
+_BELOW = (0.15, 0.32, 0.08)  # log lr of the band: least, share of as good lrs, of the length
+    0.15,
+    0.32,
+    0.08,
+)  # log lr of the band: least, shares of what is as good and of the length
+_ABOVE = (0.3, 0.06)  # least, and share of what the lr was lowered by
 _GOOD, _RISEN = 0.9, 0.06  # shares of the fall: made by a good run, lost again by one that rose
 _EARLY = 0.7  # share of its updates after which a lowest loss is no turn
 _UNKNOWN_BUDGET = 300  # updates of a training of unknown length
@@ -132,22 +136,19 @@ def _band(
 ) -> tuple[float, float]:
     """How far below and above the lr, in log lr, a training loses little.
 
-    Below by as much as the probes show, and more where the best lr falls slowly while the least
-    lr that gets there falls with the length; above by as much as they show, and more where the
-    best lr has fallen below what trained well.
+    Below by more where the probes are as good at lower lrs, and where the lr was not lowered for
+    the length of the training, while the least lr that gets there falls with it. What the probes
+    are like at higher lrs tells nothing of a longer training.
     """
     order = np.argsort([probe.lr for probe in probes])
     logs = np.log([probe.lr for probe in probes])[order]
-    bounded = np.minimum(finite(losses, np.inf), 2 * top - losses[np.isfinite(losses)].min())[order]
+    bounded = finite(losses, np.inf)[order]
     limit = bounded.min() + _TOLERATED * (top - bounded.min())
     best = int(np.argmin(bounded))
-    left = _crossing(logs[best::-1], bounded[best::-1], limit)
-    right = _crossing(logs[best:], bounded[best:], limit)
-    seen_below, seen_above = max(math.log(now) - left, 0.0), max(right - math.log(now), 0.0)
-    fallen = exponent * math.log(stretch)
-    below = _BELOW[0] + _BELOW[1] * seen_below + _BELOW[2] * (math.log(stretch) - fallen)
-    above = _ABOVE[0] + _ABOVE[1] * seen_above + _ABOVE[2] * fallen
-    return below, above
+    as_good = max(math.log(now) - _crossing(logs[best::-1], bounded[best::-1], limit), 0.0)
+    length, lowered = math.log(stretch), exponent * math.log(stretch)
+    below = _BELOW[0] + _BELOW[1] * as_good + _BELOW[2] * (length - lowered)
+    return below, _ABOVE[0] + _ABOVE[1] * lowered
 
 
 def _crossing(logs: Floats, losses: Floats, limit: float) -> float:
@@ -156,6 +157,8 @@ def _crossing(logs: Floats, losses: Floats, limit: float) -> float:
     if not over.size:
         return float(logs[-1])
     k = int(over[0])
+    if not np.isfinite(losses[k]):
+        return float(logs[k - 1])
     part = (limit - losses[k - 1]) / (losses[k] - losses[k - 1])
     return float(logs[k - 1] + part * (logs[k] - logs[k - 1]))
 

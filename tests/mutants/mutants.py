@@ -242,4 +242,78 @@ MUTANTS = [
             "if False:",
         ),
     ),
+    *_in(
+        "range_tests/longer_training.py",
+        "tests/range_tests/test_longer_training.py",
+        ("the lr of a long training is that of the probes", "now * stretch**-exponent", "now"),
+        ("a short training gets a higher lr", "max(1.0, (budget", "max(0.1, (budget"),
+        (
+            "a move of the favoured lr counts the other way",
+            "log2(before / now)",
+            "log2(now / before)",
+        ),
+        (
+            "a move of the favoured lr is believed without bounds",
+            "np.clip(moved, *_MOST_MOVED)",
+            "9 * moved",
+        ),
+        (
+            "a loss that still falls lowers the lr more",
+            "_MOST_MOVED) - rate",
+            "_MOST_MOVED) + rate",
+        ),
+        ("the exponent has no bounds", "- rate, 0.0, 1.0))", "- rate, -9.0, 9.0))"),
+        (
+            "the rate is not a share of the fall",
+            "/ (top - losses[best]) / math.log(2)",
+            "/ math.log(2)",
+        ),
+        (
+            "lrs that do equally well count by noise",
+            "alike = math.hypot(_ALIKE * drop,",
+            "alike = math.hypot(0.001 * drop, 0 *",
+        ),
+        (
+            "a run that diverged counts as a good one",
+            "np.minimum(finite(losses, np.inf), top + drop)",
+            "finite(losses, lowest)",
+        ),
+        ("what never fell favours an lr", "if not drop > 0:", "if not drop >= 0:"),
+        ("the interval does not grow upwards", "_USUAL[1] + _GROWS[1] * lowered", "_USUAL[1]"),
+        (
+            "the interval does not grow downwards",
+            "_USUAL[0] + _GROWS[0] * (length - lowered)",
+            "_USUAL[0]",
+        ),
+        ("the band knows nothing of the probes", "_BELOW[1] * as_good", "0 * as_good"),
+        ("the band does not grow with the training", "+ _BELOW[2] * (length - lowered)", ""),
+        ("the band's upper end does not grow", "_ABOVE[0] + _ABOVE[1] * lowered", "_ABOVE[0]"),
+        ("a late lowest loss is a turn", "probe.lowest_at <= _EARLY * probe.updates", "True"),
+        ("any rise is a turn", "probe.loss - probe.lowest >= _RISEN * fall", "True"),
+    ),
+    *_in(
+        "range_tests/probes.py",
+        "tests/range_tests/test_longer_training.py",
+        (
+            "a fall is measured from any start",
+            "min([start, *(p.permuted for",
+            "max([start, *(p.permuted for",
+        ),
+        ("probes stop at the lower end", "if best == 0:", "if best == -1:"),
+        (
+            "probes stop at the upper end",
+            "if best == len(losses) - 1 else None",
+            "if best == -1 else None",
+        ),
+        (
+            "a probe is longer than the training",
+            "return min(budget, max(_SHORTEST",
+            "return max(1, max(_SHORTEST",
+        ),
+        (
+            "one probe is taken for an answer",
+            "if 0 < probes < FEWEST_PROBES:",
+            "if 1 < probes < 1:",
+        ),
+    ),
 ]

@@ -171,3 +171,16 @@ def test_probes_that_noise_does_not_tell_apart_count_alike():
     noisy = [replace(probe, scatter=1.0) for probe in quiet]
     assert read(1.0, quiet, 100).lr < 1.3 * 10**-2
     assert read(1.0, noisy, 100).lr > 2 * 10**-2
+
+
+def test_the_band_reaches_further_down_where_the_probes_are_as_good_there():
+    steep, wide = valley(-2)[1:], probes({1e-4: 0.001, 1e-3: 0.0, 1e-2: 0.0, 0.1: 1.0})
+    assert read(1.0, wide, 100).below > read(1.0, steep, 100).below + 0.3
+    cut = [*valley(-2)[2:], Probe(0, 1e-3, 100, nan)]
+    assert 0 < read(1.0, cut, 100).below < read(1.0, wide, 100).below
+
+
+def test_the_band_grows_with_the_length_of_the_training():
+    kept, lowered = valley(-2, rate=0.9), valley(-2, moved=1.5, rate=-0.3)
+    assert read(1.0, kept, 10_000).below > read(1.0, kept, 100).below
+    assert read(1.0, lowered, 10_000).above > read(1.0, lowered, 100).above
