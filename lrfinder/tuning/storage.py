@@ -21,6 +21,7 @@ from lrfinder.tuning.storage_urls import censored, file_of, with_password, witho
 P = ParamSpec("P")
 T = TypeVar("T")
 _PATIENCE = 8.0  # seconds after the first failure in which it is tried again
+_TRIES = 10  # to open it, however long one takes on a busy machine
 _TABLES = {"studies", "trials", "version_info"}
 
 
@@ -97,13 +98,15 @@ class _WrittenAhead(sqlite3.Connection):
 
 def _opened(url: str, **engine: Any) -> BaseStorage:  # noqa: ANN401 (of create_engine)
     """Open a storage; several processes may make the tables of a new one at the same time."""
-    began = time.monotonic()
+    tries, failed_at = 0, None
     while True:
         try:
             database = RDBStorage(with_password(url), engine_kwargs=engine)
             return _guarded(optuna.storages.get_storage(database), url)
         except Exception as error:
-            if not _others_make_it(error) or time.monotonic() - began > _PATIENCE:
+            tries, failed_at = tries + 1, failed_at or time.monotonic()
+            lasts = tries >= _TRIES and time.monotonic() - failed_at > _PATIENCE
+            if lasts or not _others_make_it(error):
                 raise InvalidArgument(_unusable(url, error)) from error
         time.sleep(0.1)
 
@@ -135,14 +138,15 @@ def _patient(name: str, call: Callable[P, T], url: str) -> Callable[P, T]:
 
     @wraps(call)
     def tried(*args: P.args, **options: P.kwargs) -> T:
-        began, wait = time.monotonic(), 0.1
+        failed_at, wait = None, 0.1
         while True:
             try:
                 return call(*args, **options)
             except (StorageInternalError, SQLAlchemyError, sqlite3.Error) as error:
                 cause = error.__cause__ if isinstance(error, StorageInternalError) else error
                 passing = isinstance(cause, OperationalError)
-                if not passing or time.monotonic() - began + wait > _PATIENCE:
+                failed_at = failed_at or time.monotonic()
+                if not passing or time.monotonic() - failed_at + wait > _PATIENCE:
                     reason = _reason(cause or error, url)
                     raise StorageFailed(f"storage {shown!r} fails: {reason}") from error
             except KeyError as error:
