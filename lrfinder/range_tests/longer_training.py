@@ -36,10 +36,6 @@ _FASTEST = 1.0  # rate of the fall that counts
 _USUAL, _GROWS = (0.5, 0.4), (0.6, 1.3)  # log lr below and above, and for each of the length
 _TOLERATED = 0.05  # share of the fall that may be lost within the band
 _BELOW = (0.15, 0.32, 0.08)  # log lr of the band: least, share of as good lrs, of the length
-    0.15,
-    0.32,
-    0.08,
-)  # log lr of the band: least, shares of what is as good and of the length
 _ABOVE = (0.3, 0.06)  # least, and share of what the lr was lowered by
 _GOOD, _RISEN = 0.9, 0.06  # shares of the fall: made by a good run, lost again by one that rose
 _EARLY = 0.7  # share of its updates after which a lowest loss is no turn
