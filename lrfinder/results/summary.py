@@ -20,6 +20,7 @@ from lrfinder.range_tests.probes import Probe
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.schedules import Value
 from lrfinder.statistics import Mean
+from lrfinder.tasks.sketch import Sketch
 from lrfinder.training.engine import EngineRecord
 from lrfinder.types import Direction, Every, Growth, Per
 
@@ -218,6 +219,8 @@ class RunSummary(RangeTestSummary):
     ties: list[str]
     notes: list[str]
     cost: Cost
+    fingerprint: dict[str, Sketch] | None = None
+    """What the data and the initial weights are; None in records that do not have it."""
 
     @model_validator(mode="after")
     def _check_families(self) -> Self:
