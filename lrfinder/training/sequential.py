@@ -19,6 +19,7 @@ from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.sources import Feed, in_pieces
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe, user_code
+from lrfinder.training.at_start import Update, check_lost
 from lrfinder.training.building import build_model, build_optimizer, device_of
 from lrfinder.training.evaluation import as_number, evaluating, evaluation_stream, read_numbers
 
@@ -35,6 +36,8 @@ class _Training:
     update: int = 0
     broken: bool = False
     """A loss was not finite; the run is trained no further."""
+    last: list[Batch] | None = None
+    """Micro-batches of the last update."""
 
     def copy(self) -> "_Training":
         model, optimizer = copied(self.model, self.optimizer)
@@ -156,19 +159,23 @@ class SequentialTrainer:
             ]
             for row in rows:
                 span = slice(done, done + count)
-                out[row, span] = _train(task, state.runs[row], parts, lrs[row, span])
+                out[row, span] = self._train(task, state.runs[row], parts, lrs[row, span])
             done += count
 
-
-def _train(task: Task, run: _Training, updates: list[list[Batch]], lrs: Floats) -> Floats:
-    """Make one update per list of micro-batches; returns the losses: float64[updates]."""
-    losses = np.full(len(updates), np.nan)
-    with run.random.active(), user_code("training"):
-        for index, micro_batches in enumerate(updates):
-            run.update += 1
-            if not run.broken:
+    def _train(self, task: Task, run: _Training, updates: list[list[Batch]], lrs: Floats) -> Floats:
+        """Make one update per list of micro-batches; returns the losses: float64[updates]."""
+        losses = np.full(len(updates), np.nan)
+        with run.random.active(), user_code("training"):
+            for index, micro_batches in enumerate(updates):
+                run.update += 1
+                if run.broken:
+                    continue
                 losses[index] = _update(task, run, micro_batches, lrs[index])
-    return losses
+                if run.broken:
+                    made = Update(run.seed, run.update - 1, micro_batches)
+                    check_lost(task, self.device, made, run.last)
+                run.last = micro_batches
+        return losses
 
 
 def _update(

@@ -1,7 +1,7 @@
 """The runs of the batched trainer: stacked when they start, copied by their rows."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -47,6 +47,8 @@ class BatchedState:
     """Updates that were made."""
     broken: frozenset[int] = frozenset()
     """Runs that had a loss that is not finite; what they do from then on does not matter."""
+    last: Mapping[int, Sequence[Batch]] = field(default_factory=dict[int, Sequence[Batch]])
+    """Micro-batches of the last update, by seed."""
 
     def __len__(self) -> int:
         return len(self.population.layout.seeds)

@@ -6,7 +6,7 @@ gradients of all runs are stacked (`runs.py`, `program.py`), one optimizer steps
 task is batched, or why it cannot be, is found by trying a step (`trial_step.py`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
 import numpy as np
@@ -19,6 +19,7 @@ from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.sources import Feed, in_pieces
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import user_code
+from lrfinder.training.at_start import Update, check_lost
 from lrfinder.training.batched.module_state import ignore_vmap_fallback_warning
 from lrfinder.training.batched.state import BatchedState, select_runs, start_runs
 from lrfinder.training.batched.trial_step import BatchingPlan, plan_of
@@ -27,6 +28,7 @@ from lrfinder.training.evaluation import evaluating, evaluation_stream, read_num
 _MOST_RUNS = 256
 _BUDGET = 2**31  # bytes of one State on a processor
 _SHARE = 0.5  # of the free memory of an accelerator, for one State
+_BySeed = Mapping[int, Sequence[Sequence[Batch]]]
 
 
 class BatchedTrainer:
@@ -66,11 +68,17 @@ class BatchedTrainer:
         state.stepper.plan(lrs)
         with ignore_vmap_fallback_warning():
             while done < updates and len(state.broken) < len(state):
-                made = _read(self._train(state, done, updates - done))
+                first = state.update
+                trained, batches = self._train(state, done, updates - done)
+                made = _read(trained)
                 losses[:, done : done + made.shape[1]] = made
                 done += made.shape[1]
-                lost = ~np.isfinite(losses[:, :done]).all(axis=1)
-                state.broken |= frozenset(np.flatnonzero(lost).tolist())
+                lost = np.flatnonzero(~np.isfinite(losses[:, :done]).all(axis=1)).tolist()
+                for row in set(lost) - state.broken:
+                    at = int(np.argmin(np.isfinite(made[row])))
+                    self._check_lost(state, row, first, at, batches)
+                state.broken |= frozenset(lost)
+                state.last = {seed: micro[-1] for seed, micro in batches.items()}
         state.update += updates - done
         return _until_lost(losses, before)
 
@@ -106,8 +114,19 @@ class BatchedTrainer:
             raise InvalidArgument(f"the task cannot be batched, use SequentialTrainer: {plan}")
         return plan
 
-    def _train(self, state: BatchedState, planned: int, most: int) -> list[Tensor]:
-        """Make at most so many updates, from number `planned` of the plan; return the losses."""
+    def _check_lost(
+        self, state: BatchedState, row: int, first: int, at: int, batches: _BySeed
+    ) -> None:
+        """Raise TaskFailed where update `at` of those from `first` on was lost by its batch."""
+        seed = state.population.layout.seeds[row]
+        before = batches[seed][at - 1] if at else state.last.get(seed)
+        check_lost(state.task, self.device, Update(seed, first + at, batches[seed][at]), before)
+
+    def _train(self, state: BatchedState, planned: int, most: int) -> tuple[list[Tensor], _BySeed]:
+        """Make at most so many updates, from number `planned` of the plan.
+
+        Returns the losses, and the micro-batches of each update by seed.
+        """
         layout, k = state.population.layout, state.task.accumulate
         per_epoch = state.task.data(self.device).updates_per_epoch
         epoch, start = divmod(state.update, per_epoch)
@@ -127,7 +146,8 @@ class BatchedTrainer:
             for index in range(count):
                 micro_batches = batches[index * k : (index + 1) * k]
                 losses.append(_update(state, micro_batches, planned + index))
-        return losses
+        parts = [[list(own[i * k : (i + 1) * k]) for i in range(count)] for own in taken]
+        return losses, dict(zip(layout.distinct, parts, strict=True))
 
 
 class _Evaluation:
