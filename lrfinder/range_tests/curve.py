@@ -60,6 +60,8 @@ class Curve:
     """The range of lrs that was asked for, where it was too narrow and was widened."""
     lr_matters: bool = True
     """Whether runs at different lrs differ; they do not where the optimizer sets its own lr."""
+    notes: tuple[str, ...] = ()
+    """What happened on the way, in one line each."""
 
     def __repr__(self) -> str:
         seeds = f"{len(self.seeds)} seed{'s'[: len(self.seeds) != 1]}"
@@ -119,6 +121,7 @@ class Curve:
             remarks.append(f"(lrs of {low:.3g} to {high:.3g} were too narrow a range)")
         if self.seeds_alike:
             remarks.append(f"({SEEDS_ALIKE})")
+        remarks += [f"({note})" for note in self.notes]
         return remarks
 
     def frame(self) -> "pd.DataFrame":

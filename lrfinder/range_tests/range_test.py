@@ -39,7 +39,7 @@ from lrfinder.tasks.held_out import held_out
 from lrfinder.tasks.task import Task
 from lrfinder.training.building import lrs_of_groups
 from lrfinder.training.fit import fit
-from lrfinder.training.history import History, Plan
+from lrfinder.training.history import History, Plan, note_on_raised
 from lrfinder.training.memory import check_memory
 from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.trainer import AnyTrainer
@@ -111,6 +111,7 @@ def range_test(
         updates=test.trained,
         wall_seconds=time.perf_counter() - before,
         lr_matters=matters,
+        notes=test.notes,
     )
 
 
@@ -142,6 +143,12 @@ class _Test:
         self._probe_updates = min(self.updates, self._budget)
         self.trained = 0
         """Updates made so far."""
+        self._raised: list[str] = []
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What happened on the way, in one line each."""
+        return (note_on_raised(self._raised),) if self._raised else ()
 
     def sweep(self, min_lr: float, max_lr: float) -> Curve:
         """Grow the lr, once per seed."""
@@ -250,6 +257,7 @@ class _Test:
             progress=self._count,
         )
         self.trained += history.updates_trained
+        self._raised += [message for message in history.raised if message is not None]
         return history
 
     def _count(self, updates: int) -> None:

@@ -74,6 +74,8 @@ class RangeTestFacts(_Facts):
     """Updates of a whole training."""
     asked: tuple[Rate, Rate] | None
     """The range of lrs that was asked for, where it was widened."""
+    notes: tuple[str, ...] = ()
+    """What happened on the way."""
 
     @classmethod
     def of(cls, curve: Curve) -> Self:

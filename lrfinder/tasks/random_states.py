@@ -115,6 +115,17 @@ class Stream:
             _seed_everything(seed, device)
             self._states = _States.now(device)
 
+    @classmethod
+    def now(cls, device: torch.device | None = None) -> "Stream":
+        """Return a stream that continues like the global random states of this moment."""
+        stream = object.__new__(cls)
+        stream._device, stream._states = device, _States.now(device)
+        return stream
+
+    def go_on_globally(self) -> None:
+        """Make the global random states those of this stream."""
+        self._states.restore(self._device)
+
     @contextmanager
     def active(self) -> Generator[None]:
         """Draw from this stream inside the block; it continues where the last block ended."""

@@ -21,11 +21,13 @@ from lrfinder.tasks.measures import Measures
 from lrfinder.tasks.sources import TensorSource
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import user_code
-from lrfinder.training.building import build_model, device_of
-from lrfinder.training.evaluation import eval_mode
+from lrfinder.training.building import build_model, build_optimizer, device_of
+from lrfinder.training.evaluation import eval_mode, evaluation_stream
 
 _MOST_ROWS = 1024
 """Rows of a batch that are tried one by one."""
+_LR = 1e-6
+"""Of the one update from initial weights."""
 _NAMED = 8
 """Rows that a message names."""
 _OF_BATCH = (
@@ -67,6 +69,32 @@ def check_batch(
                 _refuse(task, device, update, number, "loss", loss)
             if gradient and not torch.isfinite(largest):
                 _refuse(task, device, update, number, "gradient", largest)
+
+
+def check_trained(task: Task, device: torch.device | None, update: Update) -> None:
+    """Make an update from the initial weights; raises TaskFailed where it raises, or is not finite.
+
+    Where the task itself raises, that is the cause of the TaskFailed.
+    """
+    check_batch(task, device, update, gradient=False)
+    with user_code("training"):
+        model, random = build_model(task, update.seed, device)
+        optimizer = build_optimizer(task, model, _LR, random)
+        with random.active():
+            for batch in update.batches:
+                _loss_and_gradient(model, task.measures_on(device_of(model)), batch)
+            optimizer.step()
+
+
+def check_evaluated(task: Task, device: torch.device | None, update: Update) -> None:
+    """Measure the batches with the initial weights; raises TaskFailed where the task raises."""
+    model, _ = build_model(task, update.seed, device)
+    measures = task.measures_on(device_of(model))
+    modules = [model, *measures.modules.values()]
+    random = evaluation_stream(measures.device)
+    with user_code("evaluating"), eval_mode(modules), random.active():
+        for batch in update.batches:
+            measures.measure(model, batch)
 
 
 def _tried(

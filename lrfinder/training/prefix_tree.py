@@ -180,9 +180,12 @@ class TreeWalk:
         if not diverged:
             return
         ended: list[int] = []
+        raised = population.state.raised
         for place, at in diverged.items():
             rows = population.branches[place].rows
             self._record.diverged_at[rows] = at
+            if place in raised:
+                self._record.add_raised(rows, at, raised[place])
             ended += rows
         keep = [place for place in range(len(population.branches)) if place not in diverged]
         population.branches = [population.branches[place] for place in keep]
