@@ -67,9 +67,12 @@ _OTHER_IN_WORKER = (
 
 
 def range_test_act(
-    experiment: RangeTestExperiment, trainer: AnyTrainer, progress: Progress
+    experiment: RangeTestExperiment,
+    trainer: AnyTrainer,
+    progress: Progress,
+    timeout: float | None = None,
 ) -> Curve:
-    """Act 1: the range test of an experiment."""
+    """Act 1: the range test of an experiment, ended after so many seconds."""
     settings, work = experiment.find_settings, experiment.find_work()
     progress.stage("range test", work.runs * work.updates)
     return range_test(
@@ -81,6 +84,7 @@ def range_test_act(
         every=settings.every,
         growth=settings.growth,
         probes=settings.probes,
+        timeout=timeout,
         trainer=trainer,
         progress=progress.advance,
     )

@@ -74,6 +74,8 @@ class RangeTestFacts(_Facts):
     """Updates of a whole training."""
     asked: tuple[Rate, Rate] | None
     """The range of lrs that was asked for, where it was widened."""
+    cut: bool = False
+    """Whether a timeout ended the sweep."""
     notes: tuple[str, ...] = ()
     """What happened on the way."""
 

@@ -66,6 +66,8 @@ class History:
     updates_per_epoch: int
     raised: tuple[str | None, ...] = ()
     """What the task raised in a run that has diverged by it, with the lr; else None."""
+    stopped: tuple[str | None, ...] = ()
+    """Why a run was ended before its end, without having diverged; else None."""
 
     @property
     def updates_asked(self) -> int:
@@ -88,6 +90,7 @@ class History:
             diverged_at=self.diverged_at[run : run + 1],
             trained=self.trained[run : run + 1],
             raised=self.raised[run : run + 1],
+            stopped=self.stopped[run : run + 1],
         )
 
     @staticmethod
@@ -103,6 +106,7 @@ class History:
             diverged_at=np.concatenate([part.diverged_at for part in parts]),
             trained=np.concatenate([part.trained for part in parts]),
             raised=tuple(message for part in parts for message in part.raised),
+            stopped=tuple(why for part in parts for why in part.stopped),
         )
 
     def outcomes(self, measure: str = "loss", direction: Direction = "minimize") -> list[Outcome]:

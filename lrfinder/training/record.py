@@ -43,6 +43,7 @@ class Record:
         self.diverged_at: Ints = np.full(len(plans), -1)
         self.trained: Ints = np.zeros(len(plans), dtype=np.int64)
         self.raised: list[str | None] = [None] * len(plans)
+        self.stopped: list[str | None] = [None] * len(plans)
 
     def use_groups(self, groups: int) -> None:
         """Make room for the learning rates of so many parameter groups."""
@@ -73,6 +74,11 @@ class Record:
         for row in rows:
             self.raised[row] = f"at lr {lr:.3g} {message}"
 
+    def add_stopped(self, rows: Sequence[int], why: str) -> None:
+        """Write why the runs of these rows end before their end."""
+        for row in rows:
+            self.stopped[row] = why
+
     def history(self, rows: Sequence[int]) -> History:
         """Return what the runs of these rows did."""
         index = list(rows)
@@ -86,4 +92,5 @@ class Record:
             trained=self.trained[index],
             updates_per_epoch=self.updates_per_epoch,
             raised=tuple(self.raised[row] for row in index),
+            stopped=tuple(self.stopped[row] for row in index),
         )

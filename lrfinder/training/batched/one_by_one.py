@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.random_states import Stream
+from lrfinder.tasks.random_states import Stream, mark
 from lrfinder.tasks.user_code import describe
 from lrfinder.training.batched.state import BatchedState
 
@@ -20,12 +20,19 @@ IsDivergence = Callable[[Exception, int, Sequence[Batch]], bool]
 """Whether what a run raised at these micro-batches, given by its place, is a divergence."""
 
 
-def random_states(state: BatchedState) -> dict[int, Stream]:
-    """The random states of each seed before an update."""
+def remembered(state: BatchedState) -> Callable[[], Mapping[int, Stream]]:
+    """Remember the random states of each seed before an update; the result gives them."""
     seeds = state.population.layout.distinct
-    if state.draws_globally:
+    if not state.draws_globally:
+        streams = {seed: state.streams[seed].copy() for seed in seeds}
+        return lambda: streams
+    back = mark(state.device)
+
+    def streams_again() -> Mapping[int, Stream]:
+        back()
         return {seeds[0]: Stream.now(state.device)}
-    return {seed: state.streams[seed].copy() for seed in seeds}
+
+    return streams_again
 
 
 def gradients_one_by_one(

@@ -25,7 +25,7 @@ from lrfinder.training.batched.module_state import ignore_vmap_fallback_warning
 from lrfinder.training.batched.one_by_one import (
     IsDivergence,
     gradients_one_by_one,
-    random_states,
+    remembered,
 )
 from lrfinder.training.batched.state import BatchedState, select_runs, start_runs
 from lrfinder.training.batched.trial_step import BatchingPlan, plan_of
@@ -163,14 +163,14 @@ class BatchedTrainer:
     def _update(
         self, state: BatchedState, micro_batches: Sequence[Sequence[Batch]], planned: int
     ) -> Tensor:
-        before = random_states(state)
+        before = remembered(state)
         try:
             losses, gradients = state.gradients(micro_batches)
         except Exception as error:
             if state.update == 0 or not may_be_divergence(error):
                 raise
             judge = partial(self._is_divergence, state)
-            losses, gradients = gradients_one_by_one(state, micro_batches, before, judge)
+            losses, gradients = gradients_one_by_one(state, micro_batches, before(), judge)
         if state.task.clip_norm is not None:
             gradients = _clipped(gradients, state.task.clip_norm)
         by_index = dict(zip(state.program.roles.leaves, gradients, strict=True))
