@@ -46,7 +46,8 @@ def gradients_one_by_one(
     Every run draws from the random states of its seed that were there before.
     """
     layout, parts = state.population.layout, len(micro_batches)
-    losses = torch.full((len(state),), torch.nan, dtype=torch.float64)
+    dtype = torch.float32 if state.device.type == "mps" else torch.float64
+    losses = torch.full((len(state),), torch.nan, dtype=dtype)
     gradients = [torch.zeros_like(leaf) for leaf in state.population.leaves]
     after: dict[int, Stream] = {}
     for row, seed in enumerate(layout.seeds):
