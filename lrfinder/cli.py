@@ -41,6 +41,7 @@ _err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 _RANGE_TEST, _GIVEN_LR = list(RangeTestSettings.model_fields), ["lr", "lr_range"]
 _STUDIES = [name for name in RunSettings.model_fields if name not in _RANGE_TEST + _GIVEN_LR]
+_STUDIES.append("timeout")  # the range test alone has one of its own
 _METAVARS = {"task": "TASK", "families": "A,B,C", "lr_range": "LOW HIGH"}
 
 
@@ -102,7 +103,7 @@ Resume = Annotated[Path | None, typer.Option(metavar="DIR", help="Resume an inte
 
 
 @app.command("run")
-@_with_options(RunSettings, _RANGE_TEST + _STUDIES)
+@_with_options(RunSettings, dict.fromkeys(_RANGE_TEST + _STUDIES))
 def run_command(
     *,
     out: Out = None,

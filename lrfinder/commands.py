@@ -6,6 +6,7 @@ input leaves none behind.
 
 import inspect
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
@@ -115,11 +116,12 @@ def find(
     Returns the name of the task, the curve and what it suggests. Raises InvalidArgument or
     TaskLoadError, and leaves no folder behind where nothing was measured.
     """
-    here, named = Path.cwd(), _reference_text(settings.task)
+    began, here = time.monotonic(), Path.cwd()
+    named = _reference_text(settings.task)
     experiment = RangeTestExperiment(settings)
     folder = None if out is None else RunFolder.create(_seen_from(here, out))
     try:
-        curve = _range_test_alone(experiment, progress or Silent())
+        curve = _range_test_alone(experiment, progress or Silent(), began)
     except BaseException:
         if folder is not None:
             folder.discard()
@@ -131,7 +133,7 @@ def find(
     return experiment.task.name, curve, suggestion
 
 
-def _range_test_alone(experiment: RangeTestExperiment, shown: Progress) -> Curve:
+def _range_test_alone(experiment: RangeTestExperiment, shown: Progress, began: float) -> Curve:
     for note in experiment.task.data(experiment.device).notes():
         shown.say(f"note: {note}")
     settings, work = experiment.find_settings, experiment.find_work()
@@ -145,7 +147,9 @@ def _range_test_alone(experiment: RangeTestExperiment, shown: Progress) -> Curve
     shown.say(estimate({"range test": work}, chosen.speed))
     shown.say(engine_line(chosen.record()))
     with threads(chosen.threads):
-        curve = range_test_act(experiment, chosen.trainer, shown)
+        spent, timeout = time.monotonic() - began, settings.timeout
+        left = None if timeout is None else max(timeout - spent, 1e-9)
+        curve = range_test_act(experiment, chosen.trainer, shown, left)
     for note in experiment.task.data(experiment.device).later_notes():
         shown.say(f"note: {note}")
     return curve

@@ -34,6 +34,7 @@ from lrfinder.results.recorder import RunRecorder
 from lrfinder.results.saved_run import Run, open_run
 from lrfinder.results.summary import LRSearch
 from lrfinder.settings import RunSettings
+from lrfinder.tasks.fingerprint import Fingerprint, check_same, fingerprint
 from lrfinder.tasks.loading import load_task
 from lrfinder.tasks.task import Task
 from lrfinder.training import engine
@@ -54,11 +55,24 @@ NOT_COMPARED, NOT_COUNTED = "is not compared", "is not counted"
 OF_THE_STUDIES = (NOT_COMPARED, NOT_COUNTED)
 """What notes say that come from what the studies hold; a resumed run says anew what holds."""
 
+_OTHER_THAN_BEFORE = (
+    "the {what} must be those that the run began with, but the task has others now; start a new "
+    "run, and where they are drawn at random, seed them in the task file first "
+    "(torch.manual_seed(0) at its top)"
+)
+_OTHER_IN_WORKER = (
+    "the {what} must be the same in every process, but a worker that loaded the task has others; "
+    "seed them in the task file (torch.manual_seed(0) at its top), or use workers 1"
+)
+
 
 def range_test_act(
-    experiment: RangeTestExperiment, trainer: AnyTrainer, progress: Progress
+    experiment: RangeTestExperiment,
+    trainer: AnyTrainer,
+    progress: Progress,
+    timeout: float | None = None,
 ) -> Curve:
-    """Act 1: the range test of an experiment."""
+    """Act 1: the range test of an experiment, ended after so many seconds."""
     settings, work = experiment.find_settings, experiment.find_work()
     progress.stage("range test", work.runs * work.updates)
     return range_test(
@@ -70,6 +84,7 @@ def range_test_act(
         every=settings.every,
         growth=settings.growth,
         probes=settings.probes,
+        timeout=timeout,
         trainer=trainer,
         progress=progress.advance,
     )
@@ -164,7 +179,10 @@ def all_acts(
     """Range test, studies, comparison and report, under the folder's lock."""
     path = recorder.folder.path
     way_on = f"go on with `{_command_to_resume(experiment, path)}`"
+    made = None if earlier is None else earlier.answers.fingerprint
     with recorder.folder.locked():
+        if made is not None:
+            check_same(experiment.task, experiment.device, made, _OTHER_THAN_BEFORE)
         recorder.save("running")
         try:
             _train_and_report(experiment, recorder, name, progress, earlier)
@@ -190,8 +208,11 @@ def _train_and_report(
     earlier: Run | None,
 ) -> None:
     chosen = _choose_engine(experiment, recorder, progress, earlier)
+    made = None if earlier is None else earlier.answers.fingerprint
+    recorder.note(fingerprint=made or fingerprint(experiment.task, experiment.device))
     with ExitStack() as opened:
-        with threads(chosen.threads), _executor(experiment, chosen) as executor:
+        made = recorder.summary.fingerprint or {}
+        with threads(chosen.threads), _executor(experiment, chosen, made) as executor:
             bench = Workbench(experiment, chosen, executor, recorder, progress)
             suggestion = _suggestion(bench)
             storage = opened.enter_context(_storage(experiment, recorder.folder))
@@ -327,27 +348,32 @@ def _report(run: Run, experiment: Experiment, folder: RunFolder, storage: BaseSt
 
 
 @contextmanager
-def _executor(experiment: Experiment, chosen: Engine) -> Generator[Executor]:
+def _executor(experiment: Experiment, chosen: Engine, made: Fingerprint) -> Generator[Executor]:
     """Where the studies and the comparison are trained."""
     settings, trainer = experiment.settings, chosen.trainer
     if settings.workers == 1:
         yield InProcess(experiment.task, trainer)
         return
     if experiment.reference is None:
-        build = partial(_sent_to_worker, experiment.task, trainer)
+        build = partial(_sent_to_worker, experiment.task, trainer, made)
     else:  # by the name that holds from any working directory
         named = settings.model_copy(update={"task": experiment.reference.text})
-        build = partial(_built_in_worker, named, trainer)
+        build = partial(_built_in_worker, named, trainer, made)
     capacity = trainer.capacity(experiment.task)
     with Processes(settings.workers, build, capacity) as executor:
+        executor.try_one()
         yield executor
 
 
-def _built_in_worker(settings: RunSettings, trainer: AnyTrainer) -> tuple[Task, AnyTrainer]:
-    return prepared_task(load_task(settings.task), settings), trainer
+def _built_in_worker(
+    settings: RunSettings, trainer: AnyTrainer, made: Fingerprint
+) -> tuple[Task, AnyTrainer]:
+    task = prepared_task(load_task(settings.task), settings)
+    return _sent_to_worker(task, trainer, made)
 
 
-def _sent_to_worker(task: Task, trainer: AnyTrainer) -> tuple[Task, AnyTrainer]:
+def _sent_to_worker(task: Task, trainer: AnyTrainer, made: Fingerprint) -> tuple[Task, AnyTrainer]:
+    check_same(task, trainer.device, made, _OTHER_IN_WORKER)
     return task, trainer
 
 

@@ -80,6 +80,11 @@ class RangeTestSettings(BaseModel):
         description="auto times both trainers and takes the faster; sequential: one run after "
         "another, repeatable bit for bit; batched: all runs in one program.",
     )
+    timeout: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds after which the range test ends, and answers from what there is.",
+    )
 
     @field_validator("*", mode="wrap")
     @classmethod

@@ -60,6 +60,10 @@ class Curve:
     """The range of lrs that was asked for, where it was too narrow and was widened."""
     lr_matters: bool = True
     """Whether runs at different lrs differ; they do not where the optimizer sets its own lr."""
+    cut: bool = False
+    """Whether a timeout ended the sweep at the last of these lrs."""
+    notes: tuple[str, ...] = ()
+    """What happened on the way, in one line each."""
 
     def __repr__(self) -> str:
         seeds = f"{len(self.seeds)} seed{'s'[: len(self.seeds) != 1]}"
@@ -110,6 +114,9 @@ class Curve:
         if not self.lr_matters:
             nothing = {"lr": None, "low": None, "high": None, "verdict": "inconclusive"}
             return replace(found, **nothing, diverged_at=None, reason=NO_EFFECT)
+        if self.cut and found.lr is None:
+            short = f"the sweep came no farther than lr {self.lr[-1]:.3g}; give it more time"
+            found = replace(found, reason=short)
         return replace(found, reason=" ".join([found.reason, *self._remarks()]))
 
     def _remarks(self) -> list[str]:
@@ -119,6 +126,7 @@ class Curve:
             remarks.append(f"(lrs of {low:.3g} to {high:.3g} were too narrow a range)")
         if self.seeds_alike:
             remarks.append(f"({SEEDS_ALIKE})")
+        remarks += [f"({note})" for note in self.notes]
         return remarks
 
     def frame(self) -> "pd.DataFrame":

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrfinder.arrays import Floats
+from lrfinder.arrays import Floats, Ints
 from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.defaults import FEWEST_PROBES
+from lrfinder.training.history import History
 
 _LOWEST, _RATIO = 0.5, 4.0  # first lr over the centre of the fall, and between neighbouring lrs
 _ROUNDING = 1e-6  # share of the loss below which a deviation says nothing
@@ -72,6 +73,47 @@ def check_probes(probes: int) -> None:
     check_count("probes", probes, low=0)
     if 0 < probes < FEWEST_PROBES:
         raise InvalidArgument(f"probes must be 0 or at least {FEWEST_PROBES}, but got {probes}")
+
+
+def made_probes(history: History) -> list[Probe]:
+    """Return what the runs of a history, at constant lrs and all of one length, came to."""
+    at, updates = history.evaluated_at, int(history.evaluated_at[-1])
+    made: list[Probe] = []
+    for plan, losses, diverged_at in zip(
+        history.plans, history.measures["loss"], history.diverged_at, strict=True
+    ):
+        ended = math.nan if diverged_at >= 0 else losses[at > 0.75 * updates].mean()
+        halfway = losses[(at > 0.375 * updates) & (at <= 0.5 * updates)]
+        lowest, lowest_at = _lowest(at, losses)
+        made.append(
+            Probe(
+                plan.seed,
+                plan.lr,
+                updates,
+                loss=float(ended),
+                halfway=float(halfway.mean()) if halfway.size else math.nan,
+                scatter=_scatter(losses[at > 0.375 * updates]),
+                lowest=lowest,
+                lowest_at=lowest_at,
+            )
+        )
+    return made
+
+
+def _scatter(losses: Floats) -> float:
+    """The deviation of one loss around its neighbours; nan where there are too few."""
+    if len(losses) < 4 or not np.isfinite(losses).all():
+        return math.nan
+    return 1.4826 / 2**0.5 * float(np.median(np.abs(np.diff(losses))))
+
+
+def _lowest(at: Ints, losses: Floats) -> tuple[float, int | None]:
+    """The lowest mean of three evaluations after the first, and at which update it was."""
+    if len(losses) < 4 or not np.isfinite(losses).all():
+        return math.nan, None
+    means = np.convolve(losses[1:], np.ones(3) / 3, mode="valid")
+    k = int(np.argmin(means))
+    return float(means[k]), int(at[k + 2])
 
 
 def first_lrs(centre: float) -> list[float]:

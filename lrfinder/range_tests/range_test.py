@@ -30,12 +30,20 @@ from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.range_tests import defaults
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.features import CurveFeatures
+from lrfinder.range_tests.limits import (
+    OUT_OF_TIME,
+    Limits,
+    only_with_probes,
+    slow_note,
+    timeout_note,
+)
 from lrfinder.range_tests.permutation_test import mean_and_deviation, with_permuted_losses
 from lrfinder.range_tests.probes import (
     Probe,
     check_probes,
     first_lrs,
     further_lr,
+    made_probes,
     probe_updates,
 )
 from lrfinder.range_tests.rule import centres, features_of, too_narrow
@@ -46,7 +54,7 @@ from lrfinder.tasks.held_out import held_out
 from lrfinder.tasks.task import Task
 from lrfinder.training.building import lrs_of_groups
 from lrfinder.training.fit import fit
-from lrfinder.training.history import History, Plan
+from lrfinder.training.history import History, Plan, note_on_raised
 from lrfinder.training.memory import check_memory
 from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.trainer import AnyTrainer
@@ -71,6 +79,7 @@ def range_test(
     growth: Growth = defaults.GROWTH,
     probes: int = defaults.PROBES,
     widen: bool = True,
+    timeout: float | None = None,
     trainer: AnyTrainer | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Curve:
@@ -92,6 +101,8 @@ def range_test(
             fell in the sweep.
         widen: repeat the sweep once, in place of a probe, where the range of lrs is too narrow:
             the loss still falls at max_lr (raised by 100), or already at min_lr (lowered by 1000).
+        timeout: seconds after which the test ends, and answers from what there is; a note of the
+            curve says so, as it does where updates become absurdly slow.
         trainer: what trains; by default the sequential trainer.
         progress: called with the number of updates made since the last call.
 
@@ -100,27 +111,41 @@ def range_test(
     """
     _check(min_lr, max_lr, steps, seeds, every, growth)
     check_probes(probes)
+    if timeout is not None and not timeout > 0:
+        raise InvalidArgument(f"timeout must be a positive number of seconds, but got {timeout}")
+    limits = Limits(timeout)
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    test = _Test(task, numbers, steps, every, growth, trainer, progress)
+    test = _Test(task, numbers, steps, every, growth, trainer, progress, limits)
     planned = len(numbers) * (test.updates + probes * test.probe_updates)
     before = time.perf_counter()
     curve = test.sweep(min_lr, max_lr)
+    if len(curve.lr) < 2:
+        raise InvalidArgument(
+            "timeout must be long enough for two steps of the range test, but after "
+            f"{timeout:.3g} s there {'was one' if len(curve.lr) else 'was none'}; give a longer one"
+        )
     features = features_of(curve.lr, curve.loss, curve.start)
-    narrow = too_narrow(features) if widen and probes else None
+    narrow = too_narrow(features) if widen and probes and not limits.out_of_time else None
     if narrow is not None:
         wider = (min_lr / _BELOW, max_lr) if narrow == "below" else (min_lr, max_lr * _ABOVE)
-        curve = replace(test.sweep(*wider), asked=(min_lr, max_lr))
+        again = test.sweep(*wider)
         probes = max(probes - -(-test.updates // test.probe_updates), defaults.FEWEST_PROBES)
-        features = features_of(curve.lr, curve.loss, curve.start)
-    found = test.probe(curve, features, probes) if probes else ()
-    matters = test.differ(found) if found else test.lr_matters(curve.lr[0], curve.lr[-1])
+        if (again.seeds, len(again.lr)) == (curve.seeds, len(curve.lr)):  # no timeout cut it
+            curve = replace(again, asked=(min_lr, max_lr))
+            features = features_of(curve.lr, curve.loss, curve.start)
+    curve = replace(curve, probes=test.probe(curve, features, probes) if probes else ())
+    if limits.out_of_time and curve.probes:
+        curve = only_with_probes(curve, defaults.FEWEST_PROBES)
+    if timeout is not None and test.out_of_time:
+        test.notes.append(timeout_note(timeout, curve, len(numbers)))
+    matters = test.differ(curve) if curve.probes else test.lr_matters(curve)
     test.count_to(planned)
     return replace(
         curve,
-        probes=found,
         updates=test.trained,
         wall_seconds=time.perf_counter() - before,
         lr_matters=matters,
+        notes=test.all_notes,
     )
 
 
@@ -153,7 +178,9 @@ class _Test:
         growth: Growth,
         trainer: AnyTrainer | None,
         progress: Callable[[int], None] | None,
+        limits: Limits,
     ) -> None:
+        self._limits = limits
         self._task, self._seeds = _with_probe_rows(task), seeds
         self._steps = steps or defaults.STEPS[every]
         self._every: Every = every
@@ -170,6 +197,17 @@ class _Test:
         check_memory(len(seeds), self.updates, self._steps + 1, len(task.measures))
         self.trained = 0
         """Updates made so far."""
+        self.out_of_time = False
+        """Whether something was left out because the timeout had passed."""
+        self.notes: list[str] = []
+        self._raised: list[str] = []
+        self._slow: list[str] = []
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """What happened on the way, in one line each."""
+        raised = [note_on_raised(self._raised)] if self._raised else []
+        return (*self.notes, *raised, *slow_note(self._slow))
 
     def sweep(self, min_lr: float, max_lr: float) -> Curve:
         """Grow the lr, once per seed."""
@@ -178,14 +216,17 @@ class _Test:
         by_group = tabulated(f"{self._growth} growth", lrs_of_groups(self._task, lrs.tolist()))
         plans = [Plan(min_lr, Schedule(by_group, per=self._every), seed) for seed in self._seeds]
         history = self._fit(self._task, plans, self.updates, self._per_step)
+        rows, steps = self._swept(history)
         by_step = history.train_loss.reshape(len(self._seeds), self._steps, self._per_step)
+        self._note_slow(history, [lrs[self._last_step(own)] for own in history.train_loss])
+        measured = {k: v[rows, : steps + 1] for k, v in history.measures.items()}
         return Curve(
-            lr=lrs,
-            loss=history.measures["loss"][:, 1:],
-            train_loss=by_step.mean(axis=2),
-            start=history.measures["loss"][:, 0],
-            metrics={k: history.measures[k][:, 1:] for k in self._task.metrics},
-            seeds=self._seeds,
+            lr=lrs[:steps],
+            loss=measured["loss"][:, 1:],
+            train_loss=by_step.mean(axis=2)[rows, :steps],
+            start=measured["loss"][:, 0],
+            metrics={k: measured[k][:, 1:] for k in self._task.metrics},
+            seeds=tuple(self._seeds[row] for row in rows),
             every=self._every,
             growth=self._growth,
             optimizer=self._task.prototype.optimizer,
@@ -194,7 +235,27 @@ class _Test:
             updates=self.trained,
             wall_seconds=0.0,
             updates_per_step=self._per_step,
+            cut=steps < self._steps,
         )
+
+    def _swept(self, history: History) -> tuple[list[int], int]:
+        """Rows of the seeds that count, and for how many steps: all but what a timeout cut.
+
+        Where it cut all of them, those that came farthest count as far as they came.
+        """
+        whole = [row for row, why in enumerate(history.stopped) if why != OUT_OF_TIME]
+        if whole:
+            return whole, self._steps
+        made = np.isfinite(history.measures["loss"][:, 1:]).sum(axis=1)
+        return np.flatnonzero(made == made.max()).tolist(), int(made.max())
+
+    def _last_step(self, losses: Floats) -> int:
+        return max(0, int(np.isfinite(losses).sum()) - 1) // self._per_step
+
+    def _note_slow(self, history: History, lrs: Sequence[float]) -> None:
+        pairs = zip(history.stopped, lrs, strict=True)
+        found = [(why, lr) for why, lr in pairs if why not in (None, OUT_OF_TIME)]
+        self._slow += [f"{why}, at lr {lr:.3g}" for why, lr in found]
 
     def probe(
         self, curve: Curve, features: Sequence[CurveFeatures], most: int
@@ -203,23 +264,30 @@ class _Test:
         found = centres(features)
         if found is None:
             return ()
-        wanted = zip(self._seeds, found, strict=True)
+        wanted = zip(curve.seeds, found, strict=True)
         made = self._constant([(lr, s) for s, centre in wanted for lr in first_lrs(centre)])
-        for _ in range(most - len(made) // len(self._seeds)):
-            beyond = [(further_lr([p for p in made if p.seed == s]), s) for s in self._seeds]
+        for _ in range(most - defaults.FEWEST_PROBES):
+            of_seeds = {s: [p for p in made if p.seed == s] for s in curve.seeds}
+            beyond = [(further_lr(own), s) for s, own in of_seeds.items() if own]
             further = [(lr, seed) for lr, seed in beyond if lr is not None]
             if not further:
                 break
             made += self._constant(further)
         return tuple(made)
 
-    def differ(self, probes: Sequence[Probe]) -> bool:
+    def differ(self, curve: Curve) -> bool:
         """Whether probes of one seed at different lrs ended differently."""
-        of_seed = [probe.loss for probe in probes if probe.seed == self._seeds[0]]
+        of_seed = [probe.loss for probe in curve.probes if probe.seed == curve.seeds[0]]
         return len(of_seed) < 2 or len(set(of_seed)) > 1
 
-    def lr_matters(self, low: float, high: float) -> bool:
-        """Whether a few updates at a low lr and at a high one differ at all."""
+    def lr_matters(self, curve: Curve) -> bool:
+        """Whether a few updates at a low lr and at a high one differ at all.
+
+        It is not tried where time is short.
+        """
+        if self._limits.out_of_time or self._slow:
+            return True
+        low, high = curve.lr[0], curve.lr[-1]
         constant = Schedule(FAMILIES["constant"])
         plans = [Plan(float(lr), constant, self._seeds[0]) for lr in (low, high)]
         few = min(_FEW, self.updates)
@@ -243,35 +311,17 @@ class _Test:
             self._progress(total - self._counted)
 
     def _constant(self, wanted: Sequence[tuple[float, int]]) -> list[Probe]:
-        if not wanted:
+        self.out_of_time |= bool(wanted) and self._limits.out_of_time
+        if not wanted or self._limits.out_of_time:
             return []
         constant = Schedule(FAMILIES["constant"])
         plans = [Plan(lr, constant, seed) for lr, seed in wanted]
         updates = self.probe_updates
         history = self._fit(self._probed, plans, updates, max(1, updates // _PARTS))
-        at = history.evaluated_at
-        ended = {k: v[:, at > 0.75 * updates].mean(axis=1) for k, v in history.measures.items()}
-        permuted, deviation = mean_and_deviation(ended)
-        made: list[Probe] = []
-        for k, plan in enumerate(plans):
-            losses = history.measures["loss"][k]
-            halfway = losses[(at > 0.375 * updates) & (at <= 0.5 * updates)]
-            lowest, lowest_at = _lowest(at, losses)
-            made.append(
-                Probe(
-                    plan.seed,
-                    plan.lr,
-                    updates,
-                    loss=float("nan") if history.diverged_at[k] >= 0 else float(ended["loss"][k]),
-                    permuted=float(permuted[k]),
-                    permuted_deviation=float(deviation[k]),
-                    halfway=float(halfway.mean()) if halfway.size else float("nan"),
-                    scatter=_scatter(losses[at > 0.375 * updates]),
-                    lowest=lowest,
-                    lowest_at=lowest_at,
-                )
-            )
-        return made
+        self._note_slow(history, [plan.lr for plan in plans])
+        made = made_probes(history)
+        pairs = zip(made, history.stopped, strict=True)
+        return [probe for probe, why in pairs if why != OUT_OF_TIME]
 
     @cached_property
     def _probed(self) -> Task:
@@ -292,30 +342,17 @@ class _Test:
             evaluate_on=self._evaluated,
             trainer=self._trainer,
             progress=self._count,
+            stop=self._limits,
         )
+        self.out_of_time |= OUT_OF_TIME in history.stopped
         self.trained += history.updates_trained
+        self._raised += [message for message in history.raised if message is not None]
         return history
 
     def _count(self, updates: int) -> None:
         self._counted += updates
         if self._progress is not None:
             self._progress(updates)
-
-
-def _scatter(losses: Floats) -> float:
-    """The deviation of one loss around its neighbours; nan where there are too few."""
-    if len(losses) < 4 or not np.isfinite(losses).all():
-        return float("nan")
-    return 1.4826 / 2**0.5 * float(np.median(np.abs(np.diff(losses))))
-
-
-def _lowest(at: Ints, losses: Floats) -> tuple[float, int | None]:
-    """The lowest mean of three evaluations after the first, and at which update it was."""
-    if len(losses) < 4 or not np.isfinite(losses).all():
-        return float("nan"), None
-    means = np.convolve(losses[1:], np.ones(3) / 3, mode="valid")
-    k = int(np.argmin(means))
-    return float(means[k]), int(at[k + 2])
 
 
 def _with_probe_rows(task: Task) -> Task:

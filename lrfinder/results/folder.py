@@ -15,7 +15,8 @@
 summary.json's "range_test" holds what range_test.csv does not: "probes", the runs at a constant lr
 (seed, lr, updates, loss, null where it diverged, and mean and deviation of the loss with exchanged
 targets), "updates_per_step", "budget", the updates of a whole training, and "asked", the range of
-lrs that was asked for where it was widened, else null.
+lrs that was asked for where it was widened, else null, "cut", whether a timeout ended the sweep,
+and "notes", what happened on the way.
 
 Only this module knows the names of files and columns. A file is replaced whole or not at all,
 except curves.csv, to which each finished run is appended; `RunFolder.keep_curves` drops what was

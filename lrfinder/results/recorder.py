@@ -12,7 +12,7 @@ from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.results.answers import with_answers
 from lrfinder.results.folder import RunFolder
 from lrfinder.results.summary import RangeTestFacts, RunSummary, Status
-from lrfinder.training.history import History
+from lrfinder.training.history import History, note_on_raised
 from lrfinder.tuning.trials import FamilyResult
 
 
@@ -26,6 +26,7 @@ class RunRecorder:
         """When it was started or resumed, by time.monotonic()."""
         self._spent_before = summary.cost.wall_seconds
         self._confirmed: list[ConfirmedRun] = []
+        self._raised: list[str] = []
 
     def note(self, **facts: Any) -> None:  # noqa: ANN401 (values of the summary's fields)
         """Change the summary; the next save writes it."""
@@ -57,6 +58,7 @@ class RunRecorder:
         """Write the runs of a trial."""
         self._finished = False
         self.folder.append_curves("search", family, number, history)
+        self._note_raised(history)
         self.save("running")
 
     def begin_comparison(self, known: Sequence[ConfirmedRun]) -> None:
@@ -69,7 +71,17 @@ class RunRecorder:
         self._confirmed.append(run)
         self.folder.append_curves("confirm", run.candidate, None, history)
         self.folder.write_confirmed(self._confirmed)
+        self._note_raised(history)
         self.save("running")
+
+    def _note_raised(self, history: History) -> None:
+        """Keep a note on all that the task raised in runs that have diverged by it."""
+        raised = [message for message in history.raised if message is not None]
+        if raised:
+            before = {note_on_raised(self._raised)} if self._raised else set[str]()
+            self._raised += raised
+            notes = [note for note in self.summary.notes if note not in before]
+            self.note(notes=[*notes, note_on_raised(self._raised)])
 
     def note_answers(
         self,

@@ -20,6 +20,7 @@ from lrfinder.range_tests.probes import Probe
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.schedules import Value
 from lrfinder.statistics import Mean
+from lrfinder.tasks.sketch import Sketch
 from lrfinder.training.engine import EngineRecord
 from lrfinder.types import Direction, Every, Growth, Per
 
@@ -78,6 +79,10 @@ class RangeTestFacts(_Facts):
     """Updates of a whole training."""
     asked: tuple[Rate, Rate] | None
     """The range of lrs that was asked for, where it was widened."""
+    cut: bool = False
+    """Whether a timeout ended the sweep."""
+    notes: tuple[str, ...] = ()
+    """What happened on the way."""
 
     @classmethod
     def of(cls, curve: Curve) -> Self:
@@ -223,6 +228,8 @@ class RunSummary(RangeTestSummary):
     ties: list[str]
     notes: list[str]
     cost: Cost
+    fingerprint: dict[str, Sketch] | None = None
+    """What the data and the initial weights are; None in records that do not have it."""
 
     @model_validator(mode="after")
     def _check_families(self) -> Self:

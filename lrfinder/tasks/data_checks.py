@@ -62,6 +62,12 @@ NOT_REPEATABLE = (
     "global one, or from a generator kept as an attribute, mends it)"
 )
 
+OTHER_WEIGHTS = (
+    "the model starts from other weights whenever it is built, for the same seed too, so that "
+    "results are not repeatable (a random state out of reach; drawing from torch's, NumPy's or "
+    "Python's global one mends it)"
+)
+
 
 def same_order_note(loader: DataLoader[Any]) -> str:
     """A note on data that come in the same order every time, and what mends it."""

@@ -11,7 +11,7 @@ like the original and independently of it.
 
 import hashlib
 import random
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -68,10 +68,7 @@ class _States:
         np.random.set_state(self.of_numpy)  # noqa: NPY002
         torch.set_rng_state(self.of_torch)
         if self.of_device is not None and device is not None:
-            if device.type == "cuda":
-                torch.cuda.set_rng_state(self.of_device, device)
-            else:
-                torch.mps.set_rng_state(self.of_device)
+            _set_device_state(self.of_device, device)
 
 
 def _device_state(device: torch.device | None) -> Tensor | None:
@@ -95,6 +92,25 @@ def kept(device: torch.device | None = None) -> Generator[None]:
         outside.restore(device)
 
 
+def mark(device: torch.device) -> Callable[[], None]:
+    """Remember torch's random states, at next to no cost; call the result to go back to them."""
+    of_torch, of_device = torch.get_rng_state(), _device_state(device)
+
+    def back() -> None:
+        torch.set_rng_state(of_torch)
+        if of_device is not None:
+            _set_device_state(of_device, device)
+
+    return back
+
+
+def _set_device_state(state: Tensor, device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.mps.set_rng_state(state)
+
+
 def _seed_everything(seed: int, device: torch.device | None) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
@@ -114,6 +130,17 @@ class Stream:
         with kept(device):
             _seed_everything(seed, device)
             self._states = _States.now(device)
+
+    @classmethod
+    def now(cls, device: torch.device | None = None) -> "Stream":
+        """Return a stream that continues like the global random states of this moment."""
+        stream = object.__new__(cls)
+        stream._device, stream._states = device, _States.now(device)
+        return stream
+
+    def go_on_globally(self) -> None:
+        """Make the global random states those of this stream."""
+        self._states.restore(self._device)
 
     @contextmanager
     def active(self) -> Generator[None]:

@@ -113,9 +113,11 @@ def training_source(
     seen: Seen | None = None,
 ) -> Source:
     """Source of shuffled training batches; `batches` overrides how many make an epoch."""
-    tensors = tensors_of(data)
-    if tensors is not None:
-        return TensorSource(tensors, batch_size, device, batches)
+    found = _tensors_and_rows(data)
+    if found is not None:
+        tensors, rows = found
+        own = tensors if rows is None else _picked(tensors, rows)
+        return TensorSource(own, batch_size, device, batches, rows)
     return LoaderSource(as_loader(data, batch_size, shuffle=True), device, batches, seen=seen)
 
 
@@ -199,8 +201,11 @@ class TensorSource:
         batch_size: int,
         device: torch.device | None = None,
         batches: int | None = None,
+        numbers: Tensor | None = None,
     ) -> None:
+        """`numbers` are those of the rows in the data set, where it has others too."""
         rows = len(tensors[0])
+        self._numbers = numbers
         if rows == 0:
             raise InvalidArgument("training data must have a row, but got 0 rows")
         self._tensors: tuple[Tensor, ...] = to_device(tuple(tensors), device)
@@ -219,6 +224,13 @@ class TensorSource:
             for first in range(position, end, self._at_once):
                 yield from self._gather(order, first, min(first + self._at_once, end))
             start += end - position
+
+    def row_numbers(self, seed: int, epoch: int, batch: int) -> list[int]:
+        """Numbers, in the data set, of the rows of one batch of an epoch."""
+        cycle, position = divmod(batch, self._per_cycle)
+        first = position * self._batch_size
+        rows = self._order(seed, epoch, cycle)[first : first + self._batch_size].cpu()
+        return (rows if self._numbers is None else self._numbers[rows]).tolist()
 
     def _gather(self, order: Tensor, first: int, end: int) -> Iterator[Batch]:
         """Batches first..end-1 of a cycle, with one indexing for all of them."""

@@ -26,12 +26,19 @@ from lrfinder.schedules import Family
 from lrfinder.schedules.live import stand_in
 from lrfinder.tasks.baseline import Baseline, as_baseline
 from lrfinder.tasks.batches import Batch, alike, count_rows
-from lrfinder.tasks.data_checks import NOT_REPEATABLE, look_at, same_order_note, skipped_note
+from lrfinder.tasks.data_checks import (
+    NOT_REPEATABLE,
+    OTHER_WEIGHTS,
+    look_at,
+    same_order_note,
+    skipped_note,
+)
 from lrfinder.tasks.loaders import Data, LoaderSource, Seen
 from lrfinder.tasks.lr_groups import LRGroups, lr_groups
 from lrfinder.tasks.measures import Measure, Measures
 from lrfinder.tasks.optimizer_copies import unwrapped
-from lrfinder.tasks.random_states import kept
+from lrfinder.tasks.random_states import Stream, kept
+from lrfinder.tasks.sketch import sketch_of_weights
 from lrfinder.tasks.sources import (
     Source,
     are_tensors,
@@ -212,6 +219,11 @@ class Task:
     def _opened(self) -> "dict[torch.device, TaskData]":
         return {}
 
+    def built(self, seed: int) -> nn.Module:
+        """A new model under the random states of a seed, where its factory puts it."""
+        with Stream(seed, self.prototype.device).active(), user_code("building the model"):
+            return self.model()
+
     @cached_property
     def prototype(self) -> "Prototype":
         """What building the task once shows about its model and optimizer."""
@@ -338,7 +350,7 @@ class TaskData:
             )
         if self.source.drops_single_row:
             found.append("the last training batch has a single row and is left out of every epoch")
-        return found + self._first_notes
+        return found + self._first_notes + self._notes_on_weights
 
     @cached_property
     def _first_notes(self) -> list[str]:
@@ -357,6 +369,12 @@ class TaskData:
                 again = first_of_subset(valid, self._task.batch_size, self._device)
                 repeatable = alike(self.fixed_subset[0], again)
         return found if repeatable else [*found, NOT_REPEATABLE]
+
+    @cached_property
+    def _notes_on_weights(self) -> list[str]:
+        """A note where a seed does not say what the weights are."""
+        first, again = (sketch_of_weights(self._task.built(0)) for _ in range(2))
+        return [] if first.alike(again) else [OTHER_WEIGHTS]
 
     @property
     def has_none(self) -> bool:

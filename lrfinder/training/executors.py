@@ -10,8 +10,9 @@ beginning go to one worker, as long as all workers are busy.
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from threading import Thread
@@ -98,6 +99,11 @@ class Processes:
     ) -> None:
         self._pool.shutdown(wait=True, kill_workers=True)
 
+    def try_one(self) -> None:
+        """Build the task in one of the processes; raises what that raises."""
+        with _worker_may_die():
+            self._pool.submit(_try).result()
+
     def fit(
         self,
         plans: Sequence[Plan],
@@ -108,24 +114,21 @@ class Processes:
     ) -> None:
         """Train every plan; see `Executor`. Raises TaskFailed also where a worker dies."""
         jobs: dict[Future[History], list[int]] = {}
-        try:
-            for rows in self._parts(plans):
-                sent = [_Sent.of(plans[row]) for row in rows]
-                jobs[self._pool.submit(_train, sent, watch)] = rows
-            for job in as_completed(jobs):
-                rows = jobs[job]
-                history = replace(job.result(), plans=tuple(plans[row] for row in rows))
-                if progress is not None:
-                    progress(history.updates_asked)
-                if finished is not None:
-                    finished(rows, history)
-        except TerminatedWorkerError as error:
-            raise TaskFailed(
-                "a worker process died, perhaps for want of memory; use fewer --workers"
-            ) from error
-        finally:
-            for job in jobs:
-                job.cancel()
+        with _worker_may_die():
+            try:
+                for rows in self._parts(plans):
+                    sent = [_Sent.of(plans[row]) for row in rows]
+                    jobs[self._pool.submit(_train, sent, watch)] = rows
+                for job in as_completed(jobs):
+                    rows = jobs[job]
+                    history = replace(job.result(), plans=tuple(plans[row] for row in rows))
+                    if progress is not None:
+                        progress(history.updates_asked)
+                    if finished is not None:
+                        finished(rows, history)
+            finally:
+                for job in jobs:
+                    job.cancel()
 
     def _parts(self, plans: Sequence[Plan]) -> Iterator[list[int]]:
         """Rows of plans to train in one process: those that share a beginning, so far as all work.
@@ -175,6 +178,16 @@ class _Sent:
         return Plan(self.lr, Schedule(member, self.params, self.per, self.warmup), self.seed)
 
 
+@contextmanager
+def _worker_may_die() -> Generator[None]:
+    try:
+        yield
+    except TerminatedWorkerError as error:
+        raise TaskFailed(
+            "a worker process died, perhaps for want of memory; use fewer --workers"
+        ) from error
+
+
 @cache
 def _builds() -> list[Build]:
     """What this worker process builds its problem with."""
@@ -199,6 +212,10 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)  # pyright: ignore[reportPrivateUsage]
+
+
+def _try() -> None:
+    _problem()
 
 
 def _train(sent: Sequence[_Sent], watch: str) -> History:

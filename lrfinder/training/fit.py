@@ -29,7 +29,7 @@ from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.forks import why_not_forked
 from lrfinder.training.history import History, Plan
-from lrfinder.training.prefix_tree import Finished, TreeWalk, may_share, together
+from lrfinder.training.prefix_tree import Finished, Stop, TreeWalk, may_share, together
 from lrfinder.training.record import Record
 from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.trainer import AnyTrainer
@@ -46,6 +46,7 @@ def fit(
     trainer: AnyTrainer | None = None,
     progress: Callable[[int], None] | None = None,
     finished: Finished | None = None,
+    stop: Stop | None = None,
     on: Iterable[Batch] | None = None,
 ) -> History:
     """Train one run per plan and record what happened.
@@ -62,6 +63,9 @@ def fit(
         trainer: what trains; by default the sequential trainer on the model's own device.
         progress: called with the number of updates, of all plans, made since the last call.
         finished: called with the rows of plans that are complete, and their own History.
+        stop: called with the updates made, of the runs that are trained together: 0 before they
+            begin, then at every evaluation, and after every 16 updates. What it returns, unless it
+            is None, is why those runs end there; see `History.stopped`.
         on: the name of `evaluate_on` before 0.1.0, which goes in the next release.
 
     Raises InvalidArgument for lengths below 1 or a missing validation set, and TaskFailed when the
@@ -73,7 +77,7 @@ def fit(
     record = Record(task, plans, trainer, updates, evaluate_every)
     evaluate_on = _renamed(evaluate_on, on)
     batches = _validation(task, trainer) if evaluate_on is None else _repeatable(evaluate_on)
-    walk = TreeWalk(task, record, trainer, batches, watch, progress, finished)
+    walk = TreeWalk(task, record, trainer, batches, watch, progress, finished, stop)
     capacity = trainer.capacity(task)
     shared = not may_share(plans) or why_not_forked(task, trainer) is None
     for runs in together(plans, capacity, shared=shared):

@@ -64,6 +64,10 @@ class History:
     trained: Ints
     """Updates made for a run and not for an earlier one, with which it shares them: int64[runs]."""
     updates_per_epoch: int
+    raised: tuple[str | None, ...] = ()
+    """What the task raised in a run that has diverged by it, with the lr; else None."""
+    stopped: tuple[str | None, ...] = ()
+    """Why a run was ended before its end, without having diverged; else None."""
 
     @property
     def updates_asked(self) -> int:
@@ -85,6 +89,8 @@ class History:
             measures={name: values[run : run + 1] for name, values in self.measures.items()},
             diverged_at=self.diverged_at[run : run + 1],
             trained=self.trained[run : run + 1],
+            raised=self.raised[run : run + 1],
+            stopped=self.stopped[run : run + 1],
         )
 
     @staticmethod
@@ -99,6 +105,8 @@ class History:
             measures={k: np.concatenate([part.measures[k] for part in parts]) for k in names},
             diverged_at=np.concatenate([part.diverged_at for part in parts]),
             trained=np.concatenate([part.trained for part in parts]),
+            raised=tuple(message for part in parts for message in part.raised),
+            stopped=tuple(why for part in parts for why in part.stopped),
         )
 
     def outcomes(self, measure: str = "loss", direction: Direction = "minimize") -> list[Outcome]:
@@ -142,3 +150,15 @@ class History:
         }
         columns |= {measure_column(k): values[run] for k, values in self.measures.items()}
         return pd.DataFrame(columns).dropna(subset=["valid_loss"])
+
+
+def note_on_raised(messages: Sequence[str]) -> str:
+    """One line on what the task raised in runs that have diverged by it.
+
+    >>> note_on_raised(["at lr 10 ValueError: math domain error"])
+    'the task raised in 1 run, which counts as diverged: at lr 10 ValueError: math domain error'
+    """
+    count = len(messages)
+    runs = "run, which counts" if count == 1 else "runs, which count"
+    more = ", for one" if len(set(messages)) > 1 else ""
+    return f"the task raised in {count} {runs} as diverged{more}: {messages[0]}"

@@ -20,6 +20,10 @@ from lrfinder.training.rehearsal import starting, stepping
 from lrfinder.training.trainer import AnyTrainer, State
 
 Finished = Callable[[Sequence[int], History], None]
+Stop = Callable[[int], str | None]
+"""Why runs that are trained together end after so many updates; None where they go on."""
+_ASKED_AFTER = 16
+"""Most updates between two questions whether runs end."""
 
 
 @dataclass
@@ -61,15 +65,18 @@ class TreeWalk:
         watch: str,
         progress: Callable[[int], None] | None,
         finished: Finished | None,
+        stop: Stop | None = None,
     ) -> None:
         self._task, self._record, self._trainer = task, record, trainer
         self._capacity = trainer.capacity(task)
         self._batches, self._watch = batches, watch
-        self._progress, self._finished = progress, finished
+        self._progress, self._finished, self._stop = progress, finished, stop
         self._schedules: dict[int, LiveSchedule] = {}
 
     def train(self, runs: Sequence[list[int]]) -> None:
         """Train one run per list of rows, whose plans have a seed and a peak lr in common."""
+        if self._stops(0, [row for rows in runs for row in rows]):
+            return
         plans = [self._record.plans[rows[0]] for rows in runs]
         seeds, lrs = [plan.seed for plan in plans], [plan.lr for plan in plans]
         state = self._trainer.start(self._task, seeds, lrs)
@@ -139,12 +146,27 @@ class TreeWalk:
 
     def _epoch(self, population: _RunGroup, begin: int, end: int) -> None:
         """Train updates begin..end-1."""
-        for a, b in pairwise([begin, *self._record.evaluated_between(begin, end), end]):
+        ends = {*self._record.evaluated_between(begin, end), end}
+        if self._stop is not None:
+            ends |= {*range(begin + _ASKED_AFTER, end, _ASKED_AFTER)}
+        for a, b in pairwise([begin, *sorted(ends)]):
             if population.branches:
                 lrs = [branch.lrs[a - begin : b - begin] for branch in population.branches]
                 self._advance(population, a, np.stack(lrs))
             if population.branches and b in self._record.column:
                 self._evaluate(population, b)
+            rows = [row for branch in population.branches for row in branch.rows]
+            if b < self._record.updates and rows and self._stops(b, rows):
+                self._finish(rows)
+                population.branches = []
+
+    def _stops(self, made: int, rows: Sequence[int]) -> bool:
+        """Whether the runs of these rows end after so many updates."""
+        why = None if self._stop is None else self._stop(made)
+        if why is not None:
+            self._record.add_stopped(rows, why)
+            self._count(len(rows) * (self._record.updates - made))
+        return why is not None
 
     def _advance(self, population: _RunGroup, first: int, lrs: Floats) -> None:
         """Make the updates first, first+1, ... by the lrs float64[branches, updates, groups]."""
@@ -180,9 +202,12 @@ class TreeWalk:
         if not diverged:
             return
         ended: list[int] = []
+        raised = population.state.raised
         for place, at in diverged.items():
             rows = population.branches[place].rows
             self._record.diverged_at[rows] = at
+            if place in raised:
+                self._record.add_raised(rows, at, raised[place])
             ended += rows
         keep = [place for place in range(len(population.branches)) if place not in diverged]
         population.branches = [population.branches[place] for place in keep]

@@ -42,6 +42,8 @@ class Record:
         self.measures: dict[str, Floats] = {k: np.full(shape, np.nan) for k in task.measures}
         self.diverged_at: Ints = np.full(len(plans), -1)
         self.trained: Ints = np.zeros(len(plans), dtype=np.int64)
+        self.raised: list[str | None] = [None] * len(plans)
+        self.stopped: list[str | None] = [None] * len(plans)
 
     def use_groups(self, groups: int) -> None:
         """Make room for the learning rates of so many parameter groups."""
@@ -66,6 +68,17 @@ class Record:
         self.lr[rows, span] = np.where(made[:, None], lrs, np.nan)
         self.trained[rows[0]] += int(made.sum())
 
+    def add_raised(self, rows: Sequence[int], at: int, message: str) -> None:
+        """Write what the task raised at an update of one run, shared by the plans of `rows`."""
+        lr = np.nanmax(self.lr[rows[0], at])
+        for row in rows:
+            self.raised[row] = f"at lr {lr:.3g} {message}"
+
+    def add_stopped(self, rows: Sequence[int], why: str) -> None:
+        """Write why the runs of these rows end before their end."""
+        for row in rows:
+            self.stopped[row] = why
+
     def history(self, rows: Sequence[int]) -> History:
         """Return what the runs of these rows did."""
         index = list(rows)
@@ -78,4 +91,6 @@ class Record:
             diverged_at=self.diverged_at[index],
             trained=self.trained[index],
             updates_per_epoch=self.updates_per_epoch,
+            raised=tuple(self.raised[row] for row in index),
+            stopped=tuple(self.stopped[row] for row in index),
         )

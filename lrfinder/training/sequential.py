@@ -1,6 +1,6 @@
 """The reference trainer: any model, any optimizer, one run after another."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,8 +19,10 @@ from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.sources import Feed, in_pieces
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe, user_code
+from lrfinder.training.at_start import Update, check_lost
 from lrfinder.training.building import build_model, build_optimizer, device_of
 from lrfinder.training.evaluation import as_number, evaluating, evaluation_stream, read_numbers
+from lrfinder.training.raised import NO_LR, is_divergence
 
 
 @dataclass
@@ -35,6 +37,12 @@ class _Training:
     update: int = 0
     broken: bool = False
     """A loss was not finite; the run is trained no further."""
+    last: list[Batch] | None = None
+    """Micro-batches of the last update."""
+    raised: str | None = None
+    """What the task raised, where the run has diverged by it."""
+    control: bool = False
+    """Whatever the task raises is raised."""
 
     def copy(self) -> "_Training":
         model, optimizer = copied(self.model, self.optimizer)
@@ -63,6 +71,11 @@ class SequentialState:
 
     def __len__(self) -> int:
         return len(self.runs)
+
+    @property
+    def raised(self) -> dict[int, str]:
+        """What the task raised in runs that have diverged by it, by their place."""
+        return {k: run.raised for k, run in enumerate(self.runs) if run.raised is not None}
 
 
 class SequentialTrainer:
@@ -98,7 +111,7 @@ class SequentialTrainer:
     def evaluate(self, state: SequentialState, batches: Iterable[Batch]) -> dict[str, Floats]:
         """Row-weighted means over the batches, in eval mode, by measure: float64[runs]."""
         task, weight = state.task, 0
-        evaluations = [_Evaluation(task, run) for run in state.runs]
+        evaluations = [_Evaluation(task, run, self.may_go_on) for run in state.runs]
         with evaluating(m for run in state.runs for m in run.modules), user_code("evaluating"):
             for piece in in_pieces(batches):
                 rows = [task.rows(batch) for batch in piece]
@@ -130,6 +143,19 @@ class SequentialTrainer:
         feeds = {run.seed: Feed(source, run.seed) for run in runs}
         return SequentialState(state.task, runs, feeds, [state.stand_ins[row] for row in rows])
 
+    def train_at_no_lr(self, task: Task, seed: int, updates: int) -> None:
+        """Train for so many updates without learning anything; raises what the task raises."""
+        state = self.start(task, [seed], [NO_LR])
+        state.runs[0].control = True
+        groups = len(state.stand_ins[0].param_groups)
+        self.advance(state, np.full((1, updates, groups), NO_LR))
+
+    def may_go_on(self, error: Exception, task: Task, run: _Training, batch: Batch) -> bool:
+        """Whether what an evaluation raised is a divergence of the run."""
+        made = Update(run.seed, run.update, [batch])
+        control = self.train_at_no_lr
+        return is_divergence(error, task, self.device, made, control, evaluating=True)
+
     def _build(self, task: Task, seed: int, lr: float) -> _Training:
         model, random = build_model(task, seed, self.device)
         optimizer = build_optimizer(task, model, lr, random)
@@ -156,19 +182,31 @@ class SequentialTrainer:
             ]
             for row in rows:
                 span = slice(done, done + count)
-                out[row, span] = _train(task, state.runs[row], parts, lrs[row, span])
+                out[row, span] = self._train(task, state.runs[row], parts, lrs[row, span])
             done += count
 
-
-def _train(task: Task, run: _Training, updates: list[list[Batch]], lrs: Floats) -> Floats:
-    """Make one update per list of micro-batches; returns the losses: float64[updates]."""
-    losses = np.full(len(updates), np.nan)
-    with run.random.active(), user_code("training"):
-        for index, micro_batches in enumerate(updates):
-            run.update += 1
-            if not run.broken:
-                losses[index] = _update(task, run, micro_batches, lrs[index])
-    return losses
+    def _train(self, task: Task, run: _Training, updates: list[list[Batch]], lrs: Floats) -> Floats:
+        """Make one update per list of micro-batches; returns the losses: float64[updates]."""
+        losses = np.full(len(updates), np.nan)
+        with run.random.active(), user_code("training"):
+            for index, micro_batches in enumerate(updates):
+                run.update += 1
+                if run.broken:
+                    continue
+                made = Update(run.seed, run.update - 1, micro_batches)
+                try:
+                    losses[index] = _update(task, run, micro_batches, lrs[index])
+                except Exception as error:
+                    if run.control or not is_divergence(
+                        error, task, self.device, made, self.train_at_no_lr
+                    ):
+                        raise
+                    run.raised, run.broken = describe(error), True
+                    continue
+                if run.broken:
+                    check_lost(task, self.device, made, run.last)
+                run.last = micro_batches
+        return losses
 
 
 def _update(
@@ -217,18 +255,31 @@ def _wants_closure(error: Exception) -> bool:
     return "closure" in str(error).lower() or (called_none and "callable" in str(error))
 
 
+_MayGoOn = Callable[[Exception, Task, _Training, Batch], bool]
+
+
 class _Evaluation:
     """The sums of one run's measures over rows, kept on its device: nothing waits for them."""
 
-    def __init__(self, task: Task, run: _Training) -> None:
-        self._run = run
+    def __init__(self, task: Task, run: _Training, may_go_on: _MayGoOn) -> None:
+        self._task, self._run, self._may_go_on = task, run, may_go_on
         self._random = evaluation_stream(run.measures.device)
         self.sums: dict[str, Tensor | float] = dict.fromkeys(task.measures, 0.0)
 
     def add(self, batches: Sequence[Batch], rows: Sequence[int]) -> None:
         """Measure the batches, whose means weigh so many rows."""
-        model, measures = self._run.model, self._run.measures
         with self._random.active():
             for batch, weight in zip(batches, rows, strict=True):
-                for name, value in measures.measure(model, batch).items():
-                    self.sums[name] += weight * as_number(name, value, measures.device)
+                if self._run.raised is None:
+                    self._add(batch, weight)
+
+    def _add(self, batch: Batch, weight: int) -> None:
+        run = self._run
+        try:
+            for name, value in run.measures.measure(run.model, batch).items():
+                self.sums[name] += weight * as_number(name, value, run.measures.device)
+        except Exception as error:
+            if not self._may_go_on(error, self._task, run, batch):
+                raise
+            run.raised = describe(error)
+            self.sums = dict.fromkeys(self.sums, float("nan"))

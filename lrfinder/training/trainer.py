@@ -8,7 +8,7 @@ updates changes nothing; a run's losses and measures do not depend on its neighb
 independent and go on like the run they were made of; no random state of the caller moves.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -25,6 +25,11 @@ class State(Protocol):
     @property
     def stand_ins(self) -> Sequence[Optimizer]:
         """A stand-in of every run's optimizer as it was built; see `schedules/live.py`."""
+        ...
+
+    @property
+    def raised(self) -> Mapping[int, str]:
+        """What the task raised in runs that have diverged by it, in one line, by their place."""
         ...
 
     def __len__(self) -> int:
@@ -55,12 +60,16 @@ class Trainer(Protocol[S]):
         """Train on by the lrs float64[runs, updates, groups].
 
         Returns the loss before each update (the mean of its micro-batches), float64[runs, updates];
-        nan from the update on that follows a run's first loss that is not finite.
+        nan from the update on that follows a run's first loss that is not finite, or from the one
+        on in which the task raised, where that counts as a divergence (`raised.py`).
         """
         ...
 
     def evaluate(self, state: S, batches: Iterable[Batch]) -> dict[str, Floats]:
-        """Row-weighted means over the batches, in eval mode, by measure: float64[runs]."""
+        """Row-weighted means over the batches, in eval mode, by measure: float64[runs].
+
+        nan where the task raised and that counts as a divergence.
+        """
         ...
 
     def select(self, state: S, rows: Sequence[int]) -> S:

@@ -109,6 +109,9 @@ def trial_facts(history: History, outcomes: Sequence[Outcome], objective: str) -
         "updates": history.updates_trained,
         "seeds": [plan.seed for plan in history.plans],
     }
+    raised = [message for message in history.raised if message is not None]
+    if raised:
+        facts["raised"] = raised[0]
     for name, values in history.measures.items():
         final = values[:, -1].mean()
         facts[f"final {measure_column(name)}"] = rounded(final) if np.isfinite(final) else None

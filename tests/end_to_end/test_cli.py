@@ -446,7 +446,7 @@ WRONG = [
     (["report", "nowhere"], 2, "is not a run folder"),
     (["run", "my_task.py", "--out", "taken"], 2, "exists already"),
     (["run", "my_task.py", "--no-such-option"], 2, "no-such-option"),
-    (["run", "my_task.py:starts_with_nan"], 1, "nan before the first update"),
+    (["run", "my_task.py:starts_with_nan"], 1, "is nan with the initial weights too"),
     (["run", "my_task.py", "--max-lr", "inf"], 2, "max_lr: input should be a finite number"),
     (["sweep", "my_task.py", "--lr", "inf"], 2, "lr: input should be a finite number"),
     (["sweep", "my_task.py", "--lr-range", "1", "inf"], 2, "0 < low < high < inf must hold"),

@@ -1,5 +1,6 @@
 """What a resumed run relies on: it is compared, mended or refused, and never believed unseen."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 from small_tasks import absolute_error, linear_task
+from torch.utils.data import DataLoader
 
 import lrfinder
 from lrfinder.commands import finished_run
@@ -173,3 +175,88 @@ def test_a_trial_that_was_put_in_by_hand_is_not_counted(copy, kind, whole):
 
 def test_the_task_may_change_in_what_the_record_does_not_depend_on(copy):
     assert resumed(copy, replace(task(), batch_size=16)).summary["status"] == "complete"
+
+
+UNSEEDED = """
+import torch
+from torch.utils.data import TensorDataset
+import lrfinder
+
+{seed}
+x = torch.randn(60, 4)
+y = x.sum(1, keepdim=True)
+
+def make_task():
+    return lrfinder.Task(
+        model=lambda: torch.nn.Linear(4, 1),
+        optimizer=lambda model, lr: torch.optim.SGD(model.parameters(), lr),
+        criterion=torch.nn.MSELoss(),
+        train=TensorDataset(x[:40], y[:40]),
+        valid=TensorDataset(x[40:], y[40:]),
+        epochs=2,
+    )
+"""
+
+
+def task_file(folder: Path, seed: str = "") -> str:
+    path = folder / "drawn.py"
+    path.write_text(UNSEEDED.format(seed=seed))
+    return str(path)
+
+
+def test_data_drawn_without_a_seed_are_refused_when_a_run_is_resumed(tmp_path):
+    options = {**OPTIONS, "families": ["step"], "trials": 1}
+    name = task_file(tmp_path)
+    lrfinder.run(name, out=tmp_path / "r", **options)
+    says = "the training data and the validation data must be those that the run began with"
+    torch.seed()
+    with pytest.raises(InvalidArgument, match=says) as told:
+        lrfinder.run(resume=tmp_path / "r", progress=False)
+    assert "\n" not in str(told.value)
+    assert lrfinder.open_run(tmp_path / "r").summary["status"] == "complete"
+    task_file(tmp_path, "torch.manual_seed(0)")  # as it says
+    lrfinder.run(name, out=tmp_path / "s", **options)
+    torch.seed()
+    assert lrfinder.run(resume=tmp_path / "s", progress=False).summary["status"] == "complete"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", ["", "torch.manual_seed(0)"])
+def test_workers_with_other_data_are_refused_before_anything_is_trained(tmp_path, seed):
+    options = {**OPTIONS, "families": ["step"], "trials": 1, "workers": 2}
+    torch.seed()
+    name = task_file(tmp_path, seed)
+    if seed:
+        assert lrfinder.run(name, out=tmp_path / "r", **options).summary["status"] == "complete"
+        return
+    with pytest.raises(InvalidArgument, match="the same in every process, but a worker"):
+        lrfinder.run(name, out=tmp_path / "r", **options)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_folder_without_a_fingerprint_goes_on_and_gets_one(copy):
+    path = copy / "summary.json"
+    summary = json.loads(path.read_text())
+    assert set(summary.pop("fingerprint")) == {
+        "training data",
+        "validation data",
+        "initial weights",
+    }
+    path.write_text(json.dumps(summary))
+    (copy / "comparison.csv").unlink()
+    assert resumed(copy).summary["fingerprint"]
+
+
+def test_weights_given_by_other_objects_are_refused(tmp_path):
+    def given() -> lrfinder.Task:
+        model = torch.nn.Linear(4, 1, dtype=torch.float64)
+        train, valid = (DataLoader(data, 16) for data in (linear_task().train, linear_task().valid))
+        optimizer = torch.optim.SGD(model.parameters(), 0.01)
+        return lrfinder.Task.from_objects(
+            model, optimizer, torch.nn.MSELoss(), train, valid, epochs=2
+        )
+
+    options = {**OPTIONS, "families": ["step"], "trials": 1}
+    lrfinder.run(given(), out=tmp_path / "r", **options)
+    with pytest.raises(InvalidArgument, match="the initial weights must be those that the run"):
+        resumed(tmp_path / "r", given())

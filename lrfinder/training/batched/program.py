@@ -83,6 +83,17 @@ class Program:
                 return self._gradients(population, together, dims_of(together), parts)
         return self._apart(population, batches, streams, parts)
 
+    def gradients_of_run(
+        self, population: StackedRuns, row: int, batch: Batch, parts: int
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Loss [1] of one run, over `parts`, and its leaves' gradients [1, ...]."""
+        place = torch.tensor([row], device=self._device)
+        one = population.only(place)
+        found = self._gradients(one, batch, None, parts)
+        for whole, part in zip(population.buffers, one.buffers, strict=True):
+            whole[place] = part
+        return found
+
     def measure(self, population: StackedRuns, batch: Batch, names: Sequence[str]) -> list[Tensor]:
         """Measures of one batch for every run: float64[runs] by name."""
 

@@ -1,7 +1,7 @@
 """The runs of the batched trainer: stacked when they start, copied by their rows."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -47,12 +47,24 @@ class BatchedState:
     """Updates that were made."""
     broken: frozenset[int] = frozenset()
     """Runs that had a loss that is not finite; what they do from then on does not matter."""
+    raised: dict[int, str] = field(default_factory=dict[int, str])
+    """What the task raised in runs that have diverged by it, in one line, by their place."""
+    last: Mapping[int, Sequence[Batch]] = field(default_factory=dict[int, Sequence[Batch]])
+    """Micro-batches of the last update, by seed."""
 
     def __len__(self) -> int:
         return len(self.population.layout.seeds)
 
+    @property
+    def draws_globally(self) -> bool:
+        """Whether training draws from the global random states: its one seed's, put there."""
+        return self.plan.random and len(self.population.layout.distinct) == 1
+
     def gradients(self, micro_batches: Sequence[Sequence[Batch]]) -> tuple[Tensor, list[Tensor]]:
-        """Mean losses of the micro-batches, one per distinct seed each, and their gradients."""
+        """Mean losses of the micro-batches, one per distinct seed each, and their gradients.
+
+        Raises whatever the task raises in any run.
+        """
         streams = [self.streams[seed] for seed in self.population.layout.distinct]
         total: Tensor | None = None
         sums: list[Tensor] = []
@@ -135,6 +147,7 @@ def select_runs(state: BatchedState, rows: Sequence[int], feeds: dict[int, Feed]
         streams={seed: state.streams[seed].copy() for seed in seeds},
         feeds={seed: feeds[seed] for seed in seeds},
         broken=frozenset(place for place, row in enumerate(index) if row in state.broken),
+        raised={p: state.raised[row] for p, row in enumerate(index) if row in state.raised},
     )
 
 

@@ -6,8 +6,9 @@ gradients of all runs are stacked (`runs.py`, `program.py`), one optimizer steps
 task is batched, or why it cannot be, is found by trying a step (`trial_step.py`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,15 +19,24 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.sources import Feed, in_pieces
 from lrfinder.tasks.task import Task
-from lrfinder.tasks.user_code import user_code
+from lrfinder.tasks.user_code import describe, user_code
+from lrfinder.training.at_start import Update, check_lost
 from lrfinder.training.batched.module_state import ignore_vmap_fallback_warning
+from lrfinder.training.batched.one_by_one import (
+    IsDivergence,
+    gradients_one_by_one,
+    remembered,
+)
 from lrfinder.training.batched.state import BatchedState, select_runs, start_runs
 from lrfinder.training.batched.trial_step import BatchingPlan, plan_of
 from lrfinder.training.evaluation import evaluating, evaluation_stream, read_numbers
+from lrfinder.training.raised import is_divergence, may_be_divergence
+from lrfinder.training.sequential import SequentialTrainer
 
 _MOST_RUNS = 256
 _BUDGET = 2**31  # bytes of one State on a processor
 _SHARE = 0.5  # of the free memory of an accelerator, for one State
+_BySeed = Mapping[int, Sequence[Sequence[Batch]]]
 
 
 class BatchedTrainer:
@@ -62,22 +72,32 @@ class BatchedTrainer:
     def advance(self, state: BatchedState, lrs: Floats) -> Floats:
         """Train on by the lrs float64[runs, updates, groups]; see `Trainer.advance`."""
         losses, updates = np.full(lrs.shape[:2], np.nan), lrs.shape[1]
-        before, done = sorted(state.broken), 0
+        before, done = state.broken, 0
         state.stepper.plan(lrs)
         with ignore_vmap_fallback_warning():
             while done < updates and len(state.broken) < len(state):
-                made = _read(self._train(state, done, updates - done))
+                first, known = state.update, state.broken
+                trained, batches = self._train(state, done, updates - done)
+                made = _read(trained)
                 losses[:, done : done + made.shape[1]] = made
                 done += made.shape[1]
-                lost = ~np.isfinite(losses[:, :done]).all(axis=1)
-                state.broken |= frozenset(np.flatnonzero(lost).tolist())
+                lost = np.flatnonzero(~np.isfinite(losses[:, :done]).all(axis=1)).tolist()
+                for row in set(lost) - known - set(state.raised):
+                    at = int(np.argmin(np.isfinite(made[row])))
+                    self._check_lost(state, row, first, at, batches)
+                state.broken |= frozenset(lost)
+                state.last = {seed: micro[-1] for seed, micro in batches.items()}
         state.update += updates - done
-        return _until_lost(losses, before)
+        return _until_lost(losses, sorted(before))
 
     def evaluate(self, state: BatchedState, batches: Iterable[Batch]) -> dict[str, Floats]:
         """Row-weighted means over the batches, in eval mode, by measure: float64[runs]."""
         task, weight = state.task, 0
-        evaluation, buffers = _Evaluation(state), [b.clone() for b in state.population.buffers]
+        judge = partial(self._is_divergence, state, evaluating=True)
+        evaluation, buffers = (
+            _Evaluation(state, judge),
+            [b.clone() for b in state.population.buffers],
+        )
         with evaluating(state.program.modules), user_code("evaluating"):
             for piece in in_pieces(batches):
                 rows = [task.rows(batch) for batch in piece]
@@ -106,8 +126,19 @@ class BatchedTrainer:
             raise InvalidArgument(f"the task cannot be batched, use SequentialTrainer: {plan}")
         return plan
 
-    def _train(self, state: BatchedState, planned: int, most: int) -> list[Tensor]:
-        """Make at most so many updates, from number `planned` of the plan; return the losses."""
+    def _check_lost(
+        self, state: BatchedState, row: int, first: int, at: int, batches: _BySeed
+    ) -> None:
+        """Raise TaskFailed where update `at` of those from `first` on was lost by its batch."""
+        seed = state.population.layout.seeds[row]
+        before = batches[seed][at - 1] if at else state.last.get(seed)
+        check_lost(state.task, self.device, Update(seed, first + at, batches[seed][at]), before)
+
+    def _train(self, state: BatchedState, planned: int, most: int) -> tuple[list[Tensor], _BySeed]:
+        """Make at most so many updates, from number `planned` of the plan.
+
+        Returns the losses, and the micro-batches of each update by seed.
+        """
         layout, k = state.population.layout, state.task.accumulate
         per_epoch = state.task.data(self.device).updates_per_epoch
         epoch, start = divmod(state.update, per_epoch)
@@ -118,23 +149,54 @@ class BatchedTrainer:
             feeds = [state.feeds[seed] for seed in layout.distinct]
             taken = [feed.take(epoch, start * k, count * k) for feed in feeds]
         batches = list(zip(*taken, strict=True))
-        alone = state.plan.random and len(layout.distinct) == 1
         losses: list[Tensor] = []
         with ExitStack() as stack:
-            if alone:
+            if state.draws_globally:
                 stack.enter_context(state.streams[layout.distinct[0]].active())
             stack.enter_context(user_code("training"))
             for index in range(count):
                 micro_batches = batches[index * k : (index + 1) * k]
-                losses.append(_update(state, micro_batches, planned + index))
+                losses.append(self._update(state, micro_batches, planned + index))
+        parts = [[list(own[i * k : (i + 1) * k]) for i in range(count)] for own in taken]
+        return losses, dict(zip(layout.distinct, parts, strict=True))
+
+    def _update(
+        self, state: BatchedState, micro_batches: Sequence[Sequence[Batch]], planned: int
+    ) -> Tensor:
+        before = remembered(state)
+        try:
+            losses, gradients = state.gradients(micro_batches)
+        except Exception as error:
+            if state.update == 0 or not may_be_divergence(error):
+                raise
+            judge = partial(self._is_divergence, state)
+            losses, gradients = gradients_one_by_one(state, micro_batches, before(), judge)
+        if state.task.clip_norm is not None:
+            gradients = _clipped(gradients, state.task.clip_norm)
+        by_index = dict(zip(state.program.roles.leaves, gradients, strict=True))
+        state.stepper.step(planned, by_index, state.broken)
+        state.update += 1
         return losses
+
+    def _is_divergence(
+        self,
+        state: BatchedState,
+        error: Exception,
+        row: int,
+        batches: Sequence[Batch],
+        *,
+        evaluating: bool = False,
+    ) -> bool:
+        made = Update(state.population.layout.seeds[row], state.update, batches)
+        control = SequentialTrainer(self.device).train_at_no_lr
+        return is_divergence(error, state.task, self.device, made, control, evaluating=evaluating)
 
 
 class _Evaluation:
     """The sums of the runs' measures over rows, kept on the device: nothing waits for them."""
 
-    def __init__(self, state: BatchedState) -> None:
-        self._state = state
+    def __init__(self, state: BatchedState, is_divergence: IsDivergence) -> None:
+        self._state, self._is_divergence = state, is_divergence
         self._together = state.plan.together
         self._apart = [name for name in state.task.measures if name not in self._together]
         runs = len(state)
@@ -145,19 +207,43 @@ class _Evaluation:
 
     def add(self, batches: Sequence[Batch], rows: Sequence[int]) -> None:
         """Measure the batches, whose means weigh so many rows."""
-        program, population = self._state.program, self._state.population
         if self._together:
             with self._random.active(), ignore_vmap_fallback_warning():
                 for batch, weight in zip(batches, rows, strict=True):
-                    values = program.measure(population, batch, self._together)
+                    values = self._measured(batch)
                     pairs = zip(self._sums, values, strict=True)
                     self._sums = [total + weight * value for total, value in pairs]
         for run, random in enumerate(self._randoms):
             with random.active():
                 for batch, weight in zip(batches, rows, strict=True):
-                    measured = program.measure_run(population, run, batch, self._apart)
-                    for name, value in measured.items():
+                    for name, value in self._measured_alone(run, batch, self._apart).items():
                         self._single[name][run] += weight * value
+
+    def _measured(self, batch: Batch) -> Sequence[Tensor]:
+        """Measures of all runs at once, or run by run where the task raises: [runs] by name."""
+        state, names = self._state, self._together
+        try:
+            return state.program.measure(state.population, batch, names)
+        except Exception as error:
+            if state.update == 0 or not may_be_divergence(error):
+                raise
+        alone = [self._measured_alone(run, batch, names) for run in range(len(state))]
+        device = state.device
+        return [torch.tensor([float(own[k]) for own in alone], device=device) for k in names]
+
+    def _measured_alone(
+        self, run: int, batch: Batch, names: Sequence[str]
+    ) -> Mapping[str, Tensor | float]:
+        state = self._state
+        if run in state.raised:
+            return dict.fromkeys(names, float("nan"))
+        try:
+            return state.program.measure_run(state.population, run, batch, names)
+        except Exception as error:
+            if not self._is_divergence(error, run, [batch]):
+                raise
+            state.raised[run] = describe(error)
+            return dict.fromkeys(names, float("nan"))
 
     def sums(self) -> dict[str, Floats]:
         """The sums by measure: float64[runs]."""
@@ -165,17 +251,10 @@ class _Evaluation:
         tensors = [t for t in self._sums if isinstance(t, Tensor)]
         read = torch.stack(tensors).cpu().numpy() if tensors else np.zeros((len(self._sums), runs))
         found = {name: read_numbers(values) for name, values in self._single.items()}
-        return dict(zip(self._together, read.astype(np.float64), strict=True)) | found
-
-
-def _update(state: BatchedState, micro_batches: Sequence[Sequence[Batch]], planned: int) -> Tensor:
-    losses, gradients = state.gradients(micro_batches)
-    if state.task.clip_norm is not None:
-        gradients = _clipped(gradients, state.task.clip_norm)
-    by_index = dict(zip(state.program.roles.leaves, gradients, strict=True))
-    state.stepper.step(planned, by_index, state.broken)
-    state.update += 1
-    return losses
+        sums = dict(zip(self._together, read.astype(np.float64), strict=True)) | found
+        for values in sums.values():
+            values[list(self._state.raised)] = np.nan
+        return sums
 
 
 def _clipped(gradients: list[Tensor], most: float) -> list[Tensor]:

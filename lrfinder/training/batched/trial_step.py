@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from lrfinder.errors import LRFinderError
+from lrfinder.errors import LRFinderError, TaskFailed
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.random_states import Stream, derive
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe, shortened
+from lrfinder.training.at_start import Update, check_batch
 from lrfinder.training.batched.module_state import (
     Attributes,
     Template,
@@ -75,7 +76,7 @@ def plan_of(task: Task, device: torch.device | None) -> BatchingPlan | str:
     if BatchingPlan not in known:
         try:
             known[BatchingPlan] = _TrialStep(task, device).plan()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, TaskFailed):
             raise
         except BaseException as error:  # of the user's code; it is reported where it is trained
             message = _first_line(error) if isinstance(error, Exception) else describe(error)
@@ -115,7 +116,7 @@ class _TrialStep:
     """An evaluation and a training step, plain and batched."""
 
     def __init__(self, task: Task, place: torch.device | None) -> None:
-        self._task = task
+        self._task, self._place = task, place
         built = [build_model(task, seed, place) for seed in _SEEDS]
         self._templates = [Template(model) for model, _ in built]
         self._streams = [stream for _, stream in built]
@@ -137,6 +138,9 @@ class _TrialStep:
         stacks = self._stacks()
         streams = [stream.copy() for stream in self._streams]
         seen = [self._plainly(k) for k in range(len(_SEEDS))]
+        for seed, batch, one in zip(_SEEDS, self._batches, seen, strict=True):
+            if not all(torch.isfinite(t).all() for t in (one.loss, *one.gradients.values())):
+                check_batch(self._task, self._place, Update(seed, 0, [batch]))
         random = any(one.draws for one in seen)
         constant = not random or self._always(tuple(seen[0].gradients))
         changed = attributes.changed(self._templates[0].model)
@@ -366,8 +370,9 @@ class _Batched:
         a = _numbers(found)
         b = _numbers(expected)
         scale = float(b.abs().max()) if b.numel() else 0.0
-        near = torch.allclose(a, b, rtol=0, atol=self._tolerance() * scale, equal_nan=True)
-        return near or not math.isfinite(scale)
+        if not math.isfinite(scale):  # the task fails where it is trained
+            return True
+        return torch.allclose(a, b, rtol=0, atol=self._tolerance() * scale)
 
     def _tolerance(self) -> float:
         if self._task.autocast is not None:
