@@ -24,6 +24,9 @@ SEEDS_ALIKE = (
     "so that seeds show no spread"
 )
 
+UNCHECKED = "not checked against noise"
+"""What is said of an lr that pure noise for targets might have given, too; why follows."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -60,6 +63,8 @@ class Curve:
     """The range of lrs that was asked for, where it was too narrow and was widened."""
     lr_matters: bool = True
     """Whether runs at different lrs differ; they do not where the optimizer sets its own lr."""
+    unchecked: str | None = None
+    """Why no run was checked against noise, by exchanging targets; None where one was."""
 
     def __repr__(self) -> str:
         seeds = f"{len(self.seeds)} seed{'s'[: len(self.seeds) != 1]}"
@@ -110,7 +115,12 @@ class Curve:
         if not self.lr_matters:
             nothing = {"lr": None, "low": None, "high": None, "verdict": "inconclusive"}
             return replace(found, **nothing, diverged_at=None, reason=NO_EFFECT)
-        return replace(found, reason=" ".join([found.reason, *self._remarks()]))
+        noise = (
+            []
+            if found.lr is None or self.unchecked is None
+            else [f"({UNCHECKED}: {self.unchecked})"]
+        )
+        return replace(found, reason=" ".join([found.reason, *self._remarks(), *noise]))
 
     def _remarks(self) -> list[str]:
         remarks: list[str] = []

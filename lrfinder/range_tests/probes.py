@@ -38,10 +38,9 @@ class Probe:
     loss: float
     """Mean loss over the last quarter of its updates; nan where it diverged."""
     permuted: float = math.nan
-    """The same with the targets exchanged among the rows: mean over several ways to do so."""
+    """The same with the targets exchanged: mean over several ways to do so."""
     permuted_deviation: float = math.nan
-    """Standard deviation over those ways; nan, like their mean, where targets cannot be exchanged.
-    """
+    """Standard deviation over those ways; nan, like their mean, where it is not known."""
 
     @property
     def evidence(self) -> float:

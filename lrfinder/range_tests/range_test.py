@@ -9,8 +9,8 @@ lr that the task's optimizer, built for that lr, gives it.
 Per batch, the loss of one *fixed* probe set (at most 256 rows) is recorded after every update: it
 has far less noise than the loss of each batch. Per epoch, the whole validation set is. Where the
 task has no validation set, up to 256 of its training rows, a fifth at most, are held out for it: on
-rows that are trained on, short runs prefer an lr that overfits. The probes are evaluated with the
-targets exchanged among the rows too: what they learnt of the inputs is the difference.
+rows that are trained on, short runs prefer an lr that overfits. At their end, the probes are
+evaluated with the targets exchanged too: what they learnt of the inputs is the difference.
 
 A sweep per epoch spends many updates on every lr, so it has learnt most there is to learn before
 the best lr comes, and falls at a lower one; its probes, as long as the sweep or a whole training,
@@ -29,7 +29,7 @@ from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.range_tests import defaults
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.features import CurveFeatures
-from lrfinder.range_tests.permutation_test import mean_and_deviation, with_permuted_losses
+from lrfinder.range_tests.permutation_test import NO_PROBES, Compared, Unchecked, compared, exchange
 from lrfinder.range_tests.probes import Probe, first_lrs, further_lr
 from lrfinder.range_tests.rule import centres, features_of, too_narrow
 from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
@@ -93,7 +93,8 @@ def range_test(
     _check(min_lr, max_lr, steps, seeds, every, growth)
     check_count("probes", probes, low=0)
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    test = _Test(task, numbers, steps or defaults.STEPS[every], every, growth, trainer, progress)
+    steps = steps or defaults.STEPS[every]
+    test = _Test(task, numbers, steps, every, growth, trainer, progress, probes=probes)
     before = time.perf_counter()
     curve = test.sweep(min_lr, max_lr)
     features = features_of(curve.lr, curve.loss, curve.start)
@@ -111,6 +112,7 @@ def range_test(
         updates=test.trained,
         wall_seconds=time.perf_counter() - before,
         lr_matters=matters,
+        unchecked=test.unchecked,
     )
 
 
@@ -126,6 +128,8 @@ class _Test:
         growth: Growth,
         trainer: AnyTrainer | None,
         progress: Callable[[int], None] | None,
+        *,
+        probes: int,
     ) -> None:
         self._task, self._seeds, self._steps = _with_probe_rows(task), seeds, steps
         self._every: Every = every
@@ -142,6 +146,10 @@ class _Test:
         self._probe_updates = min(self.updates, self._budget)
         self.trained = 0
         """Updates made so far."""
+        self._exchange = (
+            exchange(self._task, self._data.fixed_subset) if probes else Unchecked(NO_PROBES)
+        )
+        self._checked: list[Compared] = []
 
     def sweep(self, min_lr: float, max_lr: float) -> Curve:
         """Grow the lr, once per seed."""
@@ -220,26 +228,53 @@ class _Test:
         constant = Schedule(FAMILIES["constant"])
         plans = [Plan(lr, constant, seed) for lr, seed in wanted]
         updates = self._probe_updates
-        history = self._fit(self._probed, plans, updates, max(1, updates // _PARTS))
+        history = self._fit(self._probed, plans, updates, max(1, updates // _PARTS), at_end=True)
         last = max(1, (len(history.evaluated_at) - 1) // 4)
-        ended = {name: rows[:, -last:].mean(axis=1) for name, rows in history.measures.items()}
-        losses = np.where(history.diverged_at >= 0, np.nan, ended["loss"])
-        rows = zip(losses.tolist(), *(v.tolist() for v in mean_and_deviation(ended)), strict=True)
-        return [
-            Probe(plan.seed, plan.lr, updates, *row) for plan, row in zip(plans, rows, strict=True)
+        losses = history.measures["loss"][:, -last:].mean(axis=1)
+        losses = np.where(history.diverged_at >= 0, np.nan, losses)
+        found = [
+            Probe(plan.seed, plan.lr, updates, loss)
+            for plan, loss in zip(plans, losses.tolist(), strict=True)
         ]
+        if not history.at_end:
+            return found
+        made = compared(history.at_end)
+        self._checked.append(made)
+        return [
+            replace(probe, permuted=probe.loss + gap, permuted_deviation=deviation)
+            for probe, gap, deviation in zip(
+                found, made.gap.tolist(), made.deviation.tolist(), strict=True
+            )
+        ]
+
+    @property
+    def unchecked(self) -> str | None:
+        """Why nothing is known of any probe with exchanged targets; None where something is."""
+        if isinstance(self._exchange, Unchecked):
+            return self._exchange.why
+        reasons = [made.why_not for made in self._checked]
+        return None if None in reasons or not reasons else reasons[0]
 
     @cached_property
     def _probed(self) -> Task:
-        """The task of the probes, which are measured with exchanged targets too."""
-        return with_permuted_losses(self._task, self._data.fixed_subset)
+        """The task without metrics: of the probes the loss alone counts."""
+        return self._task.measured_by({}) if self._task.metrics else self._task
 
     @property
     def _evaluated(self) -> Iterable[Batch]:
         valid = self._data.valid if self._every == "epoch" else None
         return self._data.fixed_subset if valid is None else valid
 
-    def _fit(self, task: Task, plans: Sequence[Plan], updates: int, evaluate_every: int) -> History:
+    def _fit(
+        self,
+        task: Task,
+        plans: Sequence[Plan],
+        updates: int,
+        evaluate_every: int,
+        *,
+        at_end: bool = False,
+    ) -> History:
+        exchanged = None if isinstance(self._exchange, Unchecked) else self._exchange.sets
         history = fit(
             task,
             plans,
@@ -248,6 +283,7 @@ class _Test:
             evaluate_on=self._evaluated,
             trainer=self._trainer,
             progress=self._count,
+            at_end=exchanged if at_end else None,
         )
         self.trained += history.updates_trained
         return history

@@ -175,15 +175,18 @@ def _trivial(runs: Sequence[tuple[float, Sequence[Probe]]]) -> str | None:
     Of every seed the probe counts that learnt most, of those whose loss fell.
     """
     fell = [(start, [p for p in own if p.loss < start]) for start, own in runs]
-    evidence = np.median([max(p.evidence for p in own) for _, own in fell])
-    if np.isnan(evidence):
+    known = [(start, [p for p in own if not np.isnan(p.evidence)]) for start, own in fell]
+    known = [(start, own) for start, own in known if own]
+    if not known:
         return None
+    evidence = np.median([max(p.evidence for p in own) for _, own in known])
     if evidence < _LEAST_EVIDENCE:
         return (
             "the loss fell, but what was learnt does not depend on the inputs; with targets "
-            "exchanged among the rows it is as low; check the targets, or take more --steps"
+            "exchanged it is as low; check the targets (Task(target=...) says which they are, "
+            "False that there are none), or take more --steps"
         )
-    share = np.median([max(p.share_learnt(start) for p in own) for start, own in fell])
+    share = np.median([max(p.share_learnt(start) for p in own) for start, own in known])
     if share < _LEAST_SHARE:
         return (
             f"no more than {share:.1%} of the fall of the loss depends on the inputs; the model "

@@ -50,7 +50,7 @@ class ProbeFacts(_Facts):
     """nan where it diverged."""
     permuted: Number
     permuted_deviation: Number
-    """Mean and deviation of the loss with exchanged targets; nan where they cannot be exchanged."""
+    """Mean and deviation of the loss with exchanged targets; nan where they are not known."""
 
     def probe(self) -> Probe:
         """Return it as the range test had it."""
@@ -73,6 +73,8 @@ class RangeTestFacts(_Facts):
     """Updates of a whole training."""
     asked: tuple[Rate, Rate] | None
     """The range of lrs that was asked for, where it was widened."""
+    unchecked: str | None = None
+    """Why no run was checked against noise; older folders do not say."""
 
     @classmethod
     def of(cls, curve: Curve) -> Self:

@@ -20,7 +20,7 @@ The learning rates come from live torch schedulers; nothing else in the project 
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from lrfinder.errors import InvalidArgument
@@ -46,6 +46,7 @@ def fit(
     trainer: AnyTrainer | None = None,
     progress: Callable[[int], None] | None = None,
     finished: Finished | None = None,
+    at_end: Mapping[str, Iterable[Batch]] | None = None,
     on: Iterable[Batch] | None = None,
 ) -> History:
     """Train one run per plan and record what happened.
@@ -62,6 +63,7 @@ def fit(
         trainer: what trains; by default the sequential trainer on the model's own device.
         progress: called with the number of updates, of all plans, made since the last call.
         finished: called with the rows of plans that are complete, and their own History.
+        at_end: further batches by name, on which the loss is evaluated after the last update.
         on: the name of `evaluate_on` before 0.1.0, which goes in the next release.
 
     Raises InvalidArgument for lengths below 1 or a missing validation set, and TaskFailed when the
@@ -70,10 +72,11 @@ def fit(
     trainer = trainer or SequentialTrainer()
     if watch not in task.measures:
         raise InvalidArgument(f"watch must be one of {task.measures}, but got {watch!r}")
-    record = Record(task, plans, trainer, updates, evaluate_every)
+    further = at_end or {}
+    record = Record(task, plans, trainer, updates, evaluate_every, tuple(further))
     evaluate_on = _renamed(evaluate_on, on)
     batches = _validation(task, trainer) if evaluate_on is None else _repeatable(evaluate_on)
-    walk = TreeWalk(task, record, trainer, batches, watch, progress, finished)
+    walk = TreeWalk(task, record, trainer, batches, watch, progress, finished, further)
     capacity = trainer.capacity(task)
     shared = not may_share(plans) or why_not_forked(task, trainer) is None
     for runs in together(plans, capacity, shared=shared):

@@ -1,7 +1,7 @@
 """What a population of runs did: learning rates, losses, measures, and where runs diverged."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,6 +64,11 @@ class History:
     trained: Ints
     """Updates made for a run and not for an earlier one, with which it shares them: int64[runs]."""
     updates_per_epoch: int
+    at_end: Mapping[str, Floats] = field(default_factory=dict[str, Floats])
+    """Loss after the last update on further batches, by name: float64[runs].
+
+    nan where a run diverged, or its loss on them cannot be computed.
+    """
 
     @property
     def updates_asked(self) -> int:
@@ -85,6 +90,7 @@ class History:
             measures={name: values[run : run + 1] for name, values in self.measures.items()},
             diverged_at=self.diverged_at[run : run + 1],
             trained=self.trained[run : run + 1],
+            at_end={name: values[run : run + 1] for name, values in self.at_end.items()},
         )
 
     @staticmethod
@@ -99,6 +105,7 @@ class History:
             measures={k: np.concatenate([part.measures[k] for part in parts]) for k in names},
             diverged_at=np.concatenate([part.diverged_at for part in parts]),
             trained=np.concatenate([part.trained for part in parts]),
+            at_end={k: np.concatenate([part.at_end[k] for part in parts]) for k in parts[0].at_end},
         )
 
     def outcomes(self, measure: str = "loss", direction: Direction = "minimize") -> list[Outcome]:
