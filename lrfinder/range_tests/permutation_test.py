@@ -32,7 +32,7 @@ from lrfinder.tasks.targets import Place, place_of
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import user_code
 
-_PERMUTED = tuple(f"permuted {k}" for k in range(10))
+_PERMUTED = tuple(f"permuted {k}" for k in range(16))
 _OWN, _DRAWN = "own", "drawn"
 _FEWEST_ROWS = 32  # of all batches; with fewer, learning is not told from chance
 _FEWEST_TO_EXCHANGE = 8  # rows of a batch, or batches of one shape
@@ -95,9 +95,10 @@ class Compared:
 
 def compared(losses: Mapping[str, Floats]) -> Compared:
     """Compare the runs' losses on the `Exchange.sets`, float64[runs] by name of the set."""
-    own = losses[_OWN]
-    changes = np.array([losses[name] for name in _PERMUTED]) - own
-    most, drawn = np.abs(changes).max(axis=0), np.abs(losses[_DRAWN] - own)
+    finite = {name: np.where(np.isfinite(loss), loss, np.nan) for name, loss in losses.items()}
+    own = finite[_OWN]
+    changes = np.array([finite[name] for name in _PERMUTED]) - own
+    most, drawn = np.abs(changes).max(axis=0), np.abs(finite[_DRAWN] - own)
     computed = np.isfinite(most) & np.isfinite(drawn)
     read = ~(np.maximum(most, drawn) <= _ROUNDING * np.abs(own))
     known = computed & read & (most > _UNPAIRED * drawn)

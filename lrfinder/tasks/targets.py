@@ -152,7 +152,11 @@ def _step(batch: Batch, name: str) -> _Step | None:
     """The step to what has the name; None where nothing has it."""
     if isinstance(batch, Mapping) and name in batch:
         return _Step(name, is_item=True)
-    return _Step(name, is_item=False) if hasattr(batch, name) else None
+    try:
+        getattr(batch, name)
+    except Exception:  # a class of the user's own may raise anything
+        return None
+    return _Step(name, is_item=False)
 
 
 def _may_be_target(part: Any) -> bool:  # noqa: ANN401
