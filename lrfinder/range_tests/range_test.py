@@ -28,8 +28,9 @@ from lrfinder.checks import check_count, check_seeds
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.range_tests import defaults
 from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.exchange import Unchecked, exchange
 from lrfinder.range_tests.features import CurveFeatures
-from lrfinder.range_tests.permutation_test import NO_PROBES, Compared, Unchecked, compared, exchange
+from lrfinder.range_tests.permutation_test import NO_PROBES, Compared, compared
 from lrfinder.range_tests.probes import Probe, first_lrs, further_lr
 from lrfinder.range_tests.rule import centres, features_of, too_narrow
 from lrfinder.schedules import FAMILIES, GROWTHS, Schedule

@@ -13,19 +13,16 @@ from small_tasks import linear_task, regression_rows
 from torch.nn.utils.rnn import pack_sequence
 
 from lrfinder import InvalidArgument
-from lrfinder.range_tests.permutation_test import (
+from lrfinder.range_tests.exchange import (
     FEW,
     NO_TARGET,
     NONE_AT_ALL,
-    NOT_COMPUTED,
     SAME_INPUTS,
-    UNPAIRED,
-    UNREAD,
     Exchange,
     Unchecked,
-    compared,
     exchange,
 )
+from lrfinder.range_tests.permutation_test import NOT_COMPUTED, UNPAIRED, UNREAD, compared
 
 x16 = torch.randn(16, 4, dtype=torch.float64)
 PERMUTED = [f"permuted {k}" for k in range(16)]

@@ -19,14 +19,8 @@ from lrfinder import (
     range_test,
 )
 from lrfinder.range_tests.curve import UNCHECKED
-from lrfinder.range_tests.permutation_test import (
-    NO_PROBES,
-    NO_TARGET,
-    NOT_COMPUTED,
-    SAME_INPUTS,
-    UNPAIRED,
-    UNREAD,
-)
+from lrfinder.range_tests.exchange import NO_TARGET, SAME_INPUTS
+from lrfinder.range_tests.permutation_test import NO_PROBES, NOT_COMPUTED, UNPAIRED, UNREAD
 
 ROWS, FEATURES, CLASSES = 500, 8, 4
 
