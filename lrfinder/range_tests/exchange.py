@@ -77,14 +77,14 @@ def exchange(task: Task, batches: Iterable[Batch]) -> Exchange | Unchecked:
     batches = list(batches)
     with user_code("looking for the targets"):
         places = [place_of(batch, task.target) for batch in batches]
-        found = [place for place in places if place is not None]
-        if len(found) < len(batches):
-            return Unchecked(NO_TARGET)
         rows = [task.rows(batch) for batch in batches]
+    if not _inputs_differ(batches, places, rows):
+        return Unchecked(SAME_INPUTS)
+    found = [place for place in places if place is not None]
+    if len(found) < len(batches):
+        return Unchecked(NO_TARGET)
     if not all(map(_can_be_put, batches, found)):
         return Unchecked(FEW)
-    if not _inputs_differ(batches, found, rows):
-        return Unchecked(SAME_INPUTS)
     targets = [place.of(batch) for batch, place in zip(batches, found, strict=True)]
     for way in (_by_rows(targets, rows), _by_batches(targets, rows)):
         exchanged = sum(rows[k] for k in way.batches)
@@ -285,7 +285,9 @@ def _can_be_put(batch: Batch, place: Place) -> bool:
         return False
 
 
-def _inputs_differ(batches: Sequence[Batch], places: Sequence[Place], rows: Sequence[int]) -> bool:
+def _inputs_differ(
+    batches: Sequence[Batch], places: Sequence[Place | None], rows: Sequence[int]
+) -> bool:
     """Whether anything beside the targets differs between rows, or between batches."""
     triples = zip(batches, places, rows, strict=True)
     rests = [(_without(batch, place), count) for batch, place, count in triples]
@@ -293,9 +295,9 @@ def _inputs_differ(batches: Sequence[Batch], places: Sequence[Place], rows: Sequ
     return any(_varies(rest, count) or not alike(first, rest) for rest, count in rests)
 
 
-def _without(batch: Batch, place: Place) -> list[Any]:
+def _without(batch: Batch, place: Place | None) -> list[Any]:
     """The leaves of a batch but for its target; of an object its tensors, where it has any."""
-    target = {id(leaf) for leaf in leaves_of(place.of(batch))}
+    target = set[int]() if place is None else {id(leaf) for leaf in leaves_of(place.of(batch))}
     rest = [leaf for leaf in leaves_of(batch) if id(leaf) not in target]
     found: list[Any] = []
     for leaf in rest:

@@ -227,6 +227,10 @@ def test_inputs_that_differ_are_seen(inputs):
     assert sets(exchange(linear_task(rows=lambda batch: 40), [batch]))
 
 
+def test_without_any_data_no_target_is_asked_for():
+    assert why(exchange(linear_task(), [[torch.zeros(1, 1)]])) == SAME_INPUTS
+
+
 def test_inputs_that_differ_between_batches_only_are_seen():
     batches = [{"x": torch.full((4,), float(k)), "y": labels(4 * k, 4)} for k in range(10)]
     assert sets(exchange(linear_task(), batches))
