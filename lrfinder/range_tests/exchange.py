@@ -297,13 +297,11 @@ def _inputs_differ(
 
 def _without(batch: Batch, place: Place | None) -> list[Any]:
     """The leaves of a batch but for its target; of an object its tensors, where it has any."""
-    target = set[int]() if place is None else {id(leaf) for leaf in leaves_of(place.of(batch))}
-    rest = [leaf for leaf in leaves_of(batch) if id(leaf) not in target]
-    found: list[Any] = []
-    for leaf in rest:
-        inner = [tensor for tensor in tensors_in(leaf) if id(tensor) not in target]
-        found += inner or ([] if tensors_in(leaf) else [leaf])
-    return found
+    try:
+        rest = batch if place is None else place.put(batch, None)
+    except Exception:  # of the batch's own class
+        rest = batch
+    return [part for leaf in leaves_of(rest) for part in tensors_in(leaf) or [leaf]]
 
 
 def _varies(leaves: Sequence[Any], rows: int) -> bool:

@@ -134,7 +134,7 @@ def _found(batch: Batch) -> Place | None:
         if len(parts) == 1:
             inner = _found(parts[0])
             return None if inner is None else Place((_Step(0, is_item=True), *inner.steps))
-        is_pair = len(parts) == 2 and _may_be_target(parts[1])
+        is_pair = len(parts) == 2 and _is_data(parts[1]) and not isinstance(parts[1], str | int)
         return Place((_Step(1, is_item=True),)) if is_pair else None
     return _by_name(batch)
 
@@ -143,7 +143,7 @@ def _by_name(batch: Batch) -> Place | None:
     if isinstance(batch, Tensor | np.ndarray | str | bytes):
         return None
     steps = (_step(batch, name) for name in NAMES)
-    known = (step for step in steps if step is not None and _may_be_target(step.of(batch)))
+    known = (step for step in steps if step is not None and _is_data(step.of(batch)))
     step = next(known, None)
     return None if step is None else Place((step,))
 
@@ -159,9 +159,9 @@ def _step(batch: Batch, name: str) -> _Step | None:
     return _Step(name, is_item=False)
 
 
-def _may_be_target(part: Any) -> bool:  # noqa: ANN401
-    """Whether the part is no mere flag, name, method or nothing at all."""
-    return part is not None and not callable(part) and not isinstance(part, str | bytes | int)
+def _is_data(part: Any) -> bool:  # noqa: ANN401
+    """Whether the part is no mere flag, no method and not nothing at all."""
+    return part is not None and not callable(part) and not isinstance(part, bool)
 
 
 def _named(batch: Batch, name: str | int) -> _Step:

@@ -227,6 +227,20 @@ def test_inputs_that_differ_are_seen(inputs):
     assert sets(exchange(linear_task(rows=lambda batch: 40), [batch]))
 
 
+def test_labels_that_are_the_inputs_themselves_change_places_and_the_inputs_do_not():
+    words = torch.randint(9, (40, 5))
+    for dealt in sets(exchange(linear_task(), [{"input_ids": words, "labels": words}])).values():
+        assert dealt[0]["input_ids"] is words
+
+
+def test_a_number_may_be_the_target_of_a_batch_of_one_row():
+    batches = [{"x": torch.randn(1, 3), "label": k} for k in range(40)]
+    for name, dealt in sets(exchange(linear_task(), batches)).items():
+        found = [batch["label"] for batch in dealt]
+        assert name == "drawn" or sorted(found) == list(range(40))
+        assert name == "own" or found != list(range(40))
+
+
 def test_without_any_data_no_target_is_asked_for():
     assert why(exchange(linear_task(), [[torch.zeros(1, 1)]])) == SAME_INPUTS
 
