@@ -55,8 +55,8 @@ def test_where_nothing_tells_which_part_it_is_there_is_no_target(kind):
 
 @pytest.mark.parametrize(
     "batch",
-    [x, [x], (x, x, y), [x, 3], (x, None), (x, "words"), {"x": x}, {"y": None}, {"label": True}, "text",
-     3, None, Rows([x]), pack_sequence([x])],
+    [x, [x], (x, x, y), [x, 3], (x, None), (x, "words"), {"x": x}, {"y": None}, {"label": True},
+     "text", 3, None, Rows([x]), pack_sequence([x])],
 )  # fmt: skip
 def test_a_batch_without_a_target_has_none(batch):
     assert place_of(batch) is None
