@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from lrfinder.plots import style
-from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.curve import UNCHECKED, Curve
 from lrfinder.range_tests.suggestion import Suggestion
 
 
@@ -33,7 +33,7 @@ def range_test(axes: Axes, curve: Curve, suggestion: Suggestion) -> None:
     axes.set_ylabel("loss of the probe" if curve.every == "batch" else "validation loss")
     axes.yaxis.get_offset_text().set(x=1, ha="right")  # a power of ten, else in the legend
     style.legend_above(axes, list(shown.values()), list(shown))
-    axes.set_title(_title(suggestion), loc="left", pad=24, parse_math=False)
+    axes.set_title(_title(curve, suggestion), loc="left", pad=24, parse_math=False)
 
 
 def _show_descent(axes: Axes, curve: Curve) -> None:
@@ -99,10 +99,11 @@ def _edge(axes: Axes, curve: Curve, suggestion: Suggestion) -> dict[str, Artist]
     return {"diverged": Line2D([], [], linestyle=":", marker="x", **drawn)}
 
 
-def _title(suggestion: Suggestion) -> str:
+def _title(curve: Curve, suggestion: Suggestion) -> str:
     if suggestion.lr is None:
         return f"Range test: inconclusive\n{suggestion.reason.partition(';')[0]}"
+    note = "" if curve.unchecked is None else f"\n{UNCHECKED}"
     if suggestion.low is None or suggestion.high is None:
-        return f"Range test: lr {suggestion.lr:.2g} (one seed, no interval)"
+        return f"Range test: lr {suggestion.lr:.2g} (one seed, no interval){note}"
     interval = f"{suggestion.low:.2g} to {suggestion.high:.2g}"
-    return f"Range test: lr {suggestion.lr:.2g}, 90% interval {interval}"
+    return f"Range test: lr {suggestion.lr:.2g}, 90% interval {interval}{note}"

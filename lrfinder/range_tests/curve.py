@@ -24,6 +24,9 @@ SEEDS_ALIKE = (
     "so that seeds show no spread"
 )
 
+UNCHECKED = "not checked against noise"
+"""What is said of an lr that pure noise for targets might have given, too; why follows."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -64,6 +67,8 @@ class Curve:
     """Whether a timeout ended the sweep at the last of these lrs."""
     notes: tuple[str, ...] = ()
     """What happened on the way, in one line each."""
+    unchecked: str | None = None
+    """Why no run was checked against noise, by exchanging targets; None where one was."""
 
     def __repr__(self) -> str:
         seeds = f"{len(self.seeds)} seed{'s'[: len(self.seeds) != 1]}"
@@ -117,15 +122,17 @@ class Curve:
         if self.cut and found.lr is None:
             short = f"the sweep came no farther than lr {self.lr[-1]:.3g}; give it more time"
             found = replace(found, reason=short)
-        return replace(found, reason=" ".join([found.reason, *self._remarks()]))
+        return replace(found, reason=" ".join([found.reason, *self._remarks(found)]))
 
-    def _remarks(self) -> list[str]:
+    def _remarks(self, found: Suggestion) -> list[str]:
         remarks: list[str] = []
         if self.asked is not None:
             low, high = self.asked
             remarks.append(f"(lrs of {low:.3g} to {high:.3g} were too narrow a range)")
         if self.seeds_alike:
             remarks.append(f"({SEEDS_ALIKE})")
+        if found.lr is not None and self.unchecked is not None:
+            remarks.append(f"({UNCHECKED}: {self.unchecked})")
         remarks += [f"({note})" for note in self.notes]
         return remarks
 

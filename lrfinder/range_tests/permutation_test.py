@@ -2,99 +2,56 @@
 
 A loss can fall although nothing is learnt of the inputs: a network unlearns the random outputs that
 it starts with, or finds the mean of the targets. So the loss of a trained model is compared with
-its losses on the same rows, with their targets exchanged in a few fixed ways. Where nothing was
-learnt of the inputs these differ by chance only, whatever the criterion is; no second training and
-no second forward pass is needed. It is the permutation test (Fisher 1935) in units of the
-deviation over the exchanges.
+its losses on the same batches, with their targets exchanged in a few fixed ways (`exchange.py`).
+Where nothing was learnt of the inputs these differ by chance only, whatever the loss is; no second
+training is needed. It is the permutation test (Fisher 1935) in units of the deviation over the
+exchanges.
+
+It tells nothing where the loss does not look at the targets, and where it is the same whichever row
+has which target, as for a density of the targets alone. These two are told apart by a set of
+targets that are drawn with replacement.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
-from typing import Any, cast
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from lrfinder.arrays import Floats
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.task import Task
+from lrfinder.range_tests.exchange import DRAWN, OWN, PERMUTED
 
-_NAMES = tuple(f"permuted {k}" for k in range(10))
-_FEWEST_ROWS = 32  # of all batches; with fewer, learning is not told from chance
-_FEWEST_IN_BATCH = 8
-_MOST_ALIKE = 0.75
-
-
-def with_permuted_losses(task: Task, batches: Iterable[Batch]) -> Task:
-    """The task with the losses under exchanged targets as its only metrics, where it can have them.
-
-    It cannot where it has a `loss` instead of a criterion, where targets are no dense real tensors,
-    and where fewer than 32 rows, or than half of them, lie in batches of at least 8 rows of which
-    at most three quarters are alike.
-    """
-    criterion = task.criterion
-    dim = None if criterion is None else _exchanged_dim(task, batches)
-    if criterion is None or dim is None:
-        return task.measured_by({})
-    losses = {name: _Permuted(criterion, k, dim) for k, name in enumerate(_NAMES)}
-    return task.measured_by(losses)
+NO_PROBES = "it takes runs at a constant lr (--probes)"
+UNREAD = "the loss does not use the targets that were found; Task(target=...) names others"
+UNPAIRED = "the loss is the same whichever row has which target"
+NOT_COMPUTED = "the loss of a row with the target of another one cannot be computed"
+_ROUNDING = 2e-7  # of a loss, relative
+_UNPAIRED = 1e-3  # of the change by other targets, below which their order makes no difference
 
 
-def mean_and_deviation(measures: Mapping[str, Floats]) -> tuple[Floats, Floats]:
-    """Mean and deviation over the exchanges of targets; nan where there are none."""
-    known = [measures[name] for name in _NAMES if name in measures]
-    if not known:
-        unknown = np.full_like(measures["loss"], np.nan)
-        return unknown, unknown
-    return np.mean(known, axis=0), np.std(known, axis=0, ddof=1)
+@dataclass(frozen=True)
+class Compared:
+    """The losses of runs against those with exchanged targets."""
+
+    gap: Floats
+    """By how much these are higher, in the mean over the exchanges; nan where not known: [runs]."""
+    deviation: Floats
+    """Their standard deviation over the exchanges: float64[runs]."""
+    why_not: str | None
+    """Why it is not known of any run."""
 
 
-class _Permuted(nn.Module):
-    """The criterion with targets exchanged among the rows of a batch, always in the same way."""
-
-    def __init__(self, criterion: Callable[[Any, Any], Tensor], number: int, dim: int) -> None:
-        super().__init__()
-        self.criterion, self._number, self._dim = criterion, number, dim
-
-    def forward(self, output: Any, target: Tensor) -> Tensor:  # noqa: ANN401 (any model's output)
-        order = _order(self._number, target.shape[self._dim], target.device)
-        return self.criterion(output, target.index_select(self._dim, order))
-
-
-@cache
-def _order(number: int, rows: int, device: torch.device) -> Tensor:
-    """Order in which the targets of so many rows change places: int64[rows]."""
-    generator = torch.Generator().manual_seed(number)
-    return torch.randperm(rows, generator=generator).to(device)
-
-
-def _is_plain(target: Tensor) -> bool:
-    """Whether equal rows can be counted."""
-    return target.layout is torch.strided and not target.is_complex()
-
-
-def _exchanged_dim(task: Task, batches: Iterable[Batch]) -> int | None:
-    """Dimension of the targets that their rows lie in; None where they cannot be exchanged."""
-    targets: list[Tensor] = []
-    dims: set[int] | None = None
-    for batch in batches:
-        is_pair = isinstance(batch, tuple | list) and len(cast(Sequence[Any], batch)) == 2
-        target = batch[1] if is_pair else None
-        if not isinstance(target, Tensor) or target.ndim == 0 or not _is_plain(target):
-            return None
-        targets.append(target)
-        of_rows = {k for k, size in enumerate(target.shape) if size == task.rows(batch)}
-        dims = of_rows if dims is None else dims & of_rows
-    dim = min(dims or {0})
-    return dim if _can_exchange(targets, dim) else None
-
-
-def _can_exchange(targets: Iterable[Tensor], dim: int) -> bool:
-    rows, exchanged = 0, 0
-    for target in targets:
-        count = target.shape[dim]
-        alike = int(target.unique(dim=dim, return_counts=True)[1].max()) if count else 0
-        fit = count >= _FEWEST_IN_BATCH and alike <= _MOST_ALIKE * count
-        rows, exchanged = rows + count, exchanged + fit * count
-    return exchanged >= _FEWEST_ROWS and exchanged > rows / 2
+def compared(losses: Mapping[str, Floats]) -> Compared:
+    """Compare the runs' losses on the `Exchange.sets`, float64[runs] by name of the set."""
+    finite = {name: np.where(np.isfinite(loss), loss, np.nan) for name, loss in losses.items()}
+    own = finite[OWN]
+    changes = np.array([finite[name] for name in PERMUTED]) - own
+    most, drawn = np.abs(changes).max(axis=0), np.abs(finite[DRAWN] - own)
+    computed = np.isfinite(most) & np.isfinite(drawn)
+    read = ~(np.maximum(most, drawn) <= _ROUNDING * np.abs(own))
+    known = computed & read & (most > _UNPAIRED * drawn)
+    why = UNPAIRED if (computed & read).any() else UNREAD if computed.any() else NOT_COMPUTED
+    return Compared(
+        gap=np.where(known, changes.mean(axis=0), np.nan),
+        deviation=np.where(known, changes.std(axis=0, ddof=1), np.nan),
+        why_not=None if known.any() else why,
+    )

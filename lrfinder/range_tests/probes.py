@@ -34,10 +34,9 @@ class Probe:
     loss: float
     """Mean loss over the last quarter of its updates; nan where it diverged."""
     permuted: float = math.nan
-    """The same with the targets exchanged among the rows: mean over several ways to do so."""
+    """The same with the targets exchanged: mean over several ways to do so."""
     permuted_deviation: float = math.nan
-    """Standard deviation over those ways; nan, like their mean, where targets cannot be exchanged.
-    """
+    """Standard deviation over those ways; nan, like their mean, where it is not known."""
     halfway: float = math.nan
     """Mean loss over the last quarter of its first half; nan where not recorded."""
     scatter: float = math.nan

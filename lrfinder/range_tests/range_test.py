@@ -9,8 +9,8 @@ lr that the task's optimizer, built for that lr, gives it.
 Per batch, the loss of one *fixed* probe set (at most 256 rows) is recorded after every update: it
 has far less noise than the loss of each batch. Per epoch, the whole validation set is. Where the
 task has no validation set, up to 256 of its training rows, a fifth at most, are held out for it: on
-rows that are trained on, short runs prefer an lr that overfits. The probes are evaluated with the
-targets exchanged among the rows too: what they learnt of the inputs is the difference.
+rows that are trained on, short runs prefer an lr that overfits. At their end, the probes are
+evaluated with the targets exchanged too: what they learnt of the inputs is the difference.
 
 A sweep per epoch spends many updates on every lr, so it has learnt most there is to learn before
 the best lr comes, and falls at a lower one; its probes, as long as the sweep or a whole training,
@@ -24,11 +24,12 @@ from functools import cached_property
 
 import numpy as np
 
-from lrfinder.arrays import Floats, Ints
+from lrfinder.arrays import Floats
 from lrfinder.checks import check_count, check_seeds
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.range_tests import defaults
 from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.exchange import Unchecked, exchange
 from lrfinder.range_tests.features import CurveFeatures
 from lrfinder.range_tests.limits import (
     OUT_OF_TIME,
@@ -37,7 +38,7 @@ from lrfinder.range_tests.limits import (
     slow_note,
     timeout_note,
 )
-from lrfinder.range_tests.permutation_test import mean_and_deviation, with_permuted_losses
+from lrfinder.range_tests.permutation_test import NO_PROBES, Compared, compared
 from lrfinder.range_tests.probes import (
     Probe,
     check_probes,
@@ -115,7 +116,7 @@ def range_test(
         raise InvalidArgument(f"timeout must be a positive number of seconds, but got {timeout}")
     limits = Limits(timeout)
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    test = _Test(task, numbers, steps, every, growth, trainer, progress, limits)
+    test = _Test(task, numbers, steps, every, growth, trainer, progress, limits, probes=probes)
     planned = len(numbers) * (test.updates + probes * test.probe_updates)
     before = time.perf_counter()
     curve = test.sweep(min_lr, max_lr)
@@ -146,6 +147,7 @@ def range_test(
         wall_seconds=time.perf_counter() - before,
         lr_matters=matters,
         notes=test.all_notes,
+        unchecked=test.unchecked,
     )
 
 
@@ -179,6 +181,8 @@ class _Test:
         trainer: AnyTrainer | None,
         progress: Callable[[int], None] | None,
         limits: Limits,
+        *,
+        probes: int,
     ) -> None:
         self._limits = limits
         self._task, self._seeds = _with_probe_rows(task), seeds
@@ -202,6 +206,10 @@ class _Test:
         self.notes: list[str] = []
         self._raised: list[str] = []
         self._slow: list[str] = []
+        self._exchange = (
+            exchange(self._task, self._data.fixed_subset) if probes else Unchecked(NO_PROBES)
+        )
+        self._checked: list[Compared] = []
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -317,23 +325,51 @@ class _Test:
         constant = Schedule(FAMILIES["constant"])
         plans = [Plan(lr, constant, seed) for lr, seed in wanted]
         updates = self.probe_updates
-        history = self._fit(self._probed, plans, updates, max(1, updates // _PARTS))
+        history = self._fit(self._probed, plans, updates, max(1, updates // _PARTS), at_end=True)
         self._note_slow(history, [plan.lr for plan in plans])
-        made = made_probes(history)
+        made = self._against_noise(made_probes(history), history)
         pairs = zip(made, history.stopped, strict=True)
         return [probe for probe, why in pairs if why != OUT_OF_TIME]
 
+    def _against_noise(self, probes: list[Probe], history: History) -> list[Probe]:
+        """The probes with what their losses are with exchanged targets, where these are known."""
+        if not history.at_end:
+            return probes
+        found = compared(history.at_end)
+        self._checked.append(found)
+        return [
+            replace(probe, permuted=probe.loss + gap, permuted_deviation=deviation)
+            for probe, gap, deviation in zip(probes, found.gap, found.deviation, strict=True)
+        ]
+
+    @property
+    def unchecked(self) -> str | None:
+        """Why nothing is known of any probe with exchanged targets; None where something is."""
+        if isinstance(self._exchange, Unchecked):
+            return self._exchange.why
+        reasons = [made.why_not for made in self._checked]
+        return None if None in reasons or not reasons else reasons[0]
+
     @cached_property
     def _probed(self) -> Task:
-        """The task of the probes, which are measured with exchanged targets too."""
-        return with_permuted_losses(self._task, self._data.fixed_subset)
+        """The task without metrics: of the probes the loss alone counts."""
+        return self._task.measured_by({}) if self._task.metrics else self._task
 
     @property
     def _evaluated(self) -> Iterable[Batch]:
         valid = self._data.valid if self._every == "epoch" else None
         return self._data.fixed_subset if valid is None else valid
 
-    def _fit(self, task: Task, plans: Sequence[Plan], updates: int, evaluate_every: int) -> History:
+    def _fit(
+        self,
+        task: Task,
+        plans: Sequence[Plan],
+        updates: int,
+        evaluate_every: int,
+        *,
+        at_end: bool = False,
+    ) -> History:
+        exchanged = None if isinstance(self._exchange, Unchecked) else self._exchange.sets
         history = fit(
             task,
             plans,
@@ -343,6 +379,7 @@ class _Test:
             trainer=self._trainer,
             progress=self._count,
             stop=self._limits,
+            at_end=exchanged if at_end else None,
         )
         self.out_of_time |= OUT_OF_TIME in history.stopped
         self.trained += history.updates_trained

@@ -214,17 +214,19 @@ def _trivial(curves: Sequence[CurveFeatures], probes: Sequence[Sequence[Probe]])
     fell = [[p for p in own if p.loss < curve.start] for curve, own in pairs]
     if not _most(map(bool, fell)):
         return None
-    evidence = np.median([max(p.evidence for p in own) for own in fell if own])
-    if np.isnan(evidence):
+    known = [[p.evidence for p in own if not np.isnan(p.evidence)] for own in fell]
+    evidence = [max(own) for own in known if own]
+    if not evidence:
         noise = float(np.median([curve.scatter for curve in curves]))
         drop = np.median([max(c.start - min(_losses(own)), 0.0) for c, own in pairs])
         if drop >= _LEAST_SIGNAL * noise:
             return None
         return f"the loss fell by no more than {drop / noise:.1f} times its noise; {_MORE}"
-    if evidence < _LEAST_EVIDENCE:
+    if np.median(evidence) < _LEAST_EVIDENCE:
         return (
             "the loss fell, but what was learnt does not depend on the inputs; with targets "
-            "exchanged among the rows it is as low; check the targets, or take more --steps"
+            "exchanged it is as low; check the targets (Task(target=...) says which they are, "
+            "False that there are none), or take more --steps"
         )
     return None
 

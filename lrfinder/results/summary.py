@@ -51,7 +51,7 @@ class ProbeFacts(_Facts):
     """nan where it diverged."""
     permuted: Number
     permuted_deviation: Number
-    """Mean and deviation of the loss with exchanged targets; nan where they cannot be exchanged."""
+    """Mean and deviation of the loss with exchanged targets; nan where they are not known."""
     halfway: Number = math.nan
     scatter: Number = math.nan
     lowest: Number = math.nan
@@ -83,6 +83,8 @@ class RangeTestFacts(_Facts):
     """Whether a timeout ended the sweep."""
     notes: tuple[str, ...] = ()
     """What happened on the way."""
+    unchecked: str | None = None
+    """Why no run was checked against noise; older folders do not say."""
 
     @classmethod
     def of(cls, curve: Curve) -> Self:

@@ -28,7 +28,7 @@ Batch = Any
 
 def count_rows(batch: Batch) -> int:
     """Rows of the batch: the first dimension of its first tensor, or its packed sequences."""
-    first = next((x for x in leaves(batch) if isinstance(x, Tensor | PackedSequence)), None)
+    first = next((x for x in leaves_of(batch) if isinstance(x, Tensor | PackedSequence)), None)
     if isinstance(first, PackedSequence):
         return int(first.batch_sizes[0])
     if first is None or first.ndim == 0:
@@ -41,7 +41,7 @@ def count_rows(batch: Batch) -> int:
 
 def elements_in(batch: Batch) -> int:
     """Numbers and characters in the batch; anything else counts as one."""
-    return sum(map(_elements, leaves(batch)))
+    return sum(map(_elements, leaves_of(batch)))
 
 
 def map_leaves(function: Callable[..., Any], *batches: Batch) -> Batch:
@@ -72,8 +72,8 @@ def is_plain(batch: Batch) -> bool:
 
 def alike(a: Batch, b: Batch) -> bool:
     """Whether two batches hold the same numbers and words, as far as can be seen."""
-    pairs = list(zip(leaves(a), leaves(b), strict=False))
-    same_length = len(pairs) == len(leaves(a)) == len(leaves(b))
+    pairs = list(zip(leaves_of(a), leaves_of(b), strict=False))
+    same_length = len(pairs) == len(leaves_of(a)) == len(leaves_of(b))
     return same_length and all(_same(x, y) for x, y in pairs)
 
 
@@ -88,7 +88,7 @@ def outline(batch: Batch) -> str:
     return f"a {type(batch).__name__}"
 
 
-def leaves(batch: Batch) -> list[Any]:
+def leaves_of(batch: Batch) -> list[Any]:
     """What a batch holds, depth first."""
     return list(_walk(batch))
 

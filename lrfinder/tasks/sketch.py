@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lrfinder.tasks.batches import Batch, leaves
+from lrfinder.tasks.batches import Batch, leaves_of
 from lrfinder.tasks.devices import tensors_in
 
 _TOLERANCE = 1e-3
@@ -59,7 +59,7 @@ def sketch_of_weights(model: nn.Module) -> Sketch:
 
 def _values(batch: Batch) -> Iterable[Tensor | NDArray[Any] | str | bytes]:
     """Whatever of a batch can be compared, depth first."""
-    for leaf in leaves(batch):
+    for leaf in leaves_of(batch):
         if isinstance(leaf, str | bytes):
             yield leaf
         elif isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "biufc":

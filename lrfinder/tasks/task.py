@@ -48,6 +48,7 @@ from lrfinder.tasks.sources import (
     fixed_subset,
     training_source,
 )
+from lrfinder.tasks.targets import Target, check_target
 from lrfinder.tasks.task_checks import (
     check_autocast,
     check_built,
@@ -106,6 +107,14 @@ class Task:
     """Updates that make an epoch; needed where the data have no length."""
     rows: Callable[[Any], int] = count_rows
     """Rows of a batch, the weight of its means."""
+    target: Target = None
+    """What of a batch is the target, exchanged to see whether anything is learnt of the inputs.
+
+    A key or an attribute, an index, or a function that returns that part of a batch as it is; by
+    default the second of a pair (x, y), or what is called labels, label, target, targets or y.
+    False where there is none, as where labels are inputs of a generative model. Nothing else uses
+    it.
+    """
     baseline: Baseline | None = None
     """The lr and schedule in use today, or a number for a constant lr.
 
@@ -127,6 +136,7 @@ class Task:
         functions = {"model": self.model, "optimizer": self.optimizer, "rows": self.rows}
         check_functions(functions | metrics | loss)
         check_factory(self.model)
+        check_target(self.target)
         counts = {"batch_size": self.batch_size, "epochs": self.epochs}
         counts |= {"accumulate": self.accumulate}
         if self.steps_per_epoch is not None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfinder.errors import TaskFailed
-from lrfinder.tasks.batches import Batch, is_plain, leaves, map_leaves
+from lrfinder.tasks.batches import Batch, is_plain, leaves_of, map_leaves
 from lrfinder.tasks.measures import Measures
 from lrfinder.tasks.sources import TensorSource
 from lrfinder.tasks.task import Task
@@ -153,7 +153,7 @@ def _named(rows: Sequence[int]) -> str:
 
 def _bad_rows(task: Task, device: torch.device | None, seed: int, batch: Batch) -> list[int]:
     """Rows whose own loss or gradient is not finite; none where rows cannot be told apart."""
-    rows = _common_length(leaves(batch))
+    rows = _common_length(leaves_of(batch))
     if rows != task.rows(batch) or not (is_plain(batch) or isinstance(batch, Tensor)):
         return []
     model, random = build_model(task, seed, device)

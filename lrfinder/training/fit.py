@@ -20,7 +20,7 @@ The learning rates come from live torch schedulers; nothing else in the project 
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from lrfinder.errors import InvalidArgument
@@ -47,6 +47,7 @@ def fit(
     progress: Callable[[int], None] | None = None,
     finished: Finished | None = None,
     stop: Stop | None = None,
+    at_end: Mapping[str, Iterable[Batch]] | None = None,
     on: Iterable[Batch] | None = None,
 ) -> History:
     """Train one run per plan and record what happened.
@@ -66,6 +67,7 @@ def fit(
         stop: called with the updates made, of the runs that are trained together: 0 before they
             begin, then at every evaluation, and after every 16 updates. What it returns, unless it
             is None, is why those runs end there; see `History.stopped`.
+        at_end: further batches by name, on which the loss is evaluated after the last update.
         on: the name of `evaluate_on` before 0.1.0, which goes in the next release.
 
     Raises InvalidArgument for lengths below 1 or a missing validation set, and TaskFailed when the
@@ -74,10 +76,11 @@ def fit(
     trainer = trainer or SequentialTrainer()
     if watch not in task.measures:
         raise InvalidArgument(f"watch must be one of {task.measures}, but got {watch!r}")
-    record = Record(task, plans, trainer, updates, evaluate_every)
+    further = at_end or {}
+    record = Record(task, plans, trainer, updates, evaluate_every, tuple(further))
     evaluate_on = _renamed(evaluate_on, on)
     batches = _validation(task, trainer) if evaluate_on is None else _repeatable(evaluate_on)
-    walk = TreeWalk(task, record, trainer, batches, watch, progress, finished, stop)
+    walk = TreeWalk(task, record, trainer, batches, watch, progress, finished, stop, further)
     capacity = trainer.capacity(task)
     shared = not may_share(plans) or why_not_forked(task, trainer) is None
     for runs in together(plans, capacity, shared=shared):

@@ -1,7 +1,7 @@
 """What a population of runs did: learning rates, losses, measures, and where runs diverged."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,6 +68,11 @@ class History:
     """What the task raised in a run that has diverged by it, with the lr; else None."""
     stopped: tuple[str | None, ...] = ()
     """Why a run was ended before its end, without having diverged; else None."""
+    at_end: Mapping[str, Floats] = field(default_factory=dict[str, Floats])
+    """Loss after the last update on further batches, by name: float64[runs].
+
+    nan where a run diverged, or its loss on them cannot be computed.
+    """
 
     @property
     def updates_asked(self) -> int:
@@ -91,6 +96,7 @@ class History:
             trained=self.trained[run : run + 1],
             raised=self.raised[run : run + 1],
             stopped=self.stopped[run : run + 1],
+            at_end={name: values[run : run + 1] for name, values in self.at_end.items()},
         )
 
     @staticmethod
@@ -107,6 +113,7 @@ class History:
             trained=np.concatenate([part.trained for part in parts]),
             raised=tuple(message for part in parts for message in part.raised),
             stopped=tuple(why for part in parts for why in part.stopped),
+            at_end={k: np.concatenate([part.at_end[k] for part in parts]) for k in parts[0].at_end},
         )
 
     def outcomes(self, measure: str = "loss", direction: Direction = "minimize") -> list[Outcome]:

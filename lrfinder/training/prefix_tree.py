@@ -1,7 +1,7 @@
 """Runs that begin alike, trained once until their learning rates part."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -65,12 +65,14 @@ class TreeWalk:
         watch: str,
         progress: Callable[[int], None] | None,
         finished: Finished | None,
-        stop: Stop | None = None,
+        stop: Stop | None,
+        at_end: Mapping[str, Iterable[Batch]],
     ) -> None:
         self._task, self._record, self._trainer = task, record, trainer
         self._capacity = trainer.capacity(task)
         self._batches, self._watch = batches, watch
         self._progress, self._finished, self._stop = progress, finished, stop
+        self._at_end = at_end
         self._schedules: dict[int, LiveSchedule] = {}
 
     def train(self, runs: Sequence[list[int]]) -> None:
@@ -109,6 +111,7 @@ class TreeWalk:
                 self._train_from(copies, end)
             self._go_on(population, heaviest)
             self._epoch(population, at, end)
+        self._evaluate_end(population)
         self._finish([row for branch in population.branches for row in branch.rows])
 
     def _go_on(self, population: _RunGroup, branches: list[_Branch]) -> None:
@@ -196,6 +199,16 @@ class TreeWalk:
             if at > 0 and not np.isfinite(measured["loss"][place]):
                 broken[place] = at - 1
         self._drop(population, broken, at)
+
+    def _evaluate_end(self, population: _RunGroup) -> None:
+        """Record the loss of all runs on the further batches, as far as it can be computed."""
+        try:
+            for name, batches in self._at_end.items():
+                losses = self._trainer.evaluate(population.state, batches)["loss"]
+                for branch, loss in zip(population.branches, losses, strict=True):
+                    self._record.at_end[name][branch.rows] = loss
+        except TaskFailed:  # of batches that the task did not make itself
+            return
 
     def _drop(self, population: _RunGroup, diverged: dict[int, int], done: int) -> None:
         """End the runs at the given places, which diverged at those updates, of `done` made."""

@@ -23,6 +23,7 @@ class Record:
         trainer: AnyTrainer,
         updates: int | None,
         evaluate_every: int | Literal["epoch"],
+        at_end: Sequence[str] = (),
     ) -> None:
         self.plans = tuple(plans)
         self.updates_per_epoch = task.data(trainer.device).updates_per_epoch
@@ -40,6 +41,7 @@ class Record:
         self.train_loss: Floats = np.full((len(plans), self.updates), np.nan)
         shape = (len(plans), len(self.evaluated_at))
         self.measures: dict[str, Floats] = {k: np.full(shape, np.nan) for k in task.measures}
+        self.at_end: dict[str, Floats] = {k: np.full(len(plans), np.nan) for k in at_end}
         self.diverged_at: Ints = np.full(len(plans), -1)
         self.trained: Ints = np.zeros(len(plans), dtype=np.int64)
         self.raised: list[str | None] = [None] * len(plans)
@@ -93,4 +95,5 @@ class Record:
             updates_per_epoch=self.updates_per_epoch,
             raised=tuple(self.raised[row] for row in index),
             stopped=tuple(self.stopped[row] for row in index),
+            at_end={name: values[index] for name, values in self.at_end.items()},
         )

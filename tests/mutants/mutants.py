@@ -316,4 +316,15 @@ MUTANTS = [
             "if 1 < probes < 1:",
         ),
     ),
+    *_in(
+        "range_tests/exchange.py",
+        "tests/range_tests/test_exchange.py",
+        ("targets keep their places", "chain.roll(1)", "chain"),
+        ("inputs that are all alike are believed", "return Unchecked(SAME_INPUTS)", "pass"),
+    ),
+    *_in(
+        "tasks/targets.py",
+        "tests/tasks/test_targets.py",
+        ("the batch itself gets the other target", "= copy.copy(cast(object, part))", "= part"),
+    ),
 ]

@@ -1,16 +1,26 @@
 """Whether a model learnt anything of its inputs: the permutation test of a range test."""
 
 from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 import pytest
 import torch
 from small_tasks import linear_task, plain_sgd, regression_rows
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, default_collate
 
-from lrfinder import Curve, Task, range_test
-from lrfinder.range_tests.permutation_test import mean_and_deviation, with_permuted_losses
+from lrfinder import (
+    BatchedTrainer,
+    Curve,
+    InvalidArgument,
+    SequentialTrainer,
+    Task,
+    range_test,
+)
+from lrfinder.range_tests.curve import UNCHECKED
+from lrfinder.range_tests.exchange import NO_TARGET, SAME_INPUTS
+from lrfinder.range_tests.permutation_test import NO_PROBES, NOT_COMPUTED, UNPAIRED, UNREAD
 
 ROWS, FEATURES, CLASSES = 500, 8, 4
 
@@ -106,46 +116,6 @@ def test_the_refusal_says_that_the_inputs_do_not_matter_and_what_to_do(as_loader
     assert "--steps" in suggestion.reason
 
 
-def test_permuted_losses_are_the_criterion_of_exchanged_targets():
-    made = linear_task(criterion=nn.MSELoss(), metrics={"own": lambda output, y: y.sum()})
-    x, y = regression_rows(20).tensors
-    permuted = with_permuted_losses(made, [(x, y)] * 4)
-    output, losses = x[:, :1], []
-    for k, (name, loss) in enumerate(permuted.metrics.items()):
-        order = torch.randperm(20, generator=torch.Generator().manual_seed(k))
-        assert name == f"permuted {k}"
-        assert loss(output, y) == nn.functional.mse_loss(output, y[order])
-        losses.append(float(loss(output, y)))
-    found = mean_and_deviation({f"permuted {k}": np.array([v]) for k, v in enumerate(losses)})
-    assert found == (np.mean(losses), pytest.approx(np.std(losses, ddof=1)))
-
-
-x16 = torch.randn(16, 4, dtype=torch.float64)
-
-
-@pytest.mark.parametrize(
-    "batch",
-    [
-        (x16, torch.ones(16, 1)),
-        (x16, torch.tensor([1] * 13 + [0] * 3)),
-        (x16, x16.to(torch.complex128)),
-        (x16, x16.to_sparse()),
-        (x16[:7], torch.arange(7)),
-        (x16, [1, 2]),
-        (x16, torch.tensor(1.0)),
-        {"x": x16},
-    ],
-)
-def test_targets_that_are_alike_few_or_no_tensor_are_not_exchanged(batch):
-    assert with_permuted_losses(linear_task(), [batch] * 10).metrics == {}
-
-
-def test_a_last_batch_of_few_rows_does_not_stand_in_the_way():
-    full, last = (x16, torch.arange(16)), (x16[:3], torch.arange(3))
-    assert len(with_permuted_losses(linear_task(), [full] * 4 + [last]).metrics) == 10
-    assert with_permuted_losses(linear_task(), [last] * 30).metrics == {}
-
-
 def test_with_few_rows_to_evaluate_what_was_learnt_is_not_denied():
     x = inputs(0, 300)
     y = (x[:, 0] > 0).long()
@@ -155,28 +125,6 @@ def test_with_few_rows_to_evaluate_what_was_learnt_is_not_denied():
         curve = range_test(replace(made, train=TensorDataset(x[:-rows], y[:-rows])))
         assert np.nanmin([probe.loss for probe in curve.probes]) < 0.3 * curve.start[0]
         assert curve.suggest().lr is not None, curve.suggest().reason
-
-
-def test_a_task_with_a_loss_of_its_own_is_not_tested_and_still_gets_an_lr():
-    def loss(model, batch):
-        return nn.functional.mse_loss(model(batch[0]), batch[1])
-
-    made = linear_task(criterion=None, loss=loss, optimizer=plain_sgd, train=regression_rows(200))
-    curve = range_test(made)
-    assert np.isnan(evidence(curve)).all()
-    assert curve.suggest().lr is not None
-
-
-def test_a_criterion_that_does_not_look_at_the_targets_is_not_tested():
-    made = linear_task(
-        criterion=lambda output, y: output.square().mean(),
-        optimizer=plain_sgd,
-        train=regression_rows(200),
-        valid=regression_rows(100, seed=1),
-    )
-    curve = range_test(made)
-    assert np.isnan(evidence(curve)).all()
-    assert curve.suggest().lr is not None
 
 
 class Weighted(nn.Module):
@@ -200,3 +148,187 @@ def test_evidence_does_not_depend_on_level_and_scale_of_the_loss(factor, level):
         return evidence(range_test(made, min_lr=1e-6 / lrs, max_lr=10.0 / lrs))
 
     assert run(factor, level, factor) == pytest.approx(run(1.0, 0.0, 1.0), rel=1e-3, nan_ok=True)
+
+
+def as_loss(task: Task) -> Task:
+    """The same task with a loss of model and batch instead of a criterion."""
+    criterion = task.criterion
+    return replace(task, criterion=None, loss=lambda model, b: criterion(model(b[0]), b[1]))
+
+
+TRAINERS = {"sequential": SequentialTrainer, "batched": BatchedTrainer}
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("signal", [True, False])
+def test_a_task_with_a_loss_gets_the_answer_of_the_task_with_the_criterion(signal, trainer):
+    made = task("classes", signal=signal, seed=3)
+    first, second = (
+        range_test(one, seeds=1, trainer=TRAINERS[trainer]()) for one in (made, as_loss(made))
+    )
+    assert second.suggest().reason == first.suggest().reason
+    assert evidence(second) == pytest.approx(evidence(first), rel=1e-3)
+    assert (second.suggest().lr is not None) is signal
+    assert first.unchecked is None
+    assert UNCHECKED not in first.suggest().reason
+
+
+def by_name(*names: str):
+    """A collate function that gives a dict with x, y and further parts under these names."""
+
+    def collate(rows):
+        x, y = default_collate(rows)
+        return dict(zip(names, (x, y), strict=True))
+
+    return collate
+
+
+def named_task(*names: str, signal: bool, **fields) -> Task:
+    made = task("classes", signal=signal, seed=3)
+    collate = by_name(*names)
+    return replace(
+        made,
+        criterion=None,
+        loss=lambda model, b: nn.functional.cross_entropy(model(b[names[0]]), b[names[1]]),
+        train=DataLoader(made.train, 32, shuffle=True, collate_fn=collate),
+        valid=DataLoader(made.valid, 32, collate_fn=collate),
+        **fields,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("labels", {}),
+        ("y", {}),
+        ("next", {"target": "next"}),
+        ("next", {"target": itemgetter("next")}),
+    ],
+)
+def test_noise_is_told_wherever_the_target_can_be_found(name, fields):
+    for signal in (True, False):
+        suggestion = range_test(named_task("x", name, signal=signal, **fields)).suggest()
+        assert (suggestion.lr is not None) is signal
+        assert UNCHECKED not in suggestion.reason
+        assert signal or "does not depend on the inputs" in suggestion.reason
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_an_lr_that_was_not_checked_says_so_and_its_advice_helps(trainer):
+    curve = range_test(named_task("x", "next", signal=True), trainer=TRAINERS[trainer]())
+    suggestion = curve.suggest()
+    assert suggestion.lr is not None
+    assert f"({UNCHECKED}: {NO_TARGET})" in suggestion.reason
+    assert np.isnan(evidence(curve)).all()
+    assert "Task(target=...)" in NO_TARGET
+
+
+def test_a_target_of_another_name_is_refused_before_anything_is_trained():
+    def loss(model, batch):
+        raise AssertionError
+
+    made = replace(named_task("x", "next", signal=True, target="labels"), loss=loss)
+    with pytest.raises(InvalidArgument, match="'labels' is none of a dict with x, next"):
+        range_test(made)
+
+
+def test_labels_that_the_loss_does_not_use_are_no_targets():
+    """An autoencoder with labels that nobody uses."""
+    made = task("numbers", signal=False, seed=0)
+    made = replace(
+        made,
+        model=network(FEATURES),
+        criterion=None,
+        loss=lambda model, b: nn.functional.mse_loss(model(b[0]), b[0]),
+    )
+    suggestion = range_test(made).suggest()
+    assert suggestion.lr is not None
+    assert f"({UNCHECKED}: {UNREAD})" in suggestion.reason
+    assert range_test(replace(made, target=0)).suggest().lr is not None
+
+
+class Density(nn.Module):
+    """A normal density of y, whatever x is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.log_scale = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return self.mean.expand(len(x), 1), self.log_scale.expand(len(x), 1)
+
+
+def unconditional(**fields) -> Task:
+    def nll(parameters, y):
+        mean, log_scale = parameters
+        return (0.5 * ((y - mean) / log_scale.exp()).square() + log_scale).mean()
+
+    rows = [
+        TensorDataset(inputs(s, n), 3 + 0.2 * inputs(s + 9, n)[:, :1])
+        for s, n in ((0, 500), (1, 200))
+    ]
+    given = {"model": Density, "train": rows[0], "valid": rows[1], "criterion": nll}
+    return Task(**{**given, "optimizer": adam, **fields})
+
+
+@pytest.mark.parametrize("make", [lambda made: made, as_loss])
+def test_a_density_of_the_targets_alone_is_not_told_to_check_them(make):
+    suggestion = range_test(make(unconditional()), max_lr=1.0, seeds=2).suggest()
+    assert suggestion.lr is not None, suggestion.reason
+    assert f"({UNCHECKED}: {UNPAIRED})" in suggestion.reason
+
+
+@pytest.mark.parametrize("make", [lambda made: made, as_loss])
+def test_with_constant_inputs_there_is_nothing_to_learn_of_them(make):
+    made = task("numbers", signal=True, seed=0)
+    parts = [
+        TensorDataset(torch.ones_like(d.tensors[0]), d.tensors[1] + 3)
+        for d in (made.train, made.valid)
+    ]
+    suggestion = range_test(make(replace(made, train=parts[0], valid=parts[1]))).suggest()
+    assert suggestion.lr is not None, suggestion.reason
+    assert f"({UNCHECKED}: {SAME_INPUTS})" in suggestion.reason
+
+
+def test_a_loss_that_refuses_the_target_of_another_row_is_not_checked():
+    def loss(model, b):
+        if not torch.equal(b[1], labels(b[0])):
+            raise ValueError("not the labels of these rows")
+        return nn.functional.cross_entropy(model(b[0]), b[1])
+
+    made = replace(task("classes", signal=True, seed=0), criterion=None, loss=loss)
+    suggestion = range_test(made).suggest()
+    assert suggestion.lr is not None
+    assert f"({UNCHECKED}: {NOT_COMPUTED})" in suggestion.reason
+
+
+def test_a_loss_that_draws_random_numbers_is_compared_on_the_same_ones():
+    """With others for every exchange, labels that nobody uses would seem to make a difference."""
+
+    def loss(model, b):
+        return nn.functional.mse_loss(model(b[0] + torch.randn_like(b[0])), b[0])
+
+    made = replace(task("numbers", signal=False, seed=0), model=network(FEATURES))
+    suggestion = range_test(replace(made, criterion=None, loss=loss)).suggest()
+    assert f"({UNCHECKED}: {UNREAD})" in suggestion.reason
+
+
+def test_without_probes_an_lr_is_not_checked():
+    suggestion = range_test(task("classes", signal=True, seed=0), probes=0).suggest()
+    assert suggestion.lr is not None
+    assert f"({UNCHECKED}: {NO_PROBES})" in suggestion.reason
+
+
+def test_per_epoch_noise_is_told_too():
+    made = as_loss(task("classes", signal=False, seed=5))
+    suggestion = range_test(replace(made, epochs=3), every="epoch", steps=10).suggest()
+    assert suggestion.lr is None
+
+
+def test_a_probe_that_tells_nothing_does_not_hide_what_the_others_tell():
+    curve = range_test(task("classes", signal=False, seed=3))
+    assert "does not depend" in curve.suggest().reason
+    for place in range(len(curve.probes)):
+        probes = list(curve.probes)
+        probes[place] = replace(probes[place], permuted=np.nan, permuted_deviation=np.nan)
+        assert "does not depend" in replace(curve, probes=tuple(probes)).suggest().reason

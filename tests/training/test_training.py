@@ -575,6 +575,40 @@ def test_a_shorter_run_is_the_start_of_a_longer_one(length):
     assert np.array_equal(short.train_loss, long.train_loss[:, :length])
 
 
+@EVERY_TRAINER
+def test_at_its_end_a_run_is_evaluated_on_further_batches_too(trainer):
+    task = linear_task(optimizer=plain_sgd, metrics={"error": absolute_error})
+    further = {"valid": task.data().valid, "one": task.data().fixed_subset[:1]}
+    plans = [
+        plan(0.02),
+        plan(1e200),
+        plan(0.01, seed=1),
+        plan(0.02, family="step", step_size=1, gamma=0.5),
+    ]
+    history = fit(task, plans, trainer=trainer, at_end=further)
+    assert history.at_end.keys() == further.keys()
+    last = history.measures["loss"][:, -1]
+    assert np.isnan(last).tolist() == [False, True, False, False]
+    np.testing.assert_array_equal(history.at_end["valid"], last)
+    for row in range(len(plans)):
+        alone = history.only(row).at_end
+        assert {k: v.tolist() for k, v in alone.items() if row != 1} == {
+            k: [v[row]] for k, v in history.at_end.items() if row != 1
+        }
+    parts = History.joined([history.only(row) for row in range(len(plans))])
+    np.testing.assert_array_equal(parts.at_end["one"], history.at_end["one"])
+    without = fit(task, plans, trainer=trainer)
+    np.testing.assert_array_equal(without.train_loss, history.train_loss)
+
+
+@EVERY_TRAINER
+def test_a_loss_that_cannot_be_computed_on_further_batches_is_unknown(trainer):
+    task = linear_task(optimizer=plain_sgd)
+    history = fit(task, [plan()], trainer=trainer, at_end={"wide": [(torch.ones(3, 9), None)]})
+    assert np.isnan(history.at_end["wide"]).all()
+    assert np.isfinite(history.measures["loss"]).all()
+
+
 def test_evaluations_are_of_the_weights_after_so_many_updates():
     task = linear_task()
     history = fit(task, [plan()], evaluate_every=3)
