@@ -90,7 +90,11 @@ def _doubled(data: bytes, random: random.Random) -> bytes:
 
 def _no_utf_8(data: bytes, random: random.Random) -> bytes:
     place = random.randint(0, len(data))
-    return data[:place] + random.choice((b"\xff\xfe", b"\x00", b"\x80", b"\xed\xa0\x80")) + data[place:]
+    return (
+        data[:place]
+        + random.choice((b"\xff\xfe", b"\x00", b"\x80", b"\xed\xa0\x80"))
+        + data[place:]
+    )
 
 
 def _line_lost(data: bytes, random: random.Random) -> bytes:
@@ -115,7 +119,9 @@ def _lines_mixed(data: bytes, random: random.Random) -> bytes:
 
 def _word_changed(data: bytes, random: random.Random) -> bytes:
     old = random.choice((b"0.", b"1", b",", b'"', b"true", b"constant", b"step", b"\n", b"[", b"e"))
-    new = random.choice((b"", b"nan", b"-1", b"null", b'"', b"1e999", b",,", b"\xc3\xbc", b"[[", b"x"))
+    new = random.choice(
+        (b"", b"nan", b"-1", b"null", b'"', b"1e999", b",,", b"\xc3\xbc", b"[[", b"x")
+    )
     return data.replace(old, new, random.choice((1, -1)))
 
 

@@ -3,9 +3,7 @@
 `LRFINDER_FUZZ=500` tries so many of each, other ones each time.
 """
 
-import json
 import random
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -21,8 +19,6 @@ from any_input import (
 from asking import Answer, ask, check_found, same_answer, strict_json
 from fuzzing import fuzzed
 from hypothesis import given, strategies
-
-from lrfinder.cli import app  # noqa: F401
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 SEEDS = strategies.integers(0, 2**32)

@@ -70,7 +70,9 @@ def losses(shape: dict[str, Any], trainer: Any) -> History | str:
         with limited(), process_put_back():
             task = build(shape)
             subset = task.data().fixed_subset
-            return fit(task, PLANS, updates=5, evaluate_every=2, evaluate_on=subset, trainer=trainer)
+            return fit(
+                task, PLANS, updates=5, evaluate_every=2, evaluate_on=subset, trainer=trainer
+            )
     except LRFinderError as error:
         return str(error)
 
