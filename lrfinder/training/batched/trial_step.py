@@ -248,7 +248,7 @@ class _TrialStep:
 
     def _evaluation_bytes(self, seen: _Reference) -> float:
         """Memory of an evaluated batch, if all activations were kept."""
-        rows = self._task.rows
+        rows = self._task.count
         return seen.activations * rows(self._evaluated) / max(1, rows(self._batches[0]))
 
     def _large(self, seen: _Reference) -> bool:
@@ -366,8 +366,9 @@ class _Batched:
         a = _numbers(found)
         b = _numbers(expected)
         scale = float(b.abs().max()) if b.numel() else 0.0
-        near = torch.allclose(a, b, rtol=0, atol=self._tolerance() * scale, equal_nan=True)
-        return near or not math.isfinite(scale)
+        if not math.isfinite(scale):
+            return True
+        return torch.allclose(a, b, rtol=0, atol=self._tolerance() * scale, equal_nan=True)
 
     def _tolerance(self) -> float:
         if self._task.autocast is not None:
