@@ -84,7 +84,7 @@ def _exchanged_dim(task: Task, batches: Iterable[Batch]) -> int | None:
         if not isinstance(target, Tensor) or target.ndim == 0 or not _is_plain(target):
             return None
         targets.append(target)
-        of_rows = {k for k, size in enumerate(target.shape) if size == task.rows(batch)}
+        of_rows = {k for k, size in enumerate(target.shape) if size == task.count(batch)}
         dims = of_rows if dims is None else dims & of_rows
     dim = min(dims or {0})
     return dim if _can_exchange(targets, dim) else None

@@ -101,7 +101,7 @@ class SequentialTrainer:
         evaluations = [_Evaluation(task, run) for run in state.runs]
         with evaluating(m for run in state.runs for m in run.modules), user_code("evaluating"):
             for piece in in_pieces(batches):
-                rows = [task.rows(batch) for batch in piece]
+                rows = [task.count(batch) for batch in piece]
                 weight += sum(rows)
                 for evaluation in evaluations:
                     evaluation.add(piece, rows)
@@ -225,7 +225,7 @@ class _Evaluation:
         self._random = evaluation_stream(run.measures.device)
         self.sums: dict[str, Tensor | float] = dict.fromkeys(task.measures, 0.0)
 
-    def add(self, batches: Sequence[Batch], rows: Sequence[int]) -> None:
+    def add(self, batches: Sequence[Batch], rows: Sequence[float]) -> None:
         """Measure the batches, whose means weigh so many rows."""
         model, measures = self._run.model, self._run.measures
         with self._random.active():

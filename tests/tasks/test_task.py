@@ -221,6 +221,40 @@ def test_the_tasks_own_row_count_weighs_its_means():
     assert value == pytest.approx(np.mean(means))
 
 
+ROW_COUNTS = {
+    "tensor": (torch.tensor, True),
+    "float": (float, True),
+    "numpy": (np.int64, True),
+    "array": (np.array, True),
+    "none": (lambda rows: None, False),
+    "negative": (lambda rows: -rows, False),
+    "nan": (lambda rows: float("nan"), False),
+    "inf": (lambda rows: torch.tensor(float("inf")), False),
+    "word": (str, False),
+    "many": (torch.ones, False),
+    "shape": (lambda rows: (rows, 1), False),
+}
+
+
+@pytest.mark.parametrize("trainer", [SequentialTrainer, BatchedTrainer])
+@pytest.mark.parametrize("kind", ROW_COUNTS)
+def test_the_tasks_own_row_count_is_any_number_of_rows(kind, trainer):
+    made, fits = ROW_COUNTS[kind]
+    data = DataLoader(regression_rows(41, seed=1), 16)
+
+    def values(rows):
+        task = linear_task(valid=data, rows=rows)
+        return fit(task, [plan()], updates=2, trainer=trainer()).measures["loss"]
+
+    if fits:
+        expected = values(lambda batch: len(batch[1]))
+        assert np.array_equal(values(lambda batch: made(len(batch[1]))), expected)
+    else:
+        with pytest.raises(InvalidArgument, match=r"rows must return .*, but got") as told:
+            values(lambda batch: made(len(batch[1])))
+        assert "\n" not in str(told.value)
+
+
 def test_a_metric_may_return_a_number_or_a_tensor():
     metrics = {
         "number": lambda output, target: 3,
