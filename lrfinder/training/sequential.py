@@ -13,7 +13,7 @@ from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules.live import stand_in
 from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.measures import Measures
+from lrfinder.tasks.measures import Measures, check_has_gradient
 from lrfinder.tasks.optimizer_copies import copied
 from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.sources import Feed, in_pieces
@@ -177,7 +177,9 @@ def _update(
     run.optimizer.zero_grad(set_to_none=True)
     total = 0.0
     for batch in micro_batches:
-        loss = run.measures.loss(run.model, batch) / len(micro_batches)
+        loss = run.measures.loss(run.model, batch)
+        check_has_gradient(loss)
+        loss = loss / len(micro_batches)
         loss.backward()
         total += loss.item()
     run.broken = not np.isfinite(total)

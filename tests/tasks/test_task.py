@@ -255,6 +255,32 @@ def test_the_tasks_own_row_count_is_any_number_of_rows(kind, trainer):
         assert "\n" not in str(told.value)
 
 
+WITHOUT_GRADIENT = {
+    "detached": (lambda loss: loss.detach(), "must have a gradient"),
+    "made anew": (lambda loss: torch.tensor(loss.item()), "must have a gradient"),
+    "a whole number": (lambda loss: loss.long(), "must have a gradient, but got a torch.int64"),
+    "complex": (lambda loss: loss * 1j, r"one number .*, but got a torch.complex.*\.abs\(\)"),
+}
+
+
+@pytest.mark.parametrize("trainer", [SequentialTrainer, BatchedTrainer])
+@pytest.mark.parametrize("kind", WITHOUT_GRADIENT)
+def test_a_loss_without_a_gradient_is_refused_with_what_to_do(kind, trainer):
+    changed, says = WITHOUT_GRADIENT[kind]
+    task = linear_task(criterion=lambda output, y: changed(nn.functional.mse_loss(output, y)))
+    with pytest.raises(InvalidArgument, match=says) as told:
+        fit(task, [plan()], trainer=trainer())
+    assert "\n" not in str(told.value)
+
+
+def test_a_loss_may_lose_its_gradient_only_where_it_is_evaluated():
+    def loss(model, batch):
+        value = pair_loss(model, batch)
+        return value if model.training else value.detach()
+
+    assert np.isfinite(fit(linear_task(criterion=None, loss=loss), [plan()]).measures["loss"]).all()
+
+
 def test_a_metric_may_return_a_number_or_a_tensor():
     metrics = {
         "number": lambda output, target: 3,

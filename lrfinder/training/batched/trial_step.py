@@ -18,6 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from lrfinder.errors import LRFinderError
 from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.measures import check_has_gradient
 from lrfinder.tasks.random_states import Stream, derive
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe, shortened
@@ -200,6 +201,7 @@ class _TrialStep:
 
         with self._streams[seed].active(), saved_tensors_hooks(keep, lambda tensor: tensor):
             loss = own.loss(template.model, self._batches[seed])
+            check_has_gradient(loss)
             loss.backward()
         return _Reference(
             measures=measures,
