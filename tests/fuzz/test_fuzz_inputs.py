@@ -116,13 +116,13 @@ def here(tmp_path_factory, monkeypatch):
     write_files()
 
 
-@fuzzed(60)
+@fuzzed(40)
 @given(seed=SEEDS)
 def test_any_words_are_answered_or_refused(seed):
     check_words(seed)
 
 
-@fuzzed(60)
+@fuzzed(40)
 @given(seed=SEEDS)
 def test_any_settings_file_is_read_or_refused(seed):
     check_settings_file(seed)
@@ -137,7 +137,7 @@ def whole(tmp_path_factory):
         return finished_folder(folder / "r")
 
 
-@fuzzed(20)
+@fuzzed(6)
 @given(seed=SEEDS)
 def test_any_damaged_folder_is_mended_or_refused(whole, seed):
     check_damaged(whole, seed)
