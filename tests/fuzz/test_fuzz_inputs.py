@@ -54,7 +54,8 @@ def check_words(seed: int) -> Answer:
         if command == "find" or draw.random() < 0.7:
             value = draw.choice(OPTIONS[option])
             counted = option in ("--trials", "--epochs", "--workers", "--confirm-seeds")
-            given[option] = "2" if value in ENDLESS and counted else value
+            many = ENDLESS | ({"8", "9", "12"} if option == "--workers" else set())
+            given[option] = "2" if value in many and counted else value
     words = [command, "t.py" if draw.random() < 0.7 else draw.choice(TASKS), "-q", "--json"]
     for option, value in given.items():
         words += [option, value]
