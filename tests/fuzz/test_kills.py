@@ -78,11 +78,11 @@ def searched(folder: Path) -> str:
 
 
 def said(folder: Path) -> dict:
-    """The summary without what two runs never share: names, times and the numbers of trials."""
+    """The summary without what two runs never share: names, times and trial numbers."""
     facts = json.loads((folder / "summary.json").read_text())
     facts["range_test"].pop("wall_seconds")
     for family in facts["families"].values():
-        del family["best_trial"], family["study"]
+        del family["best_trial"], family["study"], family["failed"]
     return facts
 
 
