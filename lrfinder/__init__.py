@@ -20,7 +20,7 @@ The rooms, each of which knows only those below it:
     training                   the one idea: a population of runs under a table of learning rates
     tasks                      what is trained
     schedules                  how a learning rate goes
-    errors, checks, types, arrays, statistics
+    errors, checks, types, paths, arrays, statistics
 
 The words:
 

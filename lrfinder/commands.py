@@ -17,6 +17,7 @@ from lrfinder import plots
 from lrfinder.arrays import NUMPYS_DEFAULTS
 from lrfinder.errors import InvalidArgument, RunFolderError, StorageFailed
 from lrfinder.experiment import Experiment, RangeTestExperiment
+from lrfinder.paths import resolved
 from lrfinder.pipeline import OF_THE_STUDIES, all_acts, range_test_act
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
@@ -180,7 +181,7 @@ def start(
     here, named = Path.cwd(), _reference_text(settings.task)
     experiment = Experiment(settings, task)
     path = out or Path("runs") / f"{experiment.task.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    name = path.resolve().name
+    name = resolved(path).name
     if settings.storage is not None:
         refuse_existing_studies(settings.storage, name, [f.name for f in experiment.families])
     engine.check(experiment.task, experiment.device, settings.engine)
@@ -188,7 +189,7 @@ def start(
         check_can_be_sent(experiment.task)
     path = _seen_from(here, path)
     folder = RunFolder.create(path) if out is not None else RunFolder.create_numbered(path)
-    name = folder.path.resolve().name
+    name = resolved(folder.path).name
     try:
         _write_config(folder, experiment.settings, named)
     except BaseException:
@@ -334,7 +335,7 @@ def _recorded(settings: RangeTestSettings) -> dict[str, Any]:
 def _write_config(folder: RunFolder, settings: RangeTestSettings, task: str) -> None:
     """Write what was asked, and of which task, by the name that holds from everywhere."""
     facts = {
-        "name": folder.path.resolve().name,
+        "name": resolved(folder.path).name,
         "task_hash": _source_hash(task),
         "version": version("lrfinder"),
     }

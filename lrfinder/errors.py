@@ -10,14 +10,20 @@
     KeyboardInterrupt
     └── Interrupted                  a run was interrupted, and can be resumed from its folder
 
-The message is one line: what, which value, what to do. Divergence is not here: it is a result
-(``History.diverged_at``). An unreadable range test is not here either: it is a verdict
+The message is one line: what, which value, what to do. A value in it may be anything: what is not
+printable is escaped, and of a very long message the middle is left out. Divergence is not here: it
+is a result (``History.diverged_at``). An unreadable range test is not here either: it is a verdict
 (``Suggestion.verdict == "inconclusive"``).
 """
+
+_LONGEST = 1000
 
 
 class LRFinderError(Exception):
     """Base of every error that lrfinder raises on purpose."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_one_line(message))
 
 
 class InvalidArgument(LRFinderError, ValueError):
@@ -46,3 +52,15 @@ class StorageFailed(LRFinderError):
 
 class Interrupted(KeyboardInterrupt):
     """A run was interrupted; the message says how to go on."""
+
+
+def _one_line(message: str) -> str:
+    """The message as a terminal can show it.
+
+    >>> _one_line("no such file: 'a\\nb'")
+    "no such file: 'a\\\\nb'"
+    """
+    line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in message)
+    if len(line) <= _LONGEST:
+        return line
+    return f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 3 :]}"

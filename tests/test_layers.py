@@ -15,12 +15,13 @@ import pytest
 import lrfinder
 
 PACKAGE = Path(lrfinder.__file__).parent
-GROUND = {"errors", "arrays", "checks", "types", "statistics"}
+GROUND = {"errors", "paths", "arrays", "checks", "types", "statistics"}
 ENGINE = {"training", "tasks", "schedules", *GROUND}
 ACTS = {"range_tests", "tuning", "comparison"}
 MAY_IMPORT = {
     "errors": set(),
     "types": set(),
+    "paths": set(),
     "arrays": set(),
     "checks": {"errors", "types"},
     "statistics": {"arrays"},

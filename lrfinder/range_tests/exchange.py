@@ -77,7 +77,7 @@ def exchange(task: Task, batches: Iterable[Batch]) -> Exchange | Unchecked:
     batches = list(batches)
     with user_code("looking for the targets"):
         places = [place_of(batch, task.target) for batch in batches]
-        rows = [task.rows(batch) for batch in batches]
+        rows = [int(task.count(batch)) for batch in batches]
     if not _inputs_differ(batches, places, rows):
         return Unchecked(SAME_INPUTS)
     found = [place for place in places if place is not None]

@@ -19,15 +19,16 @@ lrs that was asked for where it was widened, else null, "cut", whether a timeout
 and "notes", what happened on the way.
 
 Only this module knows the names of files and columns. A file is replaced whole or not at all,
-except curves.csv, to which each finished run is appended; `RunFolder.keep_curves` drops what was
-cut off. Nothing here is pickled, and reading a folder runs no code from it.
+except curves.csv, to which each finished run is appended; `RunFolder.keep_curves` drops what is
+damaged. Nothing here is pickled, and reading a folder runs no code from it.
 """
 
+import csv
 import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -162,11 +163,18 @@ class RunFolder:
             raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
 
     def keep_curves(self, wanted: Callable[[str, str, int, int, float], bool]) -> None:
-        """Keep runs that count, each once: wanted(act, name, trial, seed, peak_lr)."""
+        """Keep runs that count, each once: wanted(act, name, trial, seed, peak_lr).
+
+        A row that is damaged is dropped.
+        """
         path = self.path / "curves.csv"
         if not path.exists():
             return
-        frame = read_table(path, on_bad_lines="skip")
+        table = _undamaged_lines(path, text=("act", "name"))
+        if not {*_RUN_KEYS, "peak_lr"} <= set(table.partition("\n")[0].split(",")):
+            path.unlink()
+            return
+        frame = _parsed(table.encode())
         keys = zip(*(frame[k] for k in (*_RUN_KEYS, "peak_lr")), strict=True)
         kept = frame.take(np.flatnonzero([wanted(*key) for key in keys]).tolist())
         once = kept.drop_duplicates([*_RUN_KEYS, "update"], keep="last")
@@ -209,17 +217,44 @@ def command_to_resume(path: Path) -> str:
     return f"lrfinder run --resume {shlex.quote(str(path))}"
 
 
-def read_table(path: Path, **options: Any) -> "pd.DataFrame":  # noqa: ANN401 (of read_csv)
+def read_table(path: Path) -> "pd.DataFrame":
     """Read a CSV file so that its numbers are those that were written, to the last bit.
 
     A last line without its end was cut off, perhaps within a number, and is left out.
     """
+    written = path.read_bytes()
+    return _parsed(written[: written.rfind(b"\n") + 1])
+
+
+def _parsed(table: bytes) -> "pd.DataFrame":
     import pandas as pd
 
-    if int(pd.__version__.partition(".")[0]) < 3:  # from then on it is so by default
-        options = {"float_precision": "round_trip", **options}
-    written = path.read_bytes()
-    return pd.read_csv(BytesIO(written[: written.rfind(b"\n") + 1]), **options)
+    if int(pd.__version__.partition(".")[0]) < 3:
+        return pd.read_csv(BytesIO(table), float_precision="round_trip")
+    return pd.read_csv(BytesIO(table))  # where that is the default
+
+
+def _undamaged_lines(path: Path, text: Collection[str]) -> str:
+    """Lines of a CSV file that hold numbers, or nothing, in all columns but those of text."""
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    columns = lines[0].split(",")
+
+    def is_whole(line: str) -> bool:
+        row = next(csv.reader([line]), [])
+        cells = zip(columns, row, strict=False)
+        return len(row) == len(columns) and all(_is_number(v) for k, v in cells if k not in text)
+
+    kept = [line for line in lines[1:] if is_whole(line)]
+    return "".join(f"{line}\n" for line in [lines[0], *kept])
+
+
+def _is_number(cell: str) -> bool:
+    """Whether a cell of a table can be read as a number; an empty one is nan."""
+    try:
+        float(cell or "nan")
+    except ValueError:
+        return False
+    return True
 
 
 def own_storage(path: Path) -> str:

@@ -5,6 +5,7 @@ Loading runs the user's code, by design; nothing else of lrfinder does so unaske
 
 import importlib
 import importlib.util
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from lrfinder.errors import LRFinderError, TaskLoadError
+from lrfinder.paths import is_file, resolved
 from lrfinder.tasks.reference import DEFAULT_FACTORY, MODULE_TASK, TaskReference
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.task_checks import fitting_name
@@ -61,8 +63,8 @@ def _named(module: ModuleType, reference: TaskReference) -> Any:  # noqa: ANN401
 
 def _import(reference: TaskReference, text: str) -> ModuleType:
     path = reference.file
-    if path is not None and not path.is_file():
-        raise TaskLoadError(f"{text}: no such file; `lrfinder init {path.name}` writes one")
+    if path is not None and not is_file(path):
+        raise TaskLoadError(f"{text}: {_why_no_file(path)}")
     try:
         with np.errstate():  # the file may set it for all code, ours too
             if path is None:
@@ -74,6 +76,20 @@ def _import(reference: TaskReference, text: str) -> ModuleType:
         raise TaskLoadError(f"{text}: {error}") from error
     except BaseException as error:
         raise TaskLoadError(f"{text} cannot be imported: {describe(error)}") from error
+
+
+def _why_no_file(path: Path) -> str:
+    """What is wrong with a path that names no file, and what to do where that is simple."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            return "no such file"
+        near = path.name if path.parent == resolved(Path()) else str(path)
+        return f"no such file; `lrfinder init {shlex.quote(near)}` writes one"
+    except OSError as error:
+        return str(error.strerror)
+    return "it is no file"
 
 
 def _import_file(path: Path, reference: TaskReference) -> ModuleType:

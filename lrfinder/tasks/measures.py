@@ -93,8 +93,17 @@ def _pair(batch: Batch) -> Sequence[Any]:
     )
 
 
+def check_has_gradient(loss: Tensor) -> None:
+    """Raise InvalidArgument for a loss that nothing can be learned from."""
+    if not loss.requires_grad:
+        raise InvalidArgument(
+            f"the loss of a batch must have a gradient, but got a {loss.dtype} without one; "
+            "compute it from the model's output, without .detach() or torch.no_grad()"
+        )
+
+
 def _scalar(loss: Any) -> Tensor:  # noqa: ANN401 (whatever the user's loss returned)
-    if isinstance(loss, Tensor) and loss.numel() == 1:
+    if isinstance(loss, Tensor) and loss.numel() == 1 and not loss.is_complex():
         return loss.reshape(())
     raise InvalidArgument(
         f"the loss of a batch must be one number in a tensor, but got {_got(loss)}"
@@ -103,6 +112,8 @@ def _scalar(loss: Any) -> Tensor:  # noqa: ANN401 (whatever the user's loss retu
 
 def _got(loss: Any) -> str:  # noqa: ANN401
     """What a loss is instead of a number in a tensor, and what to do about it."""
+    if isinstance(loss, Tensor) and loss.is_complex():
+        return f"a {loss.dtype}; take its .abs() or its .real"
     if isinstance(loss, Tensor):
         return f"shape {tuple(loss.shape)}; average it over the batch"
     if loss is None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from sysconfig import get_path
 
 from lrfinder.errors import TaskLoadError
+from lrfinder.paths import expanded, resolved
 from lrfinder.tasks.builtin import BUILT_IN
 
 DEFAULT_FACTORY = "make_task"
@@ -56,7 +57,7 @@ class TaskReference:
         if not colon or text.endswith(".py") or (len(place) == 1 and text[1:3] in (":\\", ":/")):
             place, factory = text, DEFAULT_FACTORY
         if place.endswith(".py"):
-            path = ((folder or Path()) / Path(place).expanduser()).resolve()
+            path = resolved((folder or Path()) / expanded(place))
             return cls(path.stem, factory, path)
         name = _built_in_name(place)
         if name is not None:

@@ -159,7 +159,7 @@ def fixed_subset(
     data: Data,
     batch_size: int,
     device: torch.device | None,
-    rows_of: Callable[[Any], int] = count_rows,
+    rows_of: Callable[[Any], float] = count_rows,
     seen: Seen | None = None,
 ) -> list[Batch]:
     """Return a fixed probe, the same at every call.

@@ -50,6 +50,7 @@ from lrfinder.tasks.sources import (
 )
 from lrfinder.tasks.targets import Target, check_target
 from lrfinder.tasks.task_checks import (
+    as_row_count,
     check_autocast,
     check_built,
     check_by_name,
@@ -212,6 +213,10 @@ class Task:
         given = {"loss": loss, **self.metrics}
         return Measures(given, self.criterion is not None, device, self.autocast).copy()
 
+    def count(self, batch: Batch) -> float:
+        """Rows of a batch by `rows`; InvalidArgument where that gives no number of them."""
+        return as_row_count(self.rows(batch))
+
     def measured_by(self, metrics: Mapping[str, Measure]) -> "Task":
         """The task with other metrics; what was read of its data is not read again."""
         other = replace(self, metrics=metrics)
@@ -322,7 +327,7 @@ class TaskData:
             data, kind = task.train, "training"
         seen = self._seen[kind]
         with user_code("reading the data"):
-            return fixed_subset(data, task.batch_size, self._device, task.rows, seen)
+            return fixed_subset(data, task.batch_size, self._device, task.count, seen)
 
     @cached_property
     def first_evaluated(self) -> Batch:

@@ -1,6 +1,8 @@
 """What the fields of a Task must be."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import torch
@@ -121,6 +123,18 @@ def check_schedules(schedules: Mapping[str, Any]) -> None:
 
 def _kind(value: object) -> str:
     return type(value).__name__
+
+
+def as_row_count(found: Any) -> float:  # noqa: ANN401 (whatever the user's function returned)
+    """What `Task.rows` returned as a number, for which one of torch or NumPy may stand."""
+    with suppress(TypeError, ValueError, RuntimeError):
+        number = found if isinstance(found, int) else float(found)
+        if not isinstance(found, str) and 0 <= number < math.inf:
+            return number
+    raise InvalidArgument(
+        "rows must return the number of rows of a batch, finite and at least 0, "
+        f"but got {_short(found)}"
+    )
 
 
 def _short(value: object) -> str:

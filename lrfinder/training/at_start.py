@@ -154,7 +154,7 @@ def _named(rows: Sequence[int]) -> str:
 def _bad_rows(task: Task, device: torch.device | None, seed: int, batch: Batch) -> list[int]:
     """Rows whose own loss or gradient is not finite; none where rows cannot be told apart."""
     rows = _common_length(leaves_of(batch))
-    if rows != task.rows(batch) or not (is_plain(batch) or isinstance(batch, Tensor)):
+    if rows != task.count(batch) or not (is_plain(batch) or isinstance(batch, Tensor)):
         return []
     model, random = build_model(task, seed, device)
     measures = task.measures_on(device_of(model))

@@ -13,7 +13,7 @@ from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules.live import stand_in
 from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.measures import Measures
+from lrfinder.tasks.measures import Measures, check_has_gradient
 from lrfinder.tasks.optimizer_copies import copied
 from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.sources import Feed, in_pieces
@@ -114,7 +114,7 @@ class SequentialTrainer:
         evaluations = [_Evaluation(task, run, self.may_go_on) for run in state.runs]
         with evaluating(m for run in state.runs for m in run.modules), user_code("evaluating"):
             for piece in in_pieces(batches):
-                rows = [task.rows(batch) for batch in piece]
+                rows = [task.count(batch) for batch in piece]
                 weight += sum(rows)
                 for evaluation in evaluations:
                     evaluation.add(piece, rows)
@@ -215,7 +215,9 @@ def _update(
     run.optimizer.zero_grad(set_to_none=True)
     total = 0.0
     for batch in micro_batches:
-        loss = run.measures.loss(run.model, batch) / len(micro_batches)
+        loss = run.measures.loss(run.model, batch)
+        check_has_gradient(loss)
+        loss = loss / len(micro_batches)
         loss.backward()
         total += loss.item()
     run.broken = not np.isfinite(total)
@@ -266,14 +268,14 @@ class _Evaluation:
         self._random = evaluation_stream(run.measures.device)
         self.sums: dict[str, Tensor | float] = dict.fromkeys(task.measures, 0.0)
 
-    def add(self, batches: Sequence[Batch], rows: Sequence[int]) -> None:
+    def add(self, batches: Sequence[Batch], rows: Sequence[float]) -> None:
         """Measure the batches, whose means weigh so many rows."""
         with self._random.active():
             for batch, weight in zip(batches, rows, strict=True):
                 if self._run.raised is None:
                     self._add(batch, weight)
 
-    def _add(self, batch: Batch, weight: int) -> None:
+    def _add(self, batch: Batch, weight: float) -> None:
         run = self._run
         try:
             for name, value in run.measures.measure(run.model, batch).items():

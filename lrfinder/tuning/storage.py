@@ -16,6 +16,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 
 from lrfinder.errors import InvalidArgument, StorageFailed
+from lrfinder.paths import is_file
 from lrfinder.tuning.storage_urls import censored, file_of, with_password, without_password
 
 P = ParamSpec("P")
@@ -164,7 +165,7 @@ def _has_tables(url: str) -> bool:
     from sqlalchemy import create_engine, inspect
 
     file = file_of(url)
-    if file is not None and not file.is_file():
+    if file is not None and not is_file(file):
         return False
     try:
         engine = create_engine(with_password(url))

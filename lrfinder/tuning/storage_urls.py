@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lrfinder.paths import resolved
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
@@ -32,7 +34,7 @@ def from_anywhere(url: str) -> str:
     file, parsed = file_of(url), _parsed(url)
     if file is None or parsed is None or file.is_absolute():
         return url
-    absolute = parsed.set(database=str(file.resolve()))
+    absolute = parsed.set(database=str(resolved(file)))
     return absolute.render_as_string(hide_password=False)
 
 

@@ -49,3 +49,34 @@ def test_curves_that_no_longer_count_are_dropped(folder):
         folder.append_curves("search", "step", trial, history(lr))
     folder.keep_curves(lambda act, name, trial, seed, lr: trial != 1 and lr in (0.01, 0.02, 0.03))
     assert set(kept(folder)["trial"]) == {0, 2}
+
+
+DAMAGES = {
+    "no UTF-8": lambda line: line[:14] + b"\xff\xfe" + line[14:],
+    "zeros": lambda line: b"\x00" * 20 + b"\n",
+    "a word": lambda line: line.replace(b",0,", b",word,", 1),
+    "a word at the end": lambda line: line.rpartition(b",")[0] + b",word\n",
+    "too long": lambda line: line[:-1] + b",1\n",
+    "too short": lambda line: line.rpartition(b",")[0] + b"\n",
+    "empty": lambda line: b"\n",
+    "half a quote": lambda line: b'"' + line,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_line_of_curves_is_dropped_alone(folder, damage):
+    folder.append_curves("search", "step", 0, history(0.01))
+    path = folder.path / "curves.csv"
+    *whole, last = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*whole, DAMAGES[damage](last)]))
+    folder.append_curves("search", "step", 1, history(0.02))
+    more = [line for line in path.read_bytes().splitlines(keepends=True) if b",step,1," in line]
+    folder.keep_curves(lambda *run: True)
+    assert path.read_bytes() == b"".join([*whole, *more])
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"\xff\n", b"a,b\n1,2\n", b"act,name\n"])
+def test_curves_without_their_columns_are_dropped(folder, data):
+    (folder.path / "curves.csv").write_bytes(data)
+    folder.keep_curves(lambda *run: True)
+    assert not (folder.path / "curves.csv").exists()

@@ -221,6 +221,66 @@ def test_the_tasks_own_row_count_weighs_its_means():
     assert value == pytest.approx(np.mean(means))
 
 
+ROW_COUNTS = {
+    "tensor": (torch.tensor, True),
+    "float": (float, True),
+    "numpy": (np.int64, True),
+    "array": (np.array, True),
+    "none": (lambda rows: None, False),
+    "negative": (lambda rows: -rows, False),
+    "nan": (lambda rows: float("nan"), False),
+    "inf": (lambda rows: torch.tensor(float("inf")), False),
+    "word": (str, False),
+    "many": (torch.ones, False),
+    "shape": (lambda rows: (rows, 1), False),
+}
+
+
+@pytest.mark.parametrize("trainer", [SequentialTrainer, BatchedTrainer])
+@pytest.mark.parametrize("kind", ROW_COUNTS)
+def test_the_tasks_own_row_count_is_any_number_of_rows(kind, trainer):
+    made, fits = ROW_COUNTS[kind]
+    data = DataLoader(regression_rows(41, seed=1), 16)
+
+    def values(rows):
+        task = linear_task(valid=data, rows=rows)
+        return fit(task, [plan()], updates=2, trainer=trainer()).measures["loss"]
+
+    if fits:
+        expected = values(lambda batch: len(batch[1]))
+        assert np.array_equal(values(lambda batch: made(len(batch[1]))), expected)
+    else:
+        with pytest.raises(InvalidArgument, match=r"rows must return .*, but got") as told:
+            values(lambda batch: made(len(batch[1])))
+        assert "\n" not in str(told.value)
+
+
+WITHOUT_GRADIENT = {
+    "detached": (lambda loss: loss.detach(), "must have a gradient"),
+    "made anew": (lambda loss: torch.tensor(loss.item()), "must have a gradient"),
+    "a whole number": (lambda loss: loss.long(), "must have a gradient, but got a torch.int64"),
+    "complex": (lambda loss: loss * 1j, r"one number .*, but got a torch.complex.*\.abs\(\)"),
+}
+
+
+@pytest.mark.parametrize("trainer", [SequentialTrainer, BatchedTrainer])
+@pytest.mark.parametrize("kind", WITHOUT_GRADIENT)
+def test_a_loss_without_a_gradient_is_refused_with_what_to_do(kind, trainer):
+    changed, says = WITHOUT_GRADIENT[kind]
+    task = linear_task(criterion=lambda output, y: changed(nn.functional.mse_loss(output, y)))
+    with pytest.raises(InvalidArgument, match=says) as told:
+        fit(task, [plan()], trainer=trainer())
+    assert "\n" not in str(told.value)
+
+
+def test_a_loss_may_lose_its_gradient_only_where_it_is_evaluated():
+    def loss(model, batch):
+        value = pair_loss(model, batch)
+        return value if model.training else value.detach()
+
+    assert np.isfinite(fit(linear_task(criterion=None, loss=loss), [plan()]).measures["loss"]).all()
+
+
 def test_a_metric_may_return_a_number_or_a_tensor():
     metrics = {
         "number": lambda output, target: 3,

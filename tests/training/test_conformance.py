@@ -766,3 +766,11 @@ def test_a_gradient_that_is_missing_later_is_one_line():
     assert BatchedTrainer().why_not(task) is None
     with pytest.raises(TaskFailed, match="use --engine sequential"):
         fit(task, [plan()], trainer=BatchedTrainer())
+
+
+def test_a_metric_that_is_not_a_number_is_batched():
+    task = linear_task(metrics={"nan": lambda output, target: output.sum() * float("nan")})
+    assert BatchedTrainer().why_not(task) is None
+    history = fit(task, [plan()], updates=2, trainer=BatchedTrainer())
+    assert np.isnan(history.measures["nan"]).all()
+    assert np.isfinite(history.measures["loss"]).all()

@@ -100,7 +100,7 @@ class BatchedTrainer:
         )
         with evaluating(state.program.modules), user_code("evaluating"):
             for piece in in_pieces(batches):
-                rows = [task.rows(batch) for batch in piece]
+                rows = [task.count(batch) for batch in piece]
                 weight += sum(rows)
                 if len(state):
                     evaluation.add(piece, rows)
@@ -205,7 +205,7 @@ class _Evaluation:
         self._sums: list[Tensor | float] = [0.0] * len(self._together)
         self._single: dict[str, list[Tensor | float]] = {name: [0.0] * runs for name in self._apart}
 
-    def add(self, batches: Sequence[Batch], rows: Sequence[int]) -> None:
+    def add(self, batches: Sequence[Batch], rows: Sequence[float]) -> None:
         """Measure the batches, whose means weigh so many rows."""
         if self._together:
             with self._random.active(), ignore_vmap_fallback_warning():

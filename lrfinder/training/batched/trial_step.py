@@ -18,6 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from lrfinder.errors import LRFinderError, TaskFailed
 from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.measures import check_has_gradient
 from lrfinder.tasks.random_states import Stream, derive
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe, shortened
@@ -204,6 +205,7 @@ class _TrialStep:
 
         with self._streams[seed].active(), saved_tensors_hooks(keep, lambda tensor: tensor):
             loss = own.loss(template.model, self._batches[seed])
+            check_has_gradient(loss)
             loss.backward()
         return _Reference(
             measures=measures,
@@ -252,7 +254,7 @@ class _TrialStep:
 
     def _evaluation_bytes(self, seen: _Reference) -> float:
         """Memory of an evaluated batch, if all activations were kept."""
-        rows = self._task.rows
+        rows = self._task.count
         return seen.activations * rows(self._evaluated) / max(1, rows(self._batches[0]))
 
     def _large(self, seen: _Reference) -> bool:
@@ -372,7 +374,7 @@ class _Batched:
         scale = float(b.abs().max()) if b.numel() else 0.0
         if not math.isfinite(scale):  # the task fails where it is trained
             return True
-        return torch.allclose(a, b, rtol=0, atol=self._tolerance() * scale)
+        return torch.allclose(a, b, rtol=0, atol=self._tolerance() * scale, equal_nan=True)
 
     def _tolerance(self) -> float:
         if self._task.autocast is not None:
