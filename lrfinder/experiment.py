@@ -8,8 +8,8 @@ import torch
 from lrfinder.comparison.candidates import BASELINE
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.defaults import STEPS
-from lrfinder.range_tests.range_test import lengths
 from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.trainings import lengths
 from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule, Value, family
 from lrfinder.settings import RangeTestSettings, RunSettings
 from lrfinder.tasks.loading import load_named

@@ -18,55 +18,26 @@ mend that.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 
-from lrfinder.arrays import Floats
 from lrfinder.checks import check_count, check_seeds
-from lrfinder.errors import InvalidArgument, TaskFailed
+from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests import defaults
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.exchange import Unchecked, exchange
-from lrfinder.range_tests.features import CurveFeatures
-from lrfinder.range_tests.limits import (
-    OUT_OF_TIME,
-    Limits,
-    only_with_probes,
-    slow_note,
-    timeout_note,
-)
-from lrfinder.range_tests.permutation_test import NO_PROBES, Compared, compared
-from lrfinder.range_tests.probes import (
-    Probe,
-    check_probes,
-    first_lrs,
-    further_lr,
-    made_probes,
-    probe_updates,
-)
-from lrfinder.range_tests.rule import centres, features_of, too_narrow
-from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
-from lrfinder.schedules.growths import tabulated
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.held_out import held_out
+from lrfinder.range_tests.limits import Limits, only_with_probes, timeout_note
+from lrfinder.range_tests.probes import check_probes
+from lrfinder.range_tests.rule import features_of, too_narrow
+from lrfinder.range_tests.trainings import Trainings
+from lrfinder.schedules import GROWTHS
 from lrfinder.tasks.task import Task
-from lrfinder.training.building import lrs_of_groups
-from lrfinder.training.fit import fit
-from lrfinder.training.history import History, Plan, note_on_raised
-from lrfinder.training.memory import check_memory
-from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.trainer import AnyTrainer
 from lrfinder.types import Every, Growth
 
 _BELOW, _ABOVE = 1000.0, 100.0
 """By how much a range that is too narrow is widened."""
-_PARTS = 16
-"""Evaluations of a probe, of which the last quarter counts."""
-_FEW = 4
-"""Updates that show whether the lr matters, where there are no probes."""
 
 
 def range_test(
@@ -116,7 +87,7 @@ def range_test(
         raise InvalidArgument(f"timeout must be a positive number of seconds, but got {timeout}")
     limits = Limits(timeout)
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    test = _Test(task, numbers, steps, every, growth, trainer, progress, limits, probes=probes)
+    test = Trainings(task, numbers, steps, every, growth, trainer, progress, limits, probes=probes)
     planned = len(numbers) * (test.updates + probes * test.probe_updates)
     before = time.perf_counter()
     curve = test.sweep(min_lr, max_lr)
@@ -149,253 +120,6 @@ def range_test(
         notes=test.all_notes,
         unchecked=test.unchecked,
     )
-
-
-def lengths(
-    steps: int | None, every: Every, updates_per_epoch: int, budget: int
-) -> tuple[int, int]:
-    """Updates of a sweep and of a probe.
-
-    Args:
-        steps: how many learning rates; None for the default number.
-        every: when the lr grows.
-        updates_per_epoch: of the task.
-        budget: updates of a whole training.
-    """
-    per_step = 1 if every == "batch" else updates_per_epoch
-    sweep = (steps or defaults.STEPS[every]) * per_step
-    by_budget = steps is None and every == "batch"
-    return sweep, min(probe_updates(budget) if by_budget else sweep, budget)
-
-
-class _Test:
-    """The trainings of one range test."""
-
-    def __init__(
-        self,
-        task: Task,
-        seeds: tuple[int, ...],
-        steps: int | None,
-        every: Every,
-        growth: Growth,
-        trainer: AnyTrainer | None,
-        progress: Callable[[int], None] | None,
-        limits: Limits,
-        *,
-        probes: int,
-    ) -> None:
-        self._limits = limits
-        self._task, self._seeds = _with_probe_rows(task), seeds
-        self._steps = steps or defaults.STEPS[every]
-        self._every: Every = every
-        self._growth: Growth = growth
-        self._trainer = trainer or SequentialTrainer()
-        self._progress = progress
-        self._data = self._task.data(self._trainer.device)
-        self._per_step = 1 if every == "batch" else self._data.updates_per_epoch
-        self._counted = 0
-        self._budget = task.epochs * task.data(self._trainer.device).updates_per_epoch
-        per_epoch = self._data.updates_per_epoch
-        self.updates, self.probe_updates = lengths(steps, every, per_epoch, self._budget)
-        """Updates of a sweep, and of a probe."""
-        check_memory(len(seeds), self.updates, self._steps + 1, len(task.measures))
-        self.trained = 0
-        """Updates made so far."""
-        self.out_of_time = False
-        """Whether something was left out because the timeout had passed."""
-        self.notes: list[str] = []
-        self._raised: list[str] = []
-        self._slow: list[str] = []
-        self._exchange = (
-            exchange(self._task, self._data.fixed_subset) if probes else Unchecked(NO_PROBES)
-        )
-        self._checked: list[Compared] = []
-
-    @property
-    def all_notes(self) -> tuple[str, ...]:
-        """What happened on the way, in one line each."""
-        raised = [note_on_raised(self._raised)] if self._raised else []
-        return (*self.notes, *raised, *slow_note(self._slow))
-
-    def sweep(self, min_lr: float, max_lr: float) -> Curve:
-        """Grow the lr, once per seed."""
-        params = {"factor": max_lr / min_lr, "steps": self._steps}
-        lrs = Schedule(GROWTHS[self._growth], params).rows([min_lr], self._steps)[:, 0]
-        by_group = tabulated(f"{self._growth} growth", lrs_of_groups(self._task, lrs.tolist()))
-        plans = [Plan(min_lr, Schedule(by_group, per=self._every), seed) for seed in self._seeds]
-        history = self._fit(self._task, plans, self.updates, self._per_step)
-        rows, steps = self._swept(history)
-        by_step = history.train_loss.reshape(len(self._seeds), self._steps, self._per_step)
-        self._note_slow(history, [lrs[self._last_step(own)] for own in history.train_loss])
-        measured = {k: v[rows, : steps + 1] for k, v in history.measures.items()}
-        return Curve(
-            lr=lrs[:steps],
-            loss=measured["loss"][:, 1:],
-            train_loss=by_step.mean(axis=2)[rows, :steps],
-            start=measured["loss"][:, 0],
-            metrics={k: measured[k][:, 1:] for k in self._task.metrics},
-            seeds=tuple(self._seeds[row] for row in rows),
-            every=self._every,
-            growth=self._growth,
-            optimizer=self._task.prototype.optimizer,
-            batch_size=self._task.update_rows,
-            budget=self._budget,
-            updates=self.trained,
-            wall_seconds=0.0,
-            updates_per_step=self._per_step,
-            cut=steps < self._steps,
-        )
-
-    def _swept(self, history: History) -> tuple[list[int], int]:
-        """Rows of the seeds that count, and for how many steps: all but what a timeout cut.
-
-        Where it cut all of them, those that came farthest count as far as they came.
-        """
-        whole = [row for row, why in enumerate(history.stopped) if why != OUT_OF_TIME]
-        if whole:
-            return whole, self._steps
-        made = np.isfinite(history.measures["loss"][:, 1:]).sum(axis=1)
-        return np.flatnonzero(made == made.max()).tolist(), int(made.max())
-
-    def _last_step(self, losses: Floats) -> int:
-        return max(0, int(np.isfinite(losses).sum()) - 1) // self._per_step
-
-    def _note_slow(self, history: History, lrs: Sequence[float]) -> None:
-        pairs = zip(history.stopped, lrs, strict=True)
-        found = [(why, lr) for why, lr in pairs if why not in (None, OUT_OF_TIME)]
-        self._slow += [f"{why}, at lr {lr:.3g}" for why, lr in found]
-
-    def probe(
-        self, curve: Curve, features: Sequence[CurveFeatures], most: int
-    ) -> tuple[Probe, ...]:
-        """Train at constant lrs: around the centre of the fall, then where that was too narrow."""
-        found = centres(features)
-        if found is None:
-            return ()
-        wanted = zip(curve.seeds, found, strict=True)
-        made = self._constant([(lr, s) for s, centre in wanted for lr in first_lrs(centre)])
-        for _ in range(most - defaults.FEWEST_PROBES):
-            of_seeds = {s: [p for p in made if p.seed == s] for s in curve.seeds}
-            beyond = [(further_lr(own), s) for s, own in of_seeds.items() if own]
-            further = [(lr, seed) for lr, seed in beyond if lr is not None]
-            if not further:
-                break
-            made += self._constant(further)
-        return tuple(made)
-
-    def differ(self, curve: Curve) -> bool:
-        """Whether probes of one seed at different lrs ended differently."""
-        of_seed = [probe.loss for probe in curve.probes if probe.seed == curve.seeds[0]]
-        return len(of_seed) < 2 or len(set(of_seed)) > 1
-
-    def lr_matters(self, curve: Curve) -> bool:
-        """Whether a few updates at a low lr and at a high one differ at all.
-
-        It is not tried where time is short.
-        """
-        if self._limits.out_of_time or self._slow:
-            return True
-        low, high = curve.lr[0], curve.lr[-1]
-        constant = Schedule(FAMILIES["constant"])
-        plans = [Plan(float(lr), constant, self._seeds[0]) for lr in (low, high)]
-        few = min(_FEW, self.updates)
-        try:
-            history = fit(
-                self._task,
-                plans,
-                updates=few,
-                evaluate_every=few,
-                evaluate_on=self._data.fixed_subset,
-                trainer=self._trainer,
-            )
-        except TaskFailed:  # the sweep is what counts; this tells nothing
-            return True
-        ends = history.measures["loss"][:, -1]
-        return not (np.isfinite(ends).all() and ends[0] == ends[1])
-
-    def count_to(self, total: int) -> None:
-        """Tell that the test has ended, where it was shorter than it might have been."""
-        if self._progress is not None and total > self._counted:
-            self._progress(total - self._counted)
-
-    def _constant(self, wanted: Sequence[tuple[float, int]]) -> list[Probe]:
-        self.out_of_time |= bool(wanted) and self._limits.out_of_time
-        if not wanted or self._limits.out_of_time:
-            return []
-        constant = Schedule(FAMILIES["constant"])
-        plans = [Plan(lr, constant, seed) for lr, seed in wanted]
-        updates = self.probe_updates
-        history = self._fit(self._probed, plans, updates, max(1, updates // _PARTS), at_end=True)
-        self._note_slow(history, [plan.lr for plan in plans])
-        made = self._against_noise(made_probes(history), history)
-        pairs = zip(made, history.stopped, strict=True)
-        return [probe for probe, why in pairs if why != OUT_OF_TIME]
-
-    def _against_noise(self, probes: list[Probe], history: History) -> list[Probe]:
-        """The probes with what their losses are with exchanged targets, where these are known."""
-        if not history.at_end:
-            return probes
-        found = compared(history.at_end)
-        self._checked.append(found)
-        return [
-            replace(probe, permuted=probe.loss + gap, permuted_deviation=deviation)
-            for probe, gap, deviation in zip(probes, found.gap, found.deviation, strict=True)
-        ]
-
-    @property
-    def unchecked(self) -> str | None:
-        """Why nothing is known of any probe with exchanged targets; None where something is."""
-        if isinstance(self._exchange, Unchecked):
-            return self._exchange.why
-        reasons = [made.why_not for made in self._checked]
-        return None if None in reasons or not reasons else reasons[0]
-
-    @cached_property
-    def _probed(self) -> Task:
-        """The task without metrics: of the probes the loss alone counts."""
-        return self._task.measured_by({}) if self._task.metrics else self._task
-
-    @property
-    def _evaluated(self) -> Iterable[Batch]:
-        valid = self._data.valid if self._every == "epoch" else None
-        return self._data.fixed_subset if valid is None else valid
-
-    def _fit(
-        self,
-        task: Task,
-        plans: Sequence[Plan],
-        updates: int,
-        evaluate_every: int,
-        *,
-        at_end: bool = False,
-    ) -> History:
-        exchanged = None if isinstance(self._exchange, Unchecked) else self._exchange.sets
-        history = fit(
-            task,
-            plans,
-            updates=updates,
-            evaluate_every=evaluate_every,
-            evaluate_on=self._evaluated,
-            trainer=self._trainer,
-            progress=self._count,
-            stop=self._limits,
-            at_end=exchanged if at_end else None,
-        )
-        self.out_of_time |= OUT_OF_TIME in history.stopped
-        self.trained += history.updates_trained
-        self._raised += [message for message in history.raised if message is not None]
-        return history
-
-    def _count(self, updates: int) -> None:
-        self._counted += updates
-        if self._progress is not None:
-            self._progress(updates)
-
-
-def _with_probe_rows(task: Task) -> Task:
-    """The task, with rows held out for the probe set where it has no validation set."""
-    parts = None if task.valid is not None else held_out(task.train, task.batch_size)
-    return task if parts is None else replace(task, train=parts[0], valid=parts[1])
 
 
 def _check(

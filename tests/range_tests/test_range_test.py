@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.range_test import lengths, range_test
+from lrfinder.range_tests.range_test import range_test
+from lrfinder.range_tests.trainings import lengths
 from lrfinder.tasks.task import Task
 
 EVERY = ["batch", "epoch"]
