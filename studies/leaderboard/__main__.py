@@ -10,10 +10,11 @@ import pandas as pd
 import torch
 
 from studies.leaderboard import picture, table
+from studies.leaderboard.long_oracle import stale as other
 from studies.leaderboard.oracle import stale
 from studies.leaderboard.packages import missing
 from studies.leaderboard.results import collect, finders
-from studies.leaderboard.tasks import SHORT
+from studies.leaderboard.tasks import TASKS
 
 HERE = Path(__file__).parent
 QUICK_TASKS = ("mlp_sgd", "cnn_batchnorm", "raw_inputs", "tiny_batches", "denoising", "factors")
@@ -24,9 +25,10 @@ QUICK_REPEATS = 2
 def main(words: Sequence[str] | None = None) -> None:
     """Measure every finder on every task, and write results.csv, table.md and regret.png."""
     asked = _arguments(words)
-    names = asked.tasks or (list(QUICK_TASKS) if asked.quick else list(SHORT))
+    of_kind = [name for name, entry in TASKS.items() if asked.kind in (None, entry.kind)]
+    names = asked.tasks or (list(QUICK_TASKS) if asked.quick else of_kind)
     repeats = asked.repeats or (QUICK_REPEATS if asked.quick else 5)
-    part = asked.quick or asked.tasks or asked.finders or asked.repeats
+    part = asked.quick or asked.tasks or asked.finders or asked.repeats or asked.kind
     folder = asked.out or (Path("runs/leaderboard") if part else HERE)
     chosen = {name: f for name, f in finders().items() if name in (asked.finders or finders())}
     _refuse_stale(names)
@@ -43,19 +45,22 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m studies.leaderboard", description=main.__doc__)
     parser.add_argument("--quick", action="store_true", help="6 tasks and 2 repeats: 2 minutes")
     parser.add_argument("--repeats", type=int, help="of every finder on every task; 5")
-    parser.add_argument("--tasks", nargs="+", choices=list(SHORT), help="only these")
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), help="only these")
+    parser.add_argument("--kind", choices=list(table.KINDS), help="only tasks of this kind")
     parser.add_argument("--finders", nargs="+", choices=list(finders()), help="only these")
     parser.add_argument("--out", type=Path, help="folder; this one, or runs/leaderboard for a part")
     return parser.parse_args(words)
 
 
 def _refuse_stale(names: Sequence[str]) -> None:
-    old = stale(names)
-    if old:
-        raise SystemExit(
-            f"the cached oracle does not belong to {', '.join(old)}; "
-            "make it with: python -m studies.leaderboard.oracle"
-        )
+    short = [name for name in names if TASKS[name].kind == "short"]
+    long = [name for name in names if TASKS[name].kind != "short"]
+    for module, old in (("oracle", stale(short)), ("long_oracle", list(filter(other, long)))):
+        if old:
+            raise SystemExit(
+                f"the cached oracle does not belong to {', '.join(old)}; "
+                f"make it with: python -m studies.leaderboard.{module}"
+            )
 
 
 def _conditions(tasks: int, repeats: int) -> str:

@@ -42,6 +42,10 @@ class Answer:
     """Why there is no lr."""
     cosine_lr: float | None = None
     """Peak lr for a cosine, where the finder says one; by default the same lr."""
+    interval: tuple[float, float] | None = None
+    """Where it says that the best constant lr lies."""
+    band: tuple[float, float] | None = None
+    """Where it says that little is lost."""
 
 
 Finder = Callable[[Task, Sequence[int]], Answer]
@@ -99,7 +103,19 @@ def _range_test(tested: Task, task: Task, seeds: Sequence[int], probes: int = PR
     updates = budget(task)
     moved = said.for_schedule(cosine(updates), updates, task.data().updates_per_epoch)
     reason = "" if said.lr is not None else said.reason
-    return Answer(said.lr, curve.updates, seconds, reason, moved.lr)
+    return Answer(
+        said.lr,
+        curve.updates,
+        seconds,
+        reason,
+        moved.lr,
+        interval=_pair(said.low, said.high),
+        band=_pair(said.band_low, said.band_high),
+    )
+
+
+def _pair(low: float | None, high: float | None) -> tuple[float, float] | None:
+    return None if low is None or high is None else (low, high)
 
 
 def optimizer_default(task: Task, seeds: Sequence[int]) -> Answer:

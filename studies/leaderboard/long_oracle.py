@@ -47,7 +47,7 @@ def measure(name: str) -> None:
     path, made = path_of(name), task(name)
     path.parent.mkdir(exist_ok=True, parents=True)
     for schedule in ("constant", "cosine"):
-        while wanted := _wanted(_known(path), schedule):
+        while wanted := _wanted(final_losses(name), schedule):
             before = time.process_time()
             rows = _trained(made, schedule, wanted)
             rows.insert(0, "task", fingerprint(name))
@@ -61,7 +61,9 @@ def stale(name: str) -> bool:
     """Whether the file of a task is missing, incomplete, or belongs to other settings."""
     known = _known(path_of(name))
     other = len(known) > 0 and set(known["task"]) != {fingerprint(name)}
-    return other or any(_wanted(known, schedule) for schedule in ("constant", "cosine"))
+    return other or any(
+        _wanted(final_losses(name), schedule) for schedule in ("constant", "cosine")
+    )
 
 
 def _known(path: Path) -> pd.DataFrame:
@@ -69,28 +71,35 @@ def _known(path: Path) -> pd.DataFrame:
 
 
 def _wanted(known: pd.DataFrame, schedule: str) -> list[float]:
-    """Powers of ten that are still to be trained."""
-    rows = known[known.schedule == schedule]
-    done = _powers(rows)
-    if not done:
+    """Powers of ten that are still to be trained, of those whose final losses are not known."""
+    rows = known if known.empty else known[known.schedule == schedule]
+    if rows.empty:
         if schedule == "constant":
             return np.round(np.arange(LOWEST, HIGHEST + 0.01, COARSE), 1).tolist()
         best = best_power(known[known.schedule == "constant"])
         return np.round(np.arange(best - AROUND, best + AROUND + 0.01, COARSE), 1).tolist()
+    done = np.unique(np.round(np.log10(rows.lr), 1)).tolist()
     best = best_power(rows)
     around = np.round(best + np.arange(-2, 3) * FINE, 1).tolist()
     return [power for power in around if power not in done]
 
 
-def _powers(rows: pd.DataFrame) -> list[float]:
-    return np.unique(np.round(np.log10(rows.lr.astype(float)), 1)).tolist()
+def final_losses(name: str) -> pd.DataFrame:
+    """Schedule, lr, seed, and the losses at the start and at the end of every known run.
+
+    A run that diverged, or ended above its start, counts as its start.
+    """
+    known = _known(path_of(name))
+    if known.empty:
+        return known
+    losses = known.filter(regex=r"^\d+$")
+    final = losses.iloc[:, -1].fillna(losses["0"]).clip(upper=losses["0"])
+    return known[RUN].assign(start=losses["0"], loss=final)
 
 
 def best_power(rows: pd.DataFrame) -> float:
-    """The power of ten with the lowest mean final loss; a run that diverged ends at its start."""
-    losses = rows.filter(regex=r"^\d+$")
-    final = losses.iloc[:, -1].fillna(losses["0"]).clip(upper=losses["0"])
-    return float(np.round(np.log10(final.groupby(rows.lr).mean().idxmin()), 1))
+    """The power of ten with the lowest mean final loss."""
+    return float(np.round(np.log10(rows.groupby("lr").loss.mean().idxmin()), 1))
 
 
 def _trained(made: Task, schedule: str, powers: Sequence[float]) -> pd.DataFrame:

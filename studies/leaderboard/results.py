@@ -19,7 +19,7 @@ from studies.leaderboard.finders import OWN, RULES, Answer, Finder, default_lr
 from studies.leaderboard.oracle import budget, cosine
 from studies.leaderboard.packages import installed
 from studies.leaderboard.score import regret, truths
-from studies.leaderboard.tasks import SHORT, task
+from studies.leaderboard.tasks import TASKS, task
 
 SEEDS = 5
 REFERENCE = "lrfinder"
@@ -60,7 +60,8 @@ def _row(finder: str, name: str, number: int, answer: Answer, made: Task) -> dic
     return {
         "finder": finder,
         "task": name,
-        "held_out": int(SHORT[name].held_out),
+        "kind": TASKS[name].kind,
+        "held_out": int(TASKS[name].held_out),
         "repeat": number,
         "lr": answer.lr,
         "regret": regret(name, used),
@@ -70,6 +71,8 @@ def _row(finder: str, name: str, number: int, answer: Answer, made: Task) -> dic
         "seconds": answer.seconds,
         "refused": int(answer.lr is None),
         "reason": answer.reason,
+        **dict(zip(("low", "high"), answer.interval or (np.nan, np.nan), strict=True)),
+        **dict(zip(("band_low", "band_high"), answer.band or (np.nan, np.nan), strict=True)),
     }
 
 
@@ -87,6 +90,34 @@ def summary(rows: pd.DataFrame, schedule: str = "constant") -> pd.DataFrame:
     lines = {str(finder): _line(own, schedule) for finder, own in rows.groupby("finder")}
     found = pd.DataFrame.from_dict(lines, orient="index")
     return found.join(_against(rows, schedule)).sort_values("mean")
+
+
+def calibration(rows: pd.DataFrame) -> pd.DataFrame:
+    """How often the intervals and bands of those finders that say them hold, one row per finder.
+
+    An interval holds where it touches the lrs within a standard error of the best; an end of a band
+    where training at it loses no more than 5% of the achievable drop.
+    """
+    known = truths()
+    said = rows[[known[name].counts for name in rows.task]].dropna(subset=["low", "high"])
+    near = [known[name].near_best() for name in said.task]
+    bounds = zip(said.low, said.high, near, strict=True)
+    said = said.assign(
+        holds=[low <= top and high >= bottom for low, high, (bottom, top) in bounds],
+        decades=np.log10(said.high / said.low),
+        ends=[
+            np.nan if pd.isna(a) else np.mean([regret(n, lr) <= GOOD for lr in (a, b)])
+            for n, a, b in zip(said.task, said.band_low, said.band_high, strict=True)
+        ],
+        band_decades=np.log10(said.band_high / said.band_low),
+    )
+    return said.groupby("finder").agg(
+        runs=("holds", "size"),
+        holds=("holds", "mean"),
+        decades=("decades", "median"),
+        ends=("ends", "mean"),
+        band_decades=("band_decades", "median"),
+    )
 
 
 def moved(rows: pd.DataFrame) -> pd.DataFrame:

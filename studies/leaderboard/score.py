@@ -18,8 +18,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from studies.leaderboard.entries import Kind
+from studies.leaderboard.long_oracle import final_losses
 from studies.leaderboard.oracle import FOLDER
-from studies.leaderboard.tasks import SHORT
+from studies.leaderboard.tasks import TASKS
 
 Floats = NDArray[np.float64]
 
@@ -36,6 +38,8 @@ class Truth:
     start: float
     noise: float
     """Deviation over seeds of the final loss at the best lr."""
+    seeds: int
+    """How many each mean is of."""
 
     @property
     def best_lr(self) -> float:
@@ -59,6 +63,12 @@ class Truth:
         loss = np.interp(np.log(lr), np.log(self.lrs), self.losses)
         return float(np.clip((loss - self.losses.min()) / self.drop, 0.0, 1.0))
 
+    def near_best(self) -> tuple[float, float]:
+        """Lowest and highest lr of the grid within a standard error of the lowest mean loss."""
+        limit = self.losses.min() + self.noise / np.sqrt(self.seeds)
+        lrs = self.lrs[self.losses <= limit]
+        return float(lrs[0]), float(lrs[-1])
+
     def acceptable(self, most: float = 0.05) -> tuple[float, float]:
         """Lowest and highest lr of the grid around the best with a regret of at most `most`."""
         good = (self.losses - self.losses.min()) / self.drop <= most
@@ -77,19 +87,24 @@ def truth_of(rows: pd.DataFrame) -> Truth:
     mean, start = by_lr.mean(), float(rows.start.mean())
     noise = float(by_lr.std()[mean.idxmin()])
     lrs, losses = mean.index.to_numpy(np.float64), mean.to_numpy(np.float64)
-    return Truth(lrs, losses, start, noise)
+    return Truth(lrs, losses, start, noise, int(by_lr.size().max()))
 
 
 @cache
 def truths(schedule: str = "constant") -> Mapping[str, Truth]:
     """The truth of every task that has a cached oracle, under a schedule."""
     found: dict[str, Truth] = {}
-    for name in SHORT:
-        path = FOLDER / f"{name}.csv"
-        if path.exists():
-            rows = pd.read_csv(path)
-            found[name] = truth_of(rows[rows.schedule == schedule])
+    for name, entry in TASKS.items():
+        rows = _short(name) if entry.kind == "short" else final_losses(name)
+        rows = rows[rows.schedule == schedule]
+        if not rows.empty:
+            found[name] = truth_of(rows)
     return found
+
+
+def _short(name: str) -> pd.DataFrame:
+    path = FOLDER / f"{name}.csv"
+    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["schedule"])
 
 
 def regret(task_name: str, lr: float, schedule: str = "constant") -> float:
@@ -97,10 +112,12 @@ def regret(task_name: str, lr: float, schedule: str = "constant") -> float:
     return truths(schedule)[task_name].regret(lr)
 
 
-def counted(schedule: str = "constant", held_out: bool | None = None) -> list[str]:
-    """Tasks that count; with `held_out`, only those that are (True) or are not (False)."""
+def counted(
+    schedule: str = "constant", held_out: bool | None = None, kind: Kind = "short"
+) -> list[str]:
+    """Tasks of a kind that count; with `held_out`, only those that are (True) or are not."""
     return [
         name
         for name, truth in truths(schedule).items()
-        if truth.counts and held_out in (None, SHORT[name].held_out)
+        if truth.counts and TASKS[name].kind == kind and held_out in (None, TASKS[name].held_out)
     ]

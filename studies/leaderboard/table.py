@@ -5,14 +5,29 @@ from collections.abc import Callable, Iterable, Sequence
 import pandas as pd
 
 from studies.leaderboard.finders import OWN
-from studies.leaderboard.results import GOOD, moved, summary
+from studies.leaderboard.results import GOOD, calibration, moved, summary
 from studies.leaderboard.score import Truth, truths
-from studies.leaderboard.tasks import SHORT
+from studies.leaderboard.tasks import TASKS
 
 
 def written(rows: pd.DataFrame) -> str:
     """All tables of a leaderboard, with a heading each."""
-    parts = [
+    parts: list[str] = []
+    for kind, own in rows.groupby("kind", sort=False):
+        parts += [f"# {KINDS[str(kind)]}", *_of_kind(own)]
+    return "\n\n".join(parts) + "\n"
+
+
+KINDS = {
+    "short": "Short trainings, 225 to 1,140 updates",
+    "long": "Long trainings, 2,300 to 16,200 updates",
+    "fine-tuning": "Fine-tuning, 300 to 2,000 updates",
+}
+
+
+def _of_kind(rows: pd.DataFrame) -> list[str]:
+    """The tables of the tasks of one kind."""
+    return [
         "## Constant lr",
         ranking(summary(rows)),
         "## Cosine",
@@ -22,12 +37,13 @@ def written(rows: pd.DataFrame) -> str:
         movings(rows),
         "## Tuning tasks and held-out tasks",
         halves(rows),
+        "## Intervals and bands",
+        calibrations(rows),
         "## Tasks",
         tasks(rows),
         "## Refusals and failures",
         refusals(rows),
     ]
-    return "\n\n".join(parts) + "\n"
 
 
 _COLUMNS: dict[str, Callable[[pd.Series], str]] = {
@@ -60,6 +76,24 @@ def movings(rows: pd.DataFrame) -> str:
         [str(finder), *(_number(line[key]) for key in ("same", "moved"))] for finder, line in lines
     ]
     return _table(["finder", "same lr", "moved"], body)
+
+
+def calibrations(rows: pd.DataFrame) -> str:
+    """Whether what is said about an lr holds, of the finders that say it."""
+    lines = calibration(rows)
+    body = [
+        [
+            str(finder),
+            f"{line['runs']:.0f}",
+            f"{100 * line['holds']:.0f}%",
+            f"{line['decades']:.2f}",
+            "" if pd.isna(line["ends"]) else f"{100 * line['ends']:.0f}%",
+            _number(line["band_decades"]),
+        ]
+        for finder, line in lines.iterrows()
+    ]
+    head = ["finder", "runs", "interval touches the best", "decades wide"]
+    return _table([*head, f"band ends under {GOOD}", "decades wide"], body)
 
 
 def halves(rows: pd.DataFrame) -> str:
@@ -100,7 +134,7 @@ def refusals(rows: pd.DataFrame) -> str:
 
 
 def _about(name: str, truth: Truth) -> list[str]:
-    entry, (low, high) = SHORT[name], truth.acceptable()
+    entry, (low, high) = TASKS[name], truth.acceptable()
     label = f"{name} (held out)" if entry.held_out else name
     signal = f"{truth.drop / max(truth.noise, 1e-12):.0f}" + ("" if truth.counts else ", left out")
     return [label, entry.about, f"{truth.best_lr:.2g}", f"{low:.2g} to {high:.2g}", signal]
