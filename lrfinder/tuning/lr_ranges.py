@@ -1,7 +1,8 @@
 """Where the initial lr of each family is searched.
 
-Around the suggestion of a range test, from a quarter of its interval's low to ten times its high,
-moved to the peak of the family's default schedule and capped where training diverged. Without a
+Around the suggestion of a range test, from half of its interval's low to four times its high (a
+quarter and ten times where it had no probes, whose interval is that of the seeds alone), moved to
+the peak of the family's default schedule and capped where training diverged. Without a
 suggestion: two decades below that edge, else a decade either way of the lr in use today.
 """
 
@@ -12,12 +13,12 @@ from inspect import signature
 
 import torch
 
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.suggestion import RULE, SWEEP_RULE, Suggestion
 from lrfinder.tasks.task import Task
 from lrfinder.tuning.space import Space
 
-BELOW, ABOVE = 4.0, 10.0
-"""How far beyond the suggestion's interval an lr is searched."""
+BEYOND = {RULE: (2.0, 4.0), SWEEP_RULE: (4.0, 10.0)}
+"""How far below and above the suggestion's interval an lr is searched, by its rule."""
 
 Ranged = tuple[list[Space], str]
 """The space of each family, and where its lr range comes from."""
@@ -59,7 +60,8 @@ def _around(space: Space, task: Task, suggestion: Suggestion) -> Space:
         per_epoch, like = space.updates_per_epoch, task.prototype.stand_in
         moved = suggestion.for_schedule(default, space.epochs * per_epoch, per_epoch, like)
     lr = moved.lr or math.nan
-    low, high = (moved.low or lr) / BELOW, (moved.high or lr) * ABOVE
+    below, above = BEYOND.get(suggestion.rule, BEYOND[SWEEP_RULE])
+    low, high = (moved.low or lr) / below, (moved.high or lr) * above
     edge = suggestion.diverged_at or math.inf
     return replace(space, lr_low=low, lr_default=lr, lr_high=max(lr, min(high, edge)))
 

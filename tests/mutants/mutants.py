@@ -194,8 +194,8 @@ MUTANTS = [
         "tests/tuning/test_lr_ranges.py",
         (
             "ten times as far below the interval as promised",
-            "BELOW, ABOVE = 4.0,",
-            "BELOW, ABOVE = 40.0,",
+            "{RULE: (2.0, 4.0)",
+            "{RULE: (40.0, 4.0)",
         ),
         ("lrs that diverged are searched", "max(lr, min(high, edge))", "high"),
     ),

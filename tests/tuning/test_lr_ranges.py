@@ -1,9 +1,11 @@
 """Where lrs are searched: what the README promises."""
 
+from dataclasses import replace
+
 import pytest
 from small_tasks import linear_task, plain_sgd
 
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.suggestion import SWEEP_RULE, Suggestion
 from lrfinder.schedules import FAMILIES
 from lrfinder.tuning.lr_ranges import fixed_lr, from_range_test, given_range
 from lrfinder.tuning.space import Space
@@ -20,9 +22,11 @@ def ranges(suggestion, *names):
     return [(space.lr_low, space.lr_default, space.lr_high) for space in found]
 
 
-def test_the_range_is_a_quarter_of_the_interval_below_and_ten_times_it_above():
+def test_the_range_reaches_beyond_the_interval_and_farther_where_it_is_that_of_seeds_alone():
     [(low, default, high)] = ranges(SUGGESTED, "constant")
-    assert (low, default, high) == pytest.approx((0.008 / 4, 0.01, 0.125))
+    assert (low, default, high) == pytest.approx((0.008 / 2, 0.01, 0.0125 * 4))
+    [(low, default, high)] = ranges(replace(SUGGESTED, rule=SWEEP_RULE), "constant")
+    assert (low, default, high) == pytest.approx((0.008 / 4, 0.01, 0.0125 * 10))
 
 
 def test_the_range_moves_with_the_peak_of_a_decay():
