@@ -98,6 +98,10 @@ def range_test(
         )
     features = features_of(curve.lr, curve.loss, curve.start)
     narrow = too_narrow(features) if widen and probes and not limits.out_of_time else None
+    if narrow == "below":
+        settled = features_of(curve.lr, curve.loss - test.without_learning(curve), curve.start)
+        if too_narrow(settled) is None:  # the fall at the lowest lrs was none of learning
+            features, narrow = settled, None
     if narrow is not None:
         wider = (min_lr / _BELOW, max_lr) if narrow == "below" else (min_lr, max_lr * _ABOVE)
         again = test.sweep(*wider)

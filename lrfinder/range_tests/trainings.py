@@ -41,6 +41,8 @@ from lrfinder.types import Every, Growth
 
 _PARTS = 16
 """Evaluations of a probe, of which the last quarter counts."""
+_NO_LR = 1e-30
+"""An lr at which no weight moves."""
 _FEW = 4
 """Updates that show whether the lr matters, where there are no probes."""
 
@@ -140,6 +142,17 @@ class Trainings:
             cut=steps < self._steps,
         )
 
+    def without_learning(self, curve: Curve) -> Floats:
+        """How the loss moves over a sweep at no lr to speak of: float64[seeds, steps].
+
+        The running statistics of batch norm settle without it. 0 where it is not known.
+        """
+        constant = Schedule(FAMILIES["constant"], per=self._every)
+        plans = [Plan(_NO_LR, constant, seed) for seed in curve.seeds]
+        history = self._fit(self._task, plans, self.updates, self._per_step)
+        moved = history.measures["loss"][:, 1 : len(curve.lr) + 1] - curve.start[:, None]
+        return np.where(np.isfinite(moved), moved, 0.0)
+
     def _swept(self, history: History) -> tuple[list[int], int]:
         """Rows of the seeds that count, and for how many steps: all but what a timeout cut.
 
@@ -166,9 +179,11 @@ class Trainings:
         found = centres(features)
         if found is None:
             return ()
+        in_use = [] if self._task.baseline is None else [self._task.baseline.lr]
         wanted = zip(curve.seeds, found, strict=True)
-        made = self._constant([(lr, s) for s, centre in wanted for lr in first_lrs(centre)])
-        for _ in range(most - defaults.FEWEST_PROBES):
+        first = [(lr, s) for s, centre in wanted for lr in (*first_lrs(centre), *in_use)]
+        made = self._constant(first)
+        for _ in range(most - defaults.FEWEST_PROBES - len(in_use)):
             of_seeds = {s: [p for p in made if p.seed == s] for s in curve.seeds}
             beyond = [(further_lr(own), s) for s, own in of_seeds.items() if own]
             further = [(lr, seed) for lr, seed in beyond if lr is not None]

@@ -209,3 +209,35 @@ def test_the_suggestion_is_for_the_length_of_the_training():
     assert (short.budget, long.budget) == (60, 60 * 60)
     assert (short.probes[0].updates, long.probes[0].updates) == (60, 200)
     assert short.suggest().lr > 1.5 * long.suggest().lr
+
+
+@pytest.mark.parametrize(("momentum", "steps"), [(0.1, None), (0.05, 150)])
+def test_running_statistics_that_settle_are_no_fall_at_a_tiny_lr(momentum, steps):
+    generator = torch.Generator().manual_seed(0)
+    x = 300 + 2 * torch.randn(700, 10, generator=generator)
+    y = (x[:, :2].sum(1) > 600).long()
+
+    def model() -> nn.Module:
+        norm = nn.BatchNorm1d(10, momentum=momentum)
+        return nn.Sequential(norm, nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 2))
+
+    task = Task(
+        model=model,
+        train=TensorDataset(x[:500], y[:500]),
+        valid=TensorDataset(x[500:], y[500:]),
+        criterion=nn.CrossEntropyLoss(),
+        optimizer=lambda model, lr: torch.optim.Adam(model.parameters(), lr),
+        epochs=10,
+    )
+    curve = range_test(task, steps=steps)
+    tiny = curve.loss[0, curve.lr < 1e-4]
+    assert tiny.min() < curve.start[0] - 0.3 * (curve.start[0] - np.nanmin(curve.loss))
+    assert curve.asked is None
+    suggestion = curve.suggest()
+    assert suggestion.lr is not None, suggestion.reason
+    assert 1e-3 < suggestion.lr < 0.3
+
+
+def test_the_lr_in_use_today_is_a_probe_of_its_own():
+    curve = range_test(built_task(baseline=0.0123))
+    assert 0.0123 in [probe.lr for probe in curve.probes]
