@@ -211,8 +211,8 @@ def test_the_suggestion_is_for_the_length_of_the_training():
     assert short.suggest().lr > 1.5 * long.suggest().lr
 
 
-@pytest.mark.parametrize(("momentum", "steps"), [(0.1, None), (0.05, 150)])
-def test_running_statistics_that_settle_are_no_fall_at_a_tiny_lr(momentum, steps):
+@pytest.mark.parametrize(("momentum", "low", "high"), [(0.1, 3e-3, 0.1), (0.05, 5e-5, 1e-3)])
+def test_running_statistics_that_settle_are_no_fall_at_a_tiny_lr(momentum, low, high):
     generator = torch.Generator().manual_seed(0)
     x = 300 + 2 * torch.randn(700, 10, generator=generator)
     y = (x[:, :2].sum(1) > 600).long()
@@ -229,13 +229,13 @@ def test_running_statistics_that_settle_are_no_fall_at_a_tiny_lr(momentum, steps
         optimizer=lambda model, lr: torch.optim.Adam(model.parameters(), lr),
         epochs=10,
     )
-    curve = range_test(task, steps=steps)
+    curve = range_test(task)
     tiny = curve.loss[0, curve.lr < 1e-4]
     assert tiny.min() < curve.start[0] - 0.3 * (curve.start[0] - np.nanmin(curve.loss))
     assert curve.asked is None
     suggestion = curve.suggest()
     assert suggestion.lr is not None, suggestion.reason
-    assert 1e-3 < suggestion.lr < 0.3
+    assert low < suggestion.lr < high  # what trains best in these 80 updates
 
 
 def test_the_lr_in_use_today_is_a_probe_of_its_own():
