@@ -98,17 +98,18 @@ def range_test(
         )
     features = features_of(curve.lr, curve.loss, curve.start)
     narrow = too_narrow(features) if widen and probes and not limits.out_of_time else None
-    if narrow == "below":
-        settled = features_of(curve.lr, curve.loss - test.without_learning(curve), curve.start)
-        if too_narrow(settled) is None:  # the fall at the lowest lrs was none of learning
-            features, narrow = settled, None
+    settling = np.zeros(curve.loss.shape)
+    if narrow == "below":  # perhaps the fall at the lowest lrs is none of learning
+        settling = test.without_learning(curve)
+        features = features_of(curve.lr, curve.loss - settling, curve.start)
+        narrow = too_narrow(features)
     if narrow is not None:
         wider = (min_lr / _BELOW, max_lr) if narrow == "below" else (min_lr, max_lr * _ABOVE)
         again = test.sweep(*wider)
         probes = max(probes - -(-test.updates // test.probe_updates), defaults.FEWEST_PROBES)
         if (again.seeds, len(again.lr)) == (curve.seeds, len(curve.lr)):  # no timeout cut it
             curve = replace(again, asked=(min_lr, max_lr))
-            features = features_of(curve.lr, curve.loss, curve.start)
+            features = features_of(curve.lr, curve.loss - settling, curve.start)
     curve = replace(curve, probes=test.probe(curve, features, probes) if probes else ())
     if limits.out_of_time and curve.probes:
         curve = only_with_probes(curve, defaults.FEWEST_PROBES)
