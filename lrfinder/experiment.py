@@ -67,12 +67,17 @@ class RangeTestExperiment:
     def find_work(self) -> Work:
         """What the range test asks for, at most: a sweep and its probes per seed."""
         settings = self.find_settings
-        per_epoch = self.updates_per_epoch
+        runs = len(self.find_seeds) * (1 + settings.probes)
+        steps = settings.steps or STEPS[settings.every]
+        return Work(runs, -(-self.find_updates // runs), steps + 1)
+
+    @property
+    def find_updates(self) -> int:
+        """Updates of the range test, at most."""
+        settings, per_epoch = self.find_settings, self.updates_per_epoch
         budget = self.task.epochs * per_epoch
         sweep, probe = lengths(settings.steps, settings.every, per_epoch, budget)
-        runs = len(self.find_seeds) * (1 + settings.probes)
-        mean = -(-(sweep + settings.probes * probe) // (1 + settings.probes))
-        return Work(runs, mean, (settings.steps or STEPS[settings.every]) + 1)
+        return len(self.find_seeds) * (sweep + settings.probes * probe)
 
     def _check_memory(self, runs: int, work: Work) -> None:
         """Raise InvalidArgument where the records of so many runs at once cannot be held."""

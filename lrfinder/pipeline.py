@@ -73,8 +73,8 @@ def range_test_act(
     timeout: float | None = None,
 ) -> Curve:
     """Act 1: the range test of an experiment, ended after so many seconds."""
-    settings, work = experiment.find_settings, experiment.find_work()
-    progress.stage("range test", work.runs * work.updates)
+    settings = experiment.find_settings
+    progress.stage("range test", experiment.find_updates)
     return range_test(
         experiment.task,
         min_lr=settings.min_lr,

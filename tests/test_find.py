@@ -56,7 +56,7 @@ def found(folder: Path, task: str, **options):
     path = folder / "own_task.py"
     path.write_text(f"{HEAD}\ntask = {task}\n", encoding="utf-8")
     said = Said()
-    settings = {"steps": 8, "find_seeds": 1, "probes": 1, "device": "cpu", "seed": 0}
+    settings = {"steps": 8, "find_seeds": 1, "probes": 3, "device": "cpu", "seed": 0}
     commands.find(RangeTestSettings(task=str(path), **{**settings, **options}), None, said)
     import own_task
 

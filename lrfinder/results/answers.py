@@ -127,10 +127,10 @@ def _updates(
     comparison: Comparison,
 ) -> tuple[int, int]:
     """Updates that the run's results asked for, and those that were trained for them."""
-    test, found = summary.range_test, experiment.find_work()
+    test = summary.range_test
     trials = [trial for result in results for trial in result.trials]
     runs = len(trials) * len(experiment.search_seeds) + len(comparison.runs)
-    asked = runs * experiment.updates + (0 if test is None else found.runs * found.updates)
+    asked = runs * experiment.updates + (0 if test is None else experiment.find_updates)
     trained = sum(t.updates for t in trials) + sum(run.updates for run in comparison.runs)
     return asked, trained + (0 if test is None else test.updates)
 

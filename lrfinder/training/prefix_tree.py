@@ -202,6 +202,8 @@ class TreeWalk:
 
     def _evaluate_end(self, population: _RunGroup) -> None:
         """Record the loss of all runs on the further batches, as far as it can be computed."""
+        if not population.branches:
+            return
         try:
             for name, batches in self._at_end.items():
                 losses = self._trainer.evaluate(population.state, batches)["loss"]

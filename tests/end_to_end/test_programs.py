@@ -107,7 +107,7 @@ def test_little_of_the_drop_is_lost_at_the_suggested_lr(name):
 @pytest.mark.parametrize("name", programs({"solver": RAISES}))
 def test_a_run_ends_and_its_script_trains(name, tmp_path):
     options = {"families": ["step"], "trials": 2, "trial_seeds": 1, "confirm_seeds": 2}
-    cheap = {"find_seeds": 1, "steps": 30, "probes": 1, "engine": "sequential", "epochs": 3}
+    cheap = {"find_seeds": 1, "steps": 30, "probes": 3, "engine": "sequential", "epochs": 3}
     file = str(FOLDER / f"{name}.py")
     run = lrfinder.run(file, out=tmp_path / "run", progress=False, **options, **cheap)
     assert run.summary["status"] == "complete"

@@ -131,7 +131,7 @@ def test_a_missing_table_is_made_again_where_it_can_be(copy, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 5])
 def test_a_range_test_whose_last_line_was_cut_is_made_again(tmp_path, cut):
-    options = {k: v for k, v in OPTIONS.items() if k != "lr_range"} | {"steps": 20, "probes": 1}
+    options = {k: v for k, v in OPTIONS.items() if k != "lr_range"} | {"steps": 20, "probes": 3}
     folder = tmp_path / "r"
     before = lrfinder.run(task(), out=folder, **options)
     table = (folder / "range_test.csv").read_text()

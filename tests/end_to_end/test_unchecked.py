@@ -45,7 +45,7 @@ def named():
     return make_task(target=1)
 """
 OPTIONS = ["--families", "step", "--trials", "2", "--trial-seeds", "1", "--confirm-seeds", "2"]
-OPTIONS += ["--find-seeds", "1", "--steps", "40", "--probes", "2", "--quiet"]
+OPTIONS += ["--find-seeds", "1", "--steps", "40", "--probes", "3", "--quiet"]
 OPTIONS += ["--engine", "sequential", "--out", "r"]
 SAID = f"({UNCHECKED}: {NO_TARGET})"
 
@@ -98,7 +98,7 @@ def test_a_run_that_goes_on_says_it_still(folder):
 def test_find_says_it_in_words_and_as_json_and_the_advice_helps(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     Path("my_task.py").write_text(TASK, encoding="utf-8")
-    options = ["--steps", "40", "--probes", "2", "--seeds", "1", "--quiet", "--engine"]
+    options = ["--steps", "40", "--probes", "3", "--seeds", "1", "--quiet", "--engine"]
     words = ["find", f"my_task.py:{name}", *options, "sequential", "--out", "r"]
     facts = json.loads(called(*words, "--json"))
     known = name == "named"

@@ -30,9 +30,9 @@ SHAPES = ORDINARY | strategies.builds(
 )
 NOTHING_TO_LEARN = ("deletes its gradients", "loss is constant")
 """Faults with which no lr is better than another."""
-FIND = ["--steps", "20", "--seeds", "2", "--probes", "2", "-q", "--json"]
+FIND = ["--steps", "20", "--seeds", "2", "--probes", "3", "-q", "--json"]
 RUN = ["--families", "step", "--trials", "2", "--trial-seeds", "1", "--confirm-seeds", "2"]
-RUN += ["--find-seeds", "1", "--steps", "12", "--probes", "1", "-q", "--json"]
+RUN += ["--find-seeds", "1", "--steps", "12", "--probes", "3", "-q", "--json"]
 PLANS = [
     Plan(0.01, Schedule(FAMILIES["constant"]), seed) for seed in (0, 1)
 ] + [Plan(0.01, Schedule(FAMILIES["exponential"], {"gamma": 0.5}), 0)]  # fmt: skip

@@ -33,7 +33,7 @@ MOST_KILLS = 6
 def go(folder: Path) -> None:
     """Start a small run, or go on with it."""
     options = {"families": ["step"], "trials": 3, "trial_seeds": 1, "confirm_seeds": 2}
-    cheap = {"find_seeds": 1, "steps": 20, "probes": 2, "engine": "sequential", "progress": False}
+    cheap = {"find_seeds": 1, "steps": 20, "probes": 3, "engine": "sequential", "progress": False}
     if folder.exists() and not (folder / "config.toml").exists():  # nothing was begun
         shutil.rmtree(folder)
     if folder.exists():

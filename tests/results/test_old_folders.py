@@ -81,7 +81,8 @@ def test_the_script_of_a_finished_folder_still_runs(path, copy):
 @pytest.mark.parametrize("path", RANGE_TESTS, ids=name)
 def test_a_range_test_alone_is_opened(path):
     run = lrfinder.open_run(path)
-    assert run.suggestion.lr == pytest.approx(run.curve.suggest().lr, rel=1e-9)
+    assert run.suggestion.lr == run.summary["suggestion"]["lr"]  # as it was said then
+    assert 0.5 < run.suggestion.lr / run.curve.suggest().lr < 2
     assert run.comparison is None
     with pytest.raises(lrfinder.RunFolderError, match="range test without studies"):
         _ = run.answers

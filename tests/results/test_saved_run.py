@@ -18,7 +18,13 @@ from lrfinder.settings import RunSettings
 from lrfinder.training.speed import threads
 
 SETTINGS = RunSettings(
-    task="classifier", epochs=3, families=["step"], trials=2, confirm_seeds=3, find_seeds=2
+    task="classifier",
+    epochs=3,
+    families=["step"],
+    trials=2,
+    confirm_seeds=3,
+    find_seeds=2,
+    engine="sequential",
 )
 
 CANDIDATES = 3  # constant, step, and the task's baseline
@@ -99,7 +105,7 @@ def test_costs_add_up(run):
     problem, cost = Experiment(SETTINGS), run.summary["cost"]
     trials = sum(facts["trials"] for facts in run.summary["families"].values())
     runs = trials * SETTINGS.trial_seeds + CANDIDATES * SETTINGS.confirm_seeds
-    assert cost["updates_asked"] == 2 * 5 * 100 + runs * problem.updates
+    assert cost["updates_asked"] == problem.find_updates + runs * problem.updates
     assert 0 < cost["updates_trained"] <= cost["updates_asked"]
 
 

@@ -144,7 +144,7 @@ def test_a_metric_that_raises_is_a_divergence_too():
 @pytest.mark.parametrize("every", ["batch", "epoch"])
 def test_a_range_test_answers_and_tells(trainer, every):
     task = solving(epochs=3)
-    curve = range_test(task, steps=40, seeds=2, every=every, probes=1, trainer=trainer())
+    curve = range_test(task, steps=40, seeds=2, every=every, probes=3, trainer=trainer())
     assert np.isfinite(curve.diverged_at).all()
     assert "which count as diverged" in curve.notes[0]
     suggestion = curve.suggest()
