@@ -236,6 +236,7 @@ def go_on(
         summary = summary.changed(
             range_test=before.range_test if earlier.curve_can_be_read else None,
             suggestion=before.suggestion,
+            lr_search=before.lr_search,
             cost=cost,
         )
     if _source_hash(settings.task) != config["run"]["task_hash"]:

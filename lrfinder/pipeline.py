@@ -10,7 +10,7 @@ storage, and confirmed runs are not repeated.
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -48,6 +48,7 @@ from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.lr_ranges import describe_ranges
 from lrfinder.tuning.rounds import ask_size, deadline, trials_at_once
 from lrfinder.tuning.search import search
+from lrfinder.tuning.space import Space
 from lrfinder.tuning.storage import close, open_storage, own_file
 from lrfinder.tuning.trials import FamilyResult
 
@@ -96,7 +97,7 @@ def search_act(
     """Act 2: a study per family, in the storage, under names that begin with this one."""
     experiment, recorder = bench.experiment, bench.recorder
     settings, speed = experiment.settings, bench.engine.speed
-    spaces, why = experiment.spaces(suggestion)
+    spaces, why = _as_begun(*experiment.spaces(suggestion), recorder.summary.lr_search)
     recorder.note(lr_search=LRSearch(why=why, ranges=describe_ranges(spaces)))
     bench.progress.say(why)
     work, population = experiment.search_work(), bench.engine.population
@@ -278,6 +279,14 @@ def _suggestion(bench: Workbench) -> Suggestion | None:
     recorder.range_test(curve, suggestion)
     bench.progress.say(suggestion_line(suggestion))
     return suggestion
+
+
+def _as_begun(spaces: list[Space], why: str, earlier: LRSearch | None) -> tuple[list[Space], str]:
+    """The spaces with the lr ranges in which an earlier part of the run has searched, if it has."""
+    if earlier is None or not {space.family.name for space in spaces} <= set(earlier.ranges):
+        return spaces, why
+    bounds = [(space, *earlier.ranges[space.family.name]) for space in spaces]
+    return [replace(space, lr_low=low, lr_high=high) for space, low, high in bounds], earlier.why
 
 
 def _candidates(results: Sequence[FamilyResult], task: Task) -> tuple[list[Candidate], list[str]]:

@@ -14,6 +14,7 @@ Verdict = Literal["suggested", "inconclusive"]
 RULE = "constant-lr probes"
 SWEEP_RULE = "centre of the fall"
 """The rule where there are no probes."""
+_FROM_BROKEN = 4.0  # a peak keeps so far from where a run broke: between probes nothing is known
 _LRS = ("lr", "low", "high", "band_low", "band_high")  # what moves with the schedule
 
 
@@ -69,7 +70,8 @@ class Suggestion:
 
         lr, interval and tolerance band are multiplied by `peak_multiplier` of the schedule's shape;
         among parameter groups, whose lrs are in these ratios, or are those of an optimizer that was
-        built for lr 1, that is the largest lr of each update. An
+        built for lr 1, that is the largest lr of each update. The lr is not raised beyond a quarter
+        of where a run broke. An
         inconclusive suggestion stays as it is, and so does one for plateau, whose shape is not
         known before training.
         """
@@ -82,9 +84,8 @@ class Suggestion:
             shape = schedule.rows(lr_ratios, steps).max(axis=1) / (max(lrs) or 1.0)
             repeats = 1 if schedule.per == "batch" else updates_per_epoch
             factor = peak_multiplier(np.repeat(shape, repeats)[:updates])
-        moved = {name: getattr(self, name) for name in _LRS}
-        return replace(
-            self,
-            **{name: None if lr is None else lr * factor for name, lr in moved.items()},
-            schedule=str(schedule),
-        )
+        named = {name: getattr(self, name) for name in _LRS}
+        moved = {name: None if lr is None else lr * factor for name, lr in named.items()}
+        if self.lr is not None and self.broke_at is not None:
+            moved["lr"] = min(self.lr * factor, max(self.lr, self.broke_at / _FROM_BROKEN))
+        return replace(self, **moved, schedule=str(schedule))

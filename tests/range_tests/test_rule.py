@@ -1,6 +1,6 @@
 """Rules on synthetic curves: right within a factor of two, or inconclusive, and never an error."""
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -343,3 +343,13 @@ def test_a_linear_growth_is_read_like_an_exponential_one():
     linear = read(valley(0.3, lr=grid), lr=grid)
     assert linear.lr is not None
     assert 0.2 < linear.lr / half_fall(0.3, 1.0) < 20  # up to the factor for a slower sweep
+
+
+def test_a_peak_keeps_away_from_where_a_run_broke_and_is_never_below_the_constant_lr():
+    constant = Suggestion(0.1, 0.05, 0.2, "suggested", "")
+    schedule = Schedule(FAMILIES["cosine"], {"T_max": 40, "eta_min": 0.0}, per="batch")
+    free = constant.for_schedule(schedule, 40, 10).lr
+    assert free is not None
+    for broke_at, expected in ((100.0, free), (0.8, 0.2), (0.3, 0.1)):
+        moved = replace(constant, broke_at=broke_at).for_schedule(schedule, 40, 10)
+        assert moved.lr == pytest.approx(expected)

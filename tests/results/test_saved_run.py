@@ -9,7 +9,7 @@ from lrfinder.commands import find, go_on, start
 from lrfinder.comparison import compare
 from lrfinder.errors import Interrupted, InvalidArgument, RunFolderError
 from lrfinder.experiment import Experiment, training_seeds
-from lrfinder.range_tests import curve, range_test
+from lrfinder.range_tests import curve, trainings
 from lrfinder.report.progress import Silent
 from lrfinder.results.folder import RunFolder
 from lrfinder.results.saved_run import open_run
@@ -56,7 +56,7 @@ def test_the_suggestion_comes_back_as_it_was_read_off_the_curve(run):
 
 
 def test_nothing_that_a_folder_holds_is_made_again(run, monkeypatch):
-    for module, name in ((curve, "suggest"), (compare, "InProcess"), (range_test, "fit")):
+    for module, name in ((curve, "suggest"), (compare, "InProcess"), (trainings, "fit")):
         monkeypatch.setattr(module, name, None)  # whoever calls it fails
     again = open_run(run.path)
     assert again.suggestion is not None
@@ -191,7 +191,7 @@ def test_what_chose_the_trainer_is_said_again_on_go_on(tmp_path):
         def say(self, text):
             said.append(text)
 
-    first = start(SETTINGS, tmp_path / "r")
+    first = start(SETTINGS.model_copy(update={"engine": "auto"}), tmp_path / "r")
     again = go_on(tmp_path / "r", {}, Listens())
     reason = first.summary["engine"]["reason"]
     assert reason != "as asked"
