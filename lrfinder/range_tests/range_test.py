@@ -93,8 +93,8 @@ def range_test(
     curve = test.sweep(min_lr, max_lr)
     if len(curve.lr) < 2:
         raise InvalidArgument(
-            "timeout must be long enough for two steps of the range test, but after "
-            f"{timeout:.3g} s there {'was one' if len(curve.lr) else 'was none'}; give a longer one"
+            "timeout must be long enough for two steps of the range test, but there "
+            f"{'was one' if len(curve.lr) else 'was none'} by then; give a longer one"
         )
     features = features_of(curve.lr, curve.loss, curve.start)
     narrow = too_narrow(features) if widen and probes and not limits.out_of_time else None

@@ -166,7 +166,8 @@ def _from_probes(
     runs = f"{len(probes[0])} lrs" if len(probes) == 1 else f"lrs with {len(probes)} seeds"
     drop = np.median([start - min(_losses(own)) for start, own in zip(starts, probes, strict=True)])
     moved = float(np.exp(np.mean([r.exponent * np.log(r.stretch) for r in readings])))
-    longer = f", divided by {moved:.2g} for {unknown.budget or 'a longer run'}"
+    length = "a longer run" if unknown.budget is None else f"{unknown.budget} updates"
+    longer = f", divided by {moved:.2g} for {length}"
     reason = (
         f"the lr that runs of {every[0].updates} updates favour, at {runs} in {tried} "
         f"(the loss fell by {drop:.3g}){longer if moved > _NOT_MOVED else ''}"
