@@ -87,7 +87,10 @@ def test_the_whole_folder_is_read():
     read_everything(WHOLE)
 
 
-@pytest.mark.parametrize("value", [KeyError, None, "x", [], {}, -1], ids=repr)
+SLOW = [pytest.param(value, marks=pytest.mark.slow) for value in ([], {}, -1)]
+
+
+@pytest.mark.parametrize("value", [KeyError, None, "x", *SLOW], ids=repr)
 def test_any_value_of_the_summary_may_be_wrong(folder, value):
     refused = 0
     for path in paths(SUMMARY):
