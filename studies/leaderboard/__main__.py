@@ -80,7 +80,8 @@ def _write(rows: pd.DataFrame, folder: Path) -> None:
     rows.to_csv(folder / "results.csv", index=False, float_format="%.4g")
     conditions = _conditions(rows.task.nunique(), rows.repeat.nunique())
     (folder / "table.md").write_text(f"{conditions}\n\n{table.written(rows)}", encoding="utf-8")
-    picture.save(rows, folder / "regret.png")
+    short = rows[rows.kind == "short"]
+    picture.save(rows if short.empty else short, folder / "regret.png")
 
 
 if __name__ == "__main__":
