@@ -105,8 +105,9 @@ def _favoured(probes: Sequence[Probe], losses: Floats, top: float) -> float | No
     if not drop > 0:
         return None
     bounded = np.minimum(finite(losses, np.inf), top + drop)
-    scatters = [probe.scatter for probe in probes if np.isfinite(probe.scatter)]
-    alike = math.hypot(_ALIKE * drop, float(np.median(scatters)) if scatters else 0.0)
+    fell = [p for p in probes if p.loss < top and np.isfinite(p.scatter)]  # the others jump about
+    scatter = float(np.median([probe.scatter for probe in fell])) if fell else 0.0
+    alike = math.hypot(_ALIKE * drop, min(scatter, drop))
     weights = np.exp(-(bounded - lowest) / alike)
     logs = np.log([probe.lr for probe in probes])
     return float(np.exp(weights @ logs / weights.sum()))

@@ -39,13 +39,7 @@ CENTRES = {
     "vae": 0.01,
 }
 """By program: the middle of its grid, about the best lr."""
-RAISES = (
-    "the solver raises at a high lr, which ends the range test instead of counting as divergence"
-)
-MISSES = {
-    "solver": RAISES,
-    "sparse_embeddings": "the suggested lr, 0.054, loses 0.17 of the drop; 0.03 loses nothing",
-}
+MISSES = {"sparse_embeddings": "the suggested lr is two to three times the best one, 0.03"}
 STEPS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """The lrs of a grid, over its middle."""
 
@@ -104,7 +98,7 @@ def test_little_of_the_drop_is_lost_at_the_suggested_lr(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", programs({"solver": RAISES}))
+@pytest.mark.parametrize("name", programs({}))
 def test_a_run_ends_and_its_script_trains(name, tmp_path):
     options = {"families": ["step"], "trials": 2, "trial_seeds": 1, "confirm_seeds": 2}
     cheap = {"find_seeds": 1, "steps": 30, "probes": 3, "engine": "sequential", "epochs": 3}

@@ -173,6 +173,14 @@ def test_probes_that_noise_does_not_tell_apart_count_alike():
     assert read(1.0, noisy, 100).lr > 2 * 10**-2
 
 
+def test_a_run_that_jumps_about_far_above_the_start_blurs_nothing():
+    good = [replace(probe, scatter=0.0) for probe in valley(-2)]
+    wild = Probe(0, 10.0, 100, 19.0, halfway=12.0, scatter=5.0)
+    assert read(1.0, [*good, wild, wild], 100).lr == pytest.approx(
+        read(1.0, good, 100).lr, rel=0.01
+    )
+
+
 def test_the_band_reaches_further_down_where_the_probes_are_as_good_there():
     steep, wide = valley(-2)[1:], probes({1e-4: 0.001, 1e-3: 0.0, 1e-2: 0.0, 0.1: 1.0})
     assert read(1.0, wide, 100).below > read(1.0, steep, 100).below + 0.3
