@@ -24,9 +24,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 SEEDS = strategies.integers(0, 2**32)
 TASK = "from small_tasks import linear_task as make_task\n"
 SMALL = {
-    "find": {"--steps": "12", "--seeds": "1", "--probes": "1"},
+    "find": {"--steps": "12", "--seeds": "1", "--probes": "3"},
     "run": {
-        "--steps": "12", "--find-seeds": "1", "--probes": "1", "--families": "step",
+        "--steps": "12", "--find-seeds": "1", "--probes": "3", "--families": "step",
         "--trials": "2", "--trial-seeds": "1", "--confirm-seeds": "2", "--epochs": "2",
     },
     "sweep": {
