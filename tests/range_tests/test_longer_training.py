@@ -95,6 +95,8 @@ def test_the_lr_falls_faster_where_the_favoured_one_moves_and_slower_where_the_l
     assert exponent() > exponent(rate=0.3) > exponent(rate=0.5)
     assert exponent(moved=1.5, rate=-0.3) == 1.0
     assert exponent(rate=0.9) == 0.0
+    long = read(1.0, valley(-2), 10_000)
+    assert long.lr == pytest.approx(0.01 * 100**-long.exponent, rel=1e-6)
 
 
 def test_a_record_without_losses_on_the_way_is_read_with_a_usual_exponent():
