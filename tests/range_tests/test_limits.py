@@ -198,5 +198,5 @@ def test_the_command_takes_a_timeout(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("every", ["batch", "epoch"])
 def test_a_timeout_without_two_steps_is_too_short(clock, every):
-    with pytest.raises(InvalidArgument, match=r"timeout must be long enough .* after 0.5 s"):
+    with pytest.raises(InvalidArgument, match=r"timeout must be long enough .* was (one|none)"):
         run_range_test(timed(clock, 1.0), every=every, timeout=0.5)
