@@ -313,8 +313,8 @@ def _print_run(run: Any) -> None:  # noqa: ANN401 (importing its type would impo
     for row in ranking.rows:
         table.add_row(*map(escape, row))
     if run.suggestion is not None:
-        _out.print(escape(words.suggestion_line(run.suggestion)))
-        _out.print(escape(words.how_wrong(run.suggestion)) + "\n")
+        said = [words.suggestion_line(run.suggestion), words.how_wrong(run.suggestion)]
+        _out.print(escape("\n".join(filter(None, said))) + "\n")
     Console(highlight=False, width=None if _out.is_terminal else 120).print(table)
     _out.print()
     for sentence in words.conclusions(run):

@@ -71,8 +71,9 @@ def range_test(
             Each makes as many updates as `steps` says, or a tenth of the training, 100 to 200,
             where it does not, and no more than the training. There are none where the loss never
             fell in the sweep.
-        widen: repeat the sweep once, in place of a probe, where the range of lrs is too narrow:
-            the loss still falls at max_lr (raised by 100), or already at min_lr (lowered by 1000).
+        widen: repeat the sweep once, in place of probes, where the range of lrs is too narrow:
+            the loss still falls at max_lr (raised by 100), or already at min_lr (lowered by 1000),
+            and not without learning too, as a sweep at next to no lr shows.
         timeout: seconds after which the test ends, and answers from what there is; a note of the
             curve says so, as it does where updates become absurdly slow.
         trainer: what trains; by default the sequential trainer.
@@ -106,11 +107,13 @@ def range_test(
     if narrow is not None:
         wider = (min_lr / _BELOW, max_lr) if narrow == "below" else (min_lr, max_lr * _ABOVE)
         again = test.sweep(*wider)
-        probes = max(probes - -(-test.updates // test.probe_updates), defaults.FEWEST_PROBES)
         if (again.seeds, len(again.lr)) == (curve.seeds, len(curve.lr)):  # no timeout cut it
             curve = replace(again, asked=(min_lr, max_lr))
             features = features_of(curve.lr, curve.loss - settling, curve.start)
-    curve = replace(curve, probes=test.probe(curve, features, probes) if probes else ())
+    if probes:  # what further sweeps took is taken off them
+        left = (planned - test.counted) // (len(numbers) * test.probe_updates)
+        most = max(min(probes, left), defaults.FEWEST_PROBES)
+        curve = replace(curve, probes=test.probe(curve, features, most))
     if limits.out_of_time and curve.probes:
         curve = only_with_probes(curve, defaults.FEWEST_PROBES)
     if timeout is not None and test.out_of_time:

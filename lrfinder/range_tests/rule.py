@@ -14,7 +14,8 @@ reliable: a sweep that first learns something trivial points at the lr of that.
 The suggestion is the geometric mean over seeds. Its interval is Student's t on log lr over the
 seeds; with probes, whose answers scatter about alike in all tasks, it is the moderated t (Smyth
 2004): a deviation known from other tasks counts like so many further seeds, and one seed has an
-interval too. Where the curves do not carry an answer, or the probes learnt nothing of the inputs
+interval too. That is widened by how far the best lr lies from what probes say in other tasks. Where
+the curves do not carry an answer, or the probes learnt nothing of the inputs
 (`permutation_test.py`), the verdict is "inconclusive", with the reason and what to do. Beside it
 stand the common rules, read off the training loss of each batch as other finders do.
 

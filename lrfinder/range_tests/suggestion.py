@@ -70,8 +70,8 @@ class Suggestion:
 
         lr, interval and tolerance band are multiplied by `peak_multiplier` of the schedule's shape;
         among parameter groups, whose lrs are in these ratios, or are those of an optimizer that was
-        built for lr 1, that is the largest lr of each update. The lr is not raised beyond a quarter
-        of where a run broke. An
+        built for lr 1, that is the largest lr of each update. They are not
+        raised so far that the lr comes nearer than a quarter to where a run broke. An
         inconclusive suggestion stays as it is, and so does one for plateau, whose shape is not
         known before training.
         """
@@ -84,8 +84,8 @@ class Suggestion:
             shape = schedule.rows(lr_ratios, steps).max(axis=1) / (max(lrs) or 1.0)
             repeats = 1 if schedule.per == "batch" else updates_per_epoch
             factor = peak_multiplier(np.repeat(shape, repeats)[:updates])
-        named = {name: getattr(self, name) for name in _LRS}
-        moved = {name: None if lr is None else lr * factor for name, lr in named.items()}
         if self.lr is not None and self.broke_at is not None:
-            moved["lr"] = min(self.lr * factor, max(self.lr, self.broke_at / _FROM_BROKEN))
+            factor = min(factor, max(1.0, self.broke_at / _FROM_BROKEN / self.lr))
+        lrs = {name: getattr(self, name) for name in _LRS}
+        moved = {name: None if lr is None else lr * factor for name, lr in lrs.items()}
         return replace(self, **moved, schedule=str(schedule))

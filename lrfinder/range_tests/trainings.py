@@ -12,11 +12,7 @@ from lrfinder.range_tests import defaults
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.exchange import Unchecked, exchange
 from lrfinder.range_tests.features import CurveFeatures
-from lrfinder.range_tests.limits import (
-    OUT_OF_TIME,
-    Limits,
-    slow_note,
-)
+from lrfinder.range_tests.limits import OUT_OF_TIME, Limits, slow_note
 from lrfinder.range_tests.permutation_test import NO_PROBES, Compared, compared
 from lrfinder.range_tests.probes import (
     Probe,
@@ -35,14 +31,13 @@ from lrfinder.training.building import lrs_of_groups
 from lrfinder.training.fit import fit
 from lrfinder.training.history import History, Plan, note_on_raised
 from lrfinder.training.memory import check_memory
+from lrfinder.training.raised import NO_LR
 from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.trainer import AnyTrainer
 from lrfinder.types import Every, Growth
 
 _PARTS = 16
 """Evaluations of a probe, of which the last quarter counts."""
-_NO_LR = 1e-30
-"""An lr at which no weight moves."""
 _FEW = 4
 """Updates that show whether the lr matters, where there are no probes."""
 
@@ -89,7 +84,8 @@ class Trainings:
         self._progress = progress
         self._data = self._task.data(self._trainer.device)
         self._per_step = 1 if every == "batch" else self._data.updates_per_epoch
-        self._counted = 0
+        self.counted = 0
+        """Updates that `progress` was told of."""
         self._budget = task.epochs * task.data(self._trainer.device).updates_per_epoch
         per_epoch = self._data.updates_per_epoch
         self.updates, self.probe_updates = lengths(steps, every, per_epoch, self._budget)
@@ -148,7 +144,7 @@ class Trainings:
         The running statistics of batch norm settle without it. 0 where it is not known.
         """
         constant = Schedule(FAMILIES["constant"], per=self._every)
-        plans = [Plan(_NO_LR, constant, seed) for seed in curve.seeds]
+        plans = [Plan(NO_LR, constant, seed) for seed in curve.seeds]
         history = self._fit(self._task, plans, self.updates, self._per_step)
         moved = history.measures["loss"][:, 1 : len(curve.lr) + 1] - curve.start[:, None]
         return np.where(np.isfinite(moved), moved, 0.0)
@@ -179,7 +175,8 @@ class Trainings:
         found = centres(features)
         if found is None:
             return ()
-        in_use = [] if self._task.baseline is None else [self._task.baseline.lr]
+        baseline, few = self._task.baseline, most <= defaults.FEWEST_PROBES
+        in_use = [] if baseline is None or few else [baseline.lr]
         wanted = zip(curve.seeds, found, strict=True)
         first = [(lr, s) for s, centre in wanted for lr in (*first_lrs(centre), *in_use)]
         made = self._constant(first)
@@ -224,8 +221,8 @@ class Trainings:
 
     def count_to(self, total: int) -> None:
         """Tell that the test has ended, where it was shorter than it might have been."""
-        if self._progress is not None and total > self._counted:
-            self._progress(total - self._counted)
+        if self._progress is not None and total > self.counted:
+            self._progress(total - self.counted)
 
     def _constant(self, wanted: Sequence[tuple[float, int]]) -> list[Probe]:
         self.out_of_time |= bool(wanted) and self._limits.out_of_time
@@ -296,7 +293,7 @@ class Trainings:
         return history
 
     def _count(self, updates: int) -> None:
-        self._counted += updates
+        self.counted += updates
         if self._progress is not None:
             self._progress(updates)
 

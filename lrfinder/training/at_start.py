@@ -142,8 +142,9 @@ def _rows(
             return f"all its rows, {_named(sorted(numbers))} {where}", _OF_BATCH
     if not bad:
         return "the batch as a whole", _OF_BATCH
-    plural = "s"[: len(bad) != 1]
-    return f"row{plural} {_named(bad)} {where}, counted from 0", "mend them, or leave them out"
+    one = len(bad) == 1
+    cure = "mend it, or leave it out" if one else "mend them, or leave them out"
+    return f"row{'' if one else 's'} {_named(bad)} {where}, counted from 0", cure
 
 
 def _named(rows: Sequence[int]) -> str:

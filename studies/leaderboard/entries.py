@@ -1,6 +1,6 @@
 """What a task of the leaderboard is, and the parts that tasks share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,8 @@ from lrfinder import Task
 from studies.leaderboard.data import Split
 
 Kind = Literal["short", "long", "fine-tuning"]
+Row = tuple[str, Callable[[], Task], str]
+"""Name of a task, its function, and what is special about it."""
 MakeOptimizer = Callable[[nn.Module, float], Optimizer]
 
 
@@ -25,6 +27,11 @@ class Entry:
     held_out: bool = False
     """Whether it was never looked at while a rule or a constant was chosen."""
     kind: Kind = "short"
+
+
+def entries(kind: Kind, *rows: Row, held_out: bool = False) -> Mapping[str, Entry]:
+    """Return tasks of one kind by name."""
+    return {name: Entry(make, about, held_out, kind) for name, make, about in rows}
 
 
 def sgd(model: nn.Module, lr: float) -> Optimizer:

@@ -1,7 +1,6 @@
 """Fine-tuning, for tuning: few rows, a model that knows a neighbouring task."""
 
 import copy
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from torch import nn
 
 from lrfinder import Task
 from studies.leaderboard.data import mislabelled, signs
-from studies.leaderboard.entries import Entry, adam, adamw, made, next_symbol
+from studies.leaderboard.entries import adam, adamw, entries, made, next_symbol
 from studies.leaderboard.pretrained import (
     digits_cnn,
     digits_mlp,
@@ -76,14 +75,12 @@ def _new_targets() -> Task:
     return made(split, lambda: copy.deepcopy(friedman_mlp()), adam, 16, 115, nn.MSELoss())
 
 
-FINE_TUNING: Mapping[str, Entry] = {
-    name: Entry(make, about, kind="fine-tuning")
-    for name, make, about in (
-        ("new_classes", _new_classes, "MLP, five new digits from 160 noisy rows, Adam"),
-        ("head_only", _head_only, "the same with its body frozen, SGD"),
-        ("two_groups", _two_groups, "CNN, noisy images, body at a tenth of the lr, AdamW"),
-        ("new_text", _new_text, "transformer on text of another kind, AdamW"),
-        ("adapters", _adapters, "the same by LoRA of rank 4, AdamW"),
-        ("new_targets", _new_targets, "regression that has changed, 200 rows, Adam"),
-    )
-}
+FINE_TUNING = entries(
+    "fine-tuning",
+    ("new_classes", _new_classes, "MLP, five new digits from 160 noisy rows, Adam"),
+    ("head_only", _head_only, "the same with its body frozen, SGD"),
+    ("two_groups", _two_groups, "CNN, noisy images, body at a tenth of the lr, AdamW"),
+    ("new_text", _new_text, "transformer on text of another kind, AdamW"),
+    ("adapters", _adapters, "the same by LoRA of rank 4, AdamW"),
+    ("new_targets", _new_targets, "regression that has changed, 200 rows, Adam"),
+)

@@ -5,8 +5,6 @@ frequencies of classes or words; over-fitting; targets far from 0; a best lr tha
 length of the training, or does not.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from sklearn import datasets
@@ -25,10 +23,10 @@ from studies.leaderboard.data import (
     words,
 )
 from studies.leaderboard.entries import (
-    Entry,
     adam,
     adamw,
     decayed,
+    entries,
     made,
     momentum,
     next_symbol,
@@ -122,21 +120,19 @@ def _mislabelled_long() -> Task:
     return made(split, lambda: mlp(64, 64, 10), momentum, 16, 30)
 
 
-LONG: Mapping[str, Entry] = {
-    name: Entry(make, about, kind="long")
-    for name, make, about in (
-        ("long_mlp", _long_mlp, "MLP on digits, SGD, 60 epochs"),
-        ("augmented_cnn", _augmented_cnn, "CNN with BatchNorm, shifted images, momentum"),
-        ("char_lm", _char_lm, "transformer on characters of text, AdamW"),
-        ("word_lm", _word_lm, "GRU on words of text, SGD: word frequencies come first"),
-        ("teacher", _teacher, "regression on a noisy teacher net, Adam"),
-        ("large_targets", _large_targets, "Friedman's regression, targets about 6400, AdamW"),
-        ("late_deep", _late_deep, "8 layers without normalisation, momentum: learns late"),
-        ("overfitted", _overfitted, "400 rows, 30% of labels redrawn, wide MLP, Adam"),
-        ("long_factors", _long_factors, "matrix factorisation, batches of 16, SGD"),
-        ("tabular", _tabular, "LayerNorm MLP on 20 clusters in 5 classes, AdamW"),
-        ("name_transformer", _name_transformer, "transformer that sorts names, Adam"),
-        ("long_denoising", _long_denoising, "denoising convolutions, RMSprop"),
-        ("mislabelled_long", _mislabelled_long, "MLP, a quarter of labels redrawn, momentum"),
-    )
-}
+LONG = entries(
+    "long",
+    ("long_mlp", _long_mlp, "MLP on digits, SGD, 60 epochs"),
+    ("augmented_cnn", _augmented_cnn, "CNN with BatchNorm, shifted images, momentum"),
+    ("char_lm", _char_lm, "transformer on characters of text, AdamW"),
+    ("word_lm", _word_lm, "GRU on words of text, SGD: word frequencies come first"),
+    ("teacher", _teacher, "regression on a noisy teacher net, Adam"),
+    ("large_targets", _large_targets, "Friedman's regression, targets about 6400, AdamW"),
+    ("late_deep", _late_deep, "8 layers without normalisation, momentum: learns late"),
+    ("overfitted", _overfitted, "400 rows, 30% of labels redrawn, wide MLP, Adam"),
+    ("long_factors", _long_factors, "matrix factorisation, batches of 16, SGD"),
+    ("tabular", _tabular, "LayerNorm MLP on 20 clusters in 5 classes, AdamW"),
+    ("name_transformer", _name_transformer, "transformer that sorts names, Adam"),
+    ("long_denoising", _long_denoising, "denoising convolutions, RMSprop"),
+    ("mislabelled_long", _mislabelled_long, "MLP, a quarter of labels redrawn, momentum"),
+)

@@ -1,7 +1,5 @@
 """Fine-tuning kept for testing alone: 300 to 2,000 updates."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from sklearn import datasets
@@ -10,7 +8,7 @@ from torch.utils.data import TensorDataset
 
 from lrfinder import Task
 from studies.leaderboard.data import SYMBOLS, kinds_of_names
-from studies.leaderboard.entries import Entry, adam, made, momentum
+from studies.leaderboard.entries import adam, entries, made, momentum
 from studies.leaderboard.models import CharGRU
 from studies.leaderboard.pretrained import (
     digits_cnn,
@@ -70,12 +68,11 @@ def _other_regression() -> Task:
     return made(split, lambda: with_new_head(friedman_mlp(), 1), optimizer, 16, 100, nn.MSELoss())
 
 
-HELD_OUT_FINE_TUNING: Mapping[str, Entry] = {
-    name: Entry(make, about, held_out=True, kind="fine-tuning")
-    for name, make, about in (
-        ("name_kinds", _name_kinds, "GRU of characters as a classifier, Adam"),
-        ("turned_digits", _turned_digits, "MLP by LoRA, images turned round, AdamW"),
-        ("inverted_digits", _inverted_digits, "CNN, inverted images, momentum"),
-        ("other_regression", _other_regression, "regression, two groups, RMSprop"),
-    )
-}
+HELD_OUT_FINE_TUNING = entries(
+    "fine-tuning",
+    ("name_kinds", _name_kinds, "GRU of characters as a classifier, Adam"),
+    ("turned_digits", _turned_digits, "MLP by LoRA, images turned round, AdamW"),
+    ("inverted_digits", _inverted_digits, "CNN, inverted images, momentum"),
+    ("other_regression", _other_regression, "regression, two groups, RMSprop"),
+    held_out=True,
+)

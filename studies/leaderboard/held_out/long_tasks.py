@@ -1,7 +1,5 @@
 """Long tasks kept for testing alone: 2,300 to 12,000 updates."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from sklearn import datasets
@@ -10,8 +8,8 @@ from torch import Tensor, nn
 from lrfinder import Task
 from studies.leaderboard.data import SYMBOLS, classes, names, numbers, standardised
 from studies.leaderboard.entries import (
-    Entry,
     adam,
+    entries,
     made,
     momentum,
     nesterov,
@@ -67,14 +65,13 @@ def _bottleneck() -> Task:
     return made(numbers(x / 16, x / 16), lambda: bottleneck(6), adam, 16, 50, nn.MSELoss())
 
 
-HELD_OUT_LONG: Mapping[str, Entry] = {
-    name: Entry(make, about, held_out=True, kind="long")
-    for name, make, about in (
-        ("spirals", _spirals, "two spirals, tanh MLP, Adam, 12,000 updates"),
-        ("char_lstm", _char_lstm, "LSTM on characters of text, momentum"),
-        ("wide_batch_norm", _wide_batch_norm, "MLP with BatchNorm, SGD with Nesterov"),
-        ("many_labels", _many_labels, "12 labels a row, RMSprop"),
-        ("quantile", _quantile, "80% quantile of targets with heavy tails, momentum"),
-        ("bottleneck", _bottleneck, "convolutional autoencoder, 6 numbers an image, Adam"),
-    )
-}
+HELD_OUT_LONG = entries(
+    "long",
+    ("spirals", _spirals, "two spirals, tanh MLP, Adam, 12,000 updates"),
+    ("char_lstm", _char_lstm, "LSTM on characters of text, momentum"),
+    ("wide_batch_norm", _wide_batch_norm, "MLP with BatchNorm, SGD with Nesterov"),
+    ("many_labels", _many_labels, "12 labels a row, RMSprop"),
+    ("quantile", _quantile, "80% quantile of targets with heavy tails, momentum"),
+    ("bottleneck", _bottleneck, "convolutional autoencoder, 6 numbers an image, Adam"),
+    held_out=True,
+)
