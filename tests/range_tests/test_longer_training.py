@@ -168,6 +168,12 @@ def test_a_number_of_probes_that_settles_nothing_is_refused(count):
         check_probes(count)
 
 
+def test_a_run_that_diverged_counts_as_a_bad_one():
+    held = [*valley(-2)[:3], *probes({0.04: 5.0, 0.16: 5.0})]
+    lost = [*valley(-2)[:3], *probes({0.04: nan, 0.16: nan})]
+    assert read(1.0, lost, 100).lr == pytest.approx(read(1.0, held, 100).lr)
+
+
 def test_probes_that_noise_does_not_tell_apart_count_alike():
     quiet = [replace(probe, scatter=0.0) for probe in valley(-2)[2:]]
     noisy = [replace(probe, scatter=1.0) for probe in quiet]
