@@ -42,7 +42,8 @@ _err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 _RANGE_TEST, _GIVEN_LR = list(RangeTestSettings.model_fields), ["lr", "lr_range"]
 _STUDIES = [name for name in RunSettings.model_fields if name not in _RANGE_TEST + _GIVEN_LR]
 _STUDIES.append("timeout")  # the range test alone has one of its own
-_METAVARS = {"task": "TASK", "families": "A,B,C", "lr_range": "LOW HIGH"}
+_WRITTEN = {"cost"}  # numbers with a sign of their own, which the settings read
+_METAVARS = {"task": "TASK", "cost": "SHARE", "families": "A,B,C", "lr_range": "LOW HIGH"}
 
 
 def _version(asked: bool) -> None:
@@ -70,7 +71,7 @@ def _parameter(name: str, field: FieldInfo, spelling: str) -> Parameter:
     more: dict[str, Any] = {"help": says, "metavar": _METAVARS.get(name), "show_default": False}
     if get_origin(kind) is Literal:
         kind, more["metavar"] = str, f"[{'|'.join(get_args(kind))}]"  # checked by the settings
-    if get_origin(kind) is list:
+    if get_origin(kind) is list or name in _WRITTEN:
         kind = str
     if name == "task":
         how: Any = typer.Argument(**more)

@@ -55,6 +55,7 @@ class RunOptions(TypedDict, total=False):
     max_lr: float
     steps: int
     probes: int
+    cost: float | str
     every: Every
     growth: Growth
     per: Per
@@ -145,7 +146,7 @@ def _range_test_alone(experiment: RangeTestExperiment, shown: Progress, began: f
         settings.engine,
         on_subset=settings.every == "batch",
     )
-    shown.say(estimate({"range test": work}, chosen.speed))
+    shown.say(estimate({"range test": work}, chosen.speed, training=experiment.updates))
     shown.say(engine_line(chosen.record()))
     with threads(chosen.threads):
         spent, timeout = time.monotonic() - began, settings.timeout

@@ -7,9 +7,8 @@ import torch
 
 from lrfinder.comparison.candidates import BASELINE
 from lrfinder.errors import InvalidArgument
-from lrfinder.range_tests.defaults import STEPS
+from lrfinder.range_tests.lengths import Lengths, lengths
 from lrfinder.range_tests.suggestion import Suggestion
-from lrfinder.range_tests.trainings import lengths
 from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule, Value, family
 from lrfinder.settings import RangeTestSettings, RunSettings
 from lrfinder.tasks.loading import load_named
@@ -66,18 +65,32 @@ class RangeTestExperiment:
 
     def find_work(self) -> Work:
         """What the range test asks for, at most: a sweep and its probes per seed."""
-        settings = self.find_settings
-        runs = len(self.find_seeds) * (1 + settings.probes)
-        steps = settings.steps or STEPS[settings.every]
-        return Work(runs, -(-self.find_updates // runs), steps + 1)
+        runs = len(self.find_seeds) * (1 + self.find_lengths.probes)
+        return Work(runs, -(-self.find_updates // runs), self.find_lengths.steps + 1)
 
     @property
     def find_updates(self) -> int:
         """Updates of the range test, at most."""
+        return len(self.find_seeds) * self.find_lengths.updates
+
+    @property
+    def find_lengths(self) -> Lengths:
+        """Of each seed of the range test."""
         settings, per_epoch = self.find_settings, self.updates_per_epoch
-        budget = self.task.epochs * per_epoch
-        sweep, probe = lengths(settings.steps, settings.every, per_epoch, budget)
-        return len(self.find_seeds) * (sweep + settings.probes * probe)
+        return lengths(
+            settings.steps,
+            settings.every,
+            settings.probes,
+            per_epoch,
+            self.updates,
+            cost=settings.cost,
+            seeds=len(self.find_seeds),
+        )
+
+    @property
+    def updates(self) -> int:
+        """Updates of one training."""
+        return self.task.epochs * self.updates_per_epoch
 
     def _check_memory(self, runs: int, work: Work) -> None:
         """Raise InvalidArgument where the records of so many runs at once cannot be held."""
@@ -111,11 +124,6 @@ class Experiment(RangeTestExperiment):
         self.confirm_seeds = training_seeds("confirm", settings.seed, settings.confirm_seeds)
         self._check_families_fit_budget(self.families)
         self._rehearse_schedules()
-
-    @property
-    def updates(self) -> int:
-        """Updates of one training."""
-        return self.task.epochs * self.updates_per_epoch
 
     @property
     def training(self) -> Work:

@@ -85,6 +85,7 @@ def range_test_act(
         every=settings.every,
         growth=settings.growth,
         probes=settings.probes,
+        cost=settings.cost,
         timeout=timeout,
         trainer=trainer,
         progress=progress.advance,

@@ -17,13 +17,15 @@ import difflib
 import math
 import tomllib
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Annotated, Any, Self, TypeVar, cast
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
@@ -55,6 +57,17 @@ MOST_SEED = 10**15
 _STEPS = ", ".join(f"{count} per {every}" for every, count in STEPS.items())
 
 
+def _share(value: object) -> object:
+    """Read 5% as 0.05."""
+    if not isinstance(value, str):
+        return value
+    number = value.strip().removesuffix("%")
+    try:
+        return float(number) / (1 if number == value.strip() else 100)
+    except ValueError as error:
+        raise ValueError("must look like 5% or 0.05") from error
+
+
 class RangeTestSettings(BaseModel):
     """Options of a range test."""
 
@@ -73,6 +86,13 @@ class RangeTestSettings(BaseModel):
     growth: Growth = Field(GROWTH, description="Equal ratios or equal differences between lrs.")
     find_seeds: int = Field(SEEDS, ge=1, description="Number of seeds in the range test.")
     probes: int = Field(PROBES, ge=0, description="Maximum number of constant-lr runs per seed.")
+    cost: Annotated[float | None, BeforeValidator(_share)] = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Most that the range test may cost, as a share of a training: 5% or 0.05. It "
+        "sets the number and the length of its runs.",
+    )
     seed: int = Field(0, ge=0, le=MOST_SEED, description="Seed of all randomness.")
     device: Device = Field("auto", description="Where to train.")
     engine: EngineName = Field(
@@ -88,9 +108,16 @@ class RangeTestSettings(BaseModel):
 
     @field_validator("*", mode="wrap")
     @classmethod
-    def _unconverted(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401
+    def _unconverted(
+        cls,
+        value: Any,  # noqa: ANN401
+        check: ValidatorFunctionWrapHandler,
+        info: ValidationInfo,
+    ) -> Any:  # noqa: ANN401
         """Refuse what pydantic would turn into a number: true is not 1, and "3" is not 3."""
         taken = check(value)
+        if info.field_name == "cost" and isinstance(value, str):
+            return taken
         pairs = zip(value, taken, strict=True) if isinstance(taken, tuple) else [(value, taken)]
         if any(isinstance(raw, bool | str) and not isinstance(kept, str) for raw, kept in pairs):
             raise ValueError("input should be a number")
@@ -105,6 +132,10 @@ class RangeTestSettings(BaseModel):
             )
         if 0 < self.probes < FEWEST_PROBES:
             raise ValueError(f"probes must be 0 or at least {FEWEST_PROBES}, but got {self.probes}")
+        given = {"steps": None, "every": EVERY, "probes": PROBES}
+        both = [name for name, default in given.items() if getattr(self, name) != default]
+        if self.cost is not None and both:
+            raise ValueError(f"cost and {both[0]} exclude each other, but got both")
         return self
 
 

@@ -33,7 +33,7 @@ schedule_curves schedules_figure
 SCHEDULES = """
 Budget DEFAULT_FAMILIES FAMILIES Family GROWTHS LiveSchedule Params Rule Schedule Value family
 """
-OF_A_RANGE_TEST = "min-lr max-lr steps probes every growth seed device engine"
+OF_A_RANGE_TEST = "min-lr max-lr steps probes cost every growth seed device engine"
 OF_STUDIES = """
 epochs families trials trial-seeds confirm-seeds per warmup objective direction baseline timeout
 storage workers resume

@@ -51,6 +51,7 @@ def range_test(
     growth: Growth = defaults.GROWTH,
     probes: int = defaults.PROBES,
     widen: bool = True,
+    cost: float | None = None,
     timeout: float | None = None,
     trainer: AnyTrainer | None = None,
     progress: Callable[[int], None] | None = None,
@@ -74,6 +75,9 @@ def range_test(
         widen: repeat the sweep once, in place of probes, where the range of lrs is too narrow:
             the loss still falls at max_lr (raised by 100), or already at min_lr (lowered by 1000),
             and not without learning too, as a sweep at next to no lr shows.
+        cost: most updates that all seeds may take, as a share of a whole training: 0.05 for a
+            twentieth. It sets the number and the length of the trainings, so that it excludes
+            steps, probes and every; the interval is the wider for it.
         timeout: seconds after which the test ends, and answers from what there is; a note of the
             curve says so, as it does where updates become absurdly slow.
         trainer: what trains; by default the sequential trainer.
@@ -88,8 +92,10 @@ def range_test(
         raise InvalidArgument(f"timeout must be a positive number of seconds, but got {timeout}")
     limits = Limits(timeout)
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    test = Trainings(task, numbers, steps, every, growth, trainer, progress, limits, probes=probes)
-    planned = len(numbers) * (test.updates + probes * test.probe_updates)
+    test = Trainings(
+        task, numbers, steps, every, growth, trainer, progress, limits, probes=probes, cost=cost
+    )
+    planned = len(numbers) * test.lengths.updates
     before = time.perf_counter()
     curve = test.sweep(min_lr, max_lr)
     if len(curve.lr) < 2:
@@ -98,21 +104,20 @@ def range_test(
             f"{'was one' if len(curve.lr) else 'was none'} by then; give a longer one"
         )
     features = features_of(curve.lr, curve.loss, curve.start)
-    narrow = too_narrow(features) if widen and probes and not limits.out_of_time else None
+    narrow = too_narrow(features) if widen and probes and test.may_sweep_again else None
     settling = np.zeros(curve.loss.shape)
     if narrow == "below":  # perhaps the fall at the lowest lrs is none of learning
         settling = test.without_learning(curve)
         features = features_of(curve.lr, curve.loss - settling, curve.start)
         narrow = too_narrow(features)
-    if narrow is not None:
+    if narrow is not None and test.may_sweep_again:
         wider = (min_lr / _BELOW, max_lr) if narrow == "below" else (min_lr, max_lr * _ABOVE)
         again = test.sweep(*wider)
         if (again.seeds, len(again.lr)) == (curve.seeds, len(curve.lr)):  # no timeout cut it
             curve = replace(again, asked=(min_lr, max_lr))
             features = features_of(curve.lr, curve.loss - settling, curve.start)
     if probes:  # what further sweeps took is taken off them
-        left = (planned - test.counted) // (len(numbers) * test.probe_updates)
-        most = max(min(probes, left), defaults.FEWEST_PROBES)
+        most = max(min(test.lengths.probes, test.probes_left), defaults.FEWEST_PROBES)
         curve = replace(curve, probes=test.probe(curve, features, most))
     if limits.out_of_time and curve.probes:
         curve = only_with_probes(curve, defaults.FEWEST_PROBES)

@@ -12,6 +12,7 @@ from lrfinder.range_tests import defaults
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.exchange import Unchecked, exchange
 from lrfinder.range_tests.features import CurveFeatures
+from lrfinder.range_tests.lengths import lengths
 from lrfinder.range_tests.limits import OUT_OF_TIME, Limits, slow_note
 from lrfinder.range_tests.permutation_test import NO_PROBES, Compared, compared
 from lrfinder.range_tests.probes import (
@@ -19,7 +20,6 @@ from lrfinder.range_tests.probes import (
     first_lrs,
     further_lr,
     made_probes,
-    probe_updates,
 )
 from lrfinder.range_tests.rule import centres
 from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
@@ -42,23 +42,6 @@ _FEW = 4
 """Updates that show whether the lr matters, where there are no probes."""
 
 
-def lengths(
-    steps: int | None, every: Every, updates_per_epoch: int, budget: int
-) -> tuple[int, int]:
-    """Updates of a sweep and of a probe.
-
-    Args:
-        steps: how many learning rates; None for the default number.
-        every: when the lr grows.
-        updates_per_epoch: of the task.
-        budget: updates of a whole training.
-    """
-    per_step = 1 if every == "batch" else updates_per_epoch
-    sweep = (steps or defaults.STEPS[every]) * per_step
-    by_budget = steps is None and every == "batch"
-    return sweep, min(probe_updates(budget) if by_budget else sweep, budget)
-
-
 class Trainings:
     """The trainings of one range test."""
 
@@ -74,10 +57,10 @@ class Trainings:
         limits: Limits,
         *,
         probes: int,
+        cost: float | None = None,
     ) -> None:
-        self._limits = limits
+        self._limits, self._cost = limits, cost
         self._task, self._seeds = _with_probe_rows(task), seeds
-        self._steps = steps or defaults.STEPS[every]
         self._every: Every = every
         self._growth: Growth = growth
         self._trainer = trainer or SequentialTrainer()
@@ -88,9 +71,12 @@ class Trainings:
         """Updates that `progress` was told of."""
         self._budget = task.epochs * task.data(self._trainer.device).updates_per_epoch
         per_epoch = self._data.updates_per_epoch
-        self.updates, self.probe_updates = lengths(steps, every, per_epoch, self._budget)
-        """Updates of a sweep, and of a probe."""
-        check_memory(len(seeds), self.updates, self._steps + 1, len(task.measures))
+        self.lengths = lengths(
+            steps, every, probes, per_epoch, self._budget, cost=cost, seeds=len(seeds)
+        )
+        """Of each seed's sweep and probes."""
+        self._steps, updates = self.lengths.steps, self.lengths.sweep
+        check_memory(len(seeds), updates, self._steps + 1, len(task.measures))
         self.trained = 0
         """Updates made so far."""
         self.out_of_time = False
@@ -104,6 +90,21 @@ class Trainings:
         self._checked: list[Compared] = []
 
     @property
+    def probes_left(self) -> int:
+        """For how many probes of each seed what was planned is enough after what was trained."""
+        planned = len(self._seeds) * self.lengths.updates
+        return (planned - self.counted) // (len(self._seeds) * self.lengths.probe)
+
+    @property
+    def may_sweep_again(self) -> bool:
+        """Whether there is time for another sweep, and updates, where these are limited."""
+        if self._limits.out_of_time or self._cost is None:
+            return not self._limits.out_of_time
+        sweep, fewest = self.lengths.sweep, defaults.FEWEST_PROBES * self.lengths.probe
+        planned = len(self._seeds) * (self.lengths.updates - sweep - fewest)
+        return self.counted <= planned
+
+    @property
     def all_notes(self) -> tuple[str, ...]:
         """What happened on the way, in one line each."""
         raised = [note_on_raised(self._raised)] if self._raised else []
@@ -115,7 +116,7 @@ class Trainings:
         lrs = Schedule(GROWTHS[self._growth], params).rows([min_lr], self._steps)[:, 0]
         by_group = tabulated(f"{self._growth} growth", lrs_of_groups(self._task, lrs.tolist()))
         plans = [Plan(min_lr, Schedule(by_group, per=self._every), seed) for seed in self._seeds]
-        history = self._fit(self._task, plans, self.updates, self._per_step)
+        history = self._fit(self._task, plans, self.lengths.sweep, self._per_step)
         rows, steps = self._swept(history)
         by_step = history.train_loss.reshape(len(self._seeds), self._steps, self._per_step)
         self._note_slow(history, [lrs[self._last_step(own)] for own in history.train_loss])
@@ -145,7 +146,7 @@ class Trainings:
         """
         constant = Schedule(FAMILIES["constant"], per=self._every)
         plans = [Plan(NO_LR, constant, seed) for seed in curve.seeds]
-        history = self._fit(self._task, plans, self.updates, self._per_step)
+        history = self._fit(self._task, plans, self.lengths.sweep, self._per_step)
         moved = history.measures["loss"][:, 1 : len(curve.lr) + 1] - curve.start[:, None]
         return np.where(np.isfinite(moved), moved, 0.0)
 
@@ -204,7 +205,7 @@ class Trainings:
         low, high = curve.lr[0], curve.lr[-1]
         constant = Schedule(FAMILIES["constant"])
         plans = [Plan(float(lr), constant, self._seeds[0]) for lr in (low, high)]
-        few = min(_FEW, self.updates)
+        few = min(_FEW, self.lengths.sweep)
         try:
             history = fit(
                 self._task,
@@ -230,7 +231,7 @@ class Trainings:
             return []
         constant = Schedule(FAMILIES["constant"])
         plans = [Plan(lr, constant, seed) for lr, seed in wanted]
-        updates = self.probe_updates
+        updates = self.lengths.probe
         history = self._fit(self._probed, plans, updates, max(1, updates // _PARTS), at_end=True)
         self._note_slow(history, [plan.lr for plan in plans])
         made = self._against_noise(made_probes(history), history)

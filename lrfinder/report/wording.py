@@ -208,10 +208,13 @@ def comparison_of(run: Run) -> Comparison:
     return comparison
 
 
-def estimate(works: Mapping[str, Work], speed: Speed, workers: int = 1) -> str:
-    """One line that says what is to come: updates and minutes."""
+def estimate(
+    works: Mapping[str, Work], speed: Speed, workers: int = 1, training: int | None = None
+) -> str:
+    """One line that says what is to come: updates, their share of a training, and minutes."""
     parts = ", ".join(f"{name} {w.runs} x {w.updates}" for name, w in works.items())
     updates = sum(work.runs * work.updates for work in works.values())
     seconds = sum(work.seconds(speed) for work in works.values()) / workers
     length, per_update = duration(math.ceil(seconds)), speed.seconds_per_update * 1000
-    return f"{updates:,} updates ({parts}), about {length} at {per_update:.2g} ms an update"
+    share = "" if training is None else f"at most {updates / training:.2g} trainings, "
+    return f"{updates:,} updates ({parts}), {share}about {length} at {per_update:.2g} ms an update"

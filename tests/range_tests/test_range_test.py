@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.lengths import lengths
 from lrfinder.range_tests.range_test import range_test
-from lrfinder.range_tests.trainings import lengths
 from lrfinder.tasks.task import Task
 
 EVERY = ["batch", "epoch"]
@@ -282,5 +282,5 @@ def test_the_suggested_lr_trains_a_linear_model_well():
 def test_progress_adds_up():
     made: list[int] = []
     range_test(linear_task(), steps=8, seeds=2, every="epoch", progress=made.append)
-    sweep, probe = lengths(8, "epoch", PER_EPOCH, linear_task().epochs * PER_EPOCH)
-    assert sum(made) == 2 * (sweep + 8 * probe)
+    of_seed = lengths(8, "epoch", 8, PER_EPOCH, linear_task().epochs * PER_EPOCH)
+    assert sum(made) == 2 * of_seed.updates
