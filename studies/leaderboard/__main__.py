@@ -2,14 +2,17 @@
 
 import argparse
 import platform
+import shlex
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from studies.leaderboard import picture, table
+from studies.leaderboard import VERSION, picture, table
+from studies.leaderboard.join import joined
 from studies.leaderboard.long_oracle import stale as other
 from studies.leaderboard.oracle import stale
 from studies.leaderboard.packages import missing
@@ -28,15 +31,19 @@ def main(words: Sequence[str] | None = None) -> None:
     of_kind = [name for name, entry in TASKS.items() if asked.kind in (None, entry.kind)]
     names = asked.tasks or (list(QUICK_TASKS) if asked.quick else of_kind)
     repeats = asked.repeats or (QUICK_REPEATS if asked.quick else 5)
-    part = asked.quick or asked.tasks or asked.finders or asked.repeats or asked.kind
+    part = asked.quick or asked.tasks or asked.finders or asked.repeats or asked.kind or asked.join
     folder = asked.out or (Path("runs/leaderboard") if part else HERE)
-    chosen = {name: f for name, f in finders().items() if name in (asked.finders or finders())}
+    wanted = asked.finders or finders()
+    chosen = {name: finder for name, finder in finders().items() if name in wanted}
     _refuse_stale(names)
     torch.set_num_threads(1)
     print(_conditions(len(names), repeats))
     for name in missing():
         print(f"{name} is not installed and left out (studies/leaderboard/requirements.txt)")
-    rows = collect(chosen, names, repeats, lambda line: print(line, flush=True))
+    with ExitStack() as programs:
+        for name, command in asked.join:
+            chosen[name] = programs.enter_context(joined(command))
+        rows = collect(chosen, names, repeats, lambda line: print(line, flush=True))
     _write(rows, folder)
     print(f"\n{table.ranking(table.summary(rows))}\n\n{folder}/results.csv, table.md, regret.png")
 
@@ -48,8 +55,23 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), help="only these")
     parser.add_argument("--kind", choices=list(table.KINDS), help="only tasks of this kind")
     parser.add_argument("--finders", nargs="+", choices=list(finders()), help="only these")
+    parser.add_argument(
+        "--join",
+        action="append",
+        default=[],
+        type=_program,
+        metavar="NAME=COMMAND",
+        help="another finder, from a program of its own (studies/leaderboard/join.py)",
+    )
     parser.add_argument("--out", type=Path, help="folder; this one, or runs/leaderboard for a part")
     return parser.parse_args(words)
+
+
+def _program(text: str) -> tuple[str, list[str]]:
+    name, _, command = text.partition("=")
+    if not (name and command):
+        raise argparse.ArgumentTypeError(f"must look like NAME=COMMAND, but got {text!r}")
+    return name, shlex.split(command)
 
 
 def _refuse_stale(names: Sequence[str]) -> None:
@@ -70,7 +92,7 @@ def _conditions(tasks: int, repeats: int) -> str:
     gone = {left_out.get(name, name) for name in missing()}
     versions = ", ".join(f"{name} {version(name)}" for name in packages if name not in gone)
     return (
-        f"{tasks} tasks, {repeats} repeats, one thread; {platform.machine()} {platform.system()}, "
+        f"leaderboard {VERSION}: {tasks} tasks, {repeats} repeats, one thread; {platform.machine()} {platform.system()}, "
         f"Python {platform.python_version()}; {versions}"
     )
 

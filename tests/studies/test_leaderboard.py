@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))
 
-from studies.leaderboard import finders, oracle, packages, results, table  # noqa: E402
+from studies.leaderboard import finders, join, oracle, packages, results, table  # noqa: E402
 from studies.leaderboard.__main__ import QUICK_TASKS, main  # noqa: E402
 from studies.leaderboard.score import counted, regret, truth_of, truths  # noqa: E402
 from studies.leaderboard.tasks import SHORT, task  # noqa: E402
@@ -149,6 +149,53 @@ def test_a_package_finds_an_lr_from_the_seed_alone(name):
     assert first.reason == ""
     assert first.lr == second.lr > 0
     assert 0 < first.updates <= 100
+
+
+PROGRAM = """
+from studies.leaderboard.join import serve
+
+def find(model, optimizer, criterion, loader, epochs):
+    print("this is no answer")
+    inputs, targets = next(iter(loader))
+    loss = criterion(model(inputs), targets)
+    {ends}
+
+serve(find)
+"""
+
+
+def in_a_program(folder, ends):
+    file = folder / "finder.py"
+    file.write_text(PROGRAM.format(ends=ends))
+    return [sys.executable, str(file)]
+
+
+def test_a_finder_joins_from_a_program_of_its_own(tmp_path):
+    says = "return {'lr': float(loss), 'low': 0.1, 'high': 9.0, 'updates': epochs}"
+    found = join.score(in_a_program(tmp_path, says), ["mlp_sgd", "mlp_adam"], 2)
+    assert found.lr.nunique() == 4
+    assert found.refused.sum() == 0
+    assert found.updates.tolist() == [task(name).epochs for name in found.task]
+    assert found.regret.tolist() == [
+        regret(*pair) for pair in zip(found.task, found.lr, strict=True)
+    ]
+    assert (found.low == 0.1).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("ends", "reason"),
+    [
+        ("return None", "refused"),
+        ("raise ValueError('too flat')", "ValueError: too flat"),
+        ("raise SystemExit(7)", "the program ended with status 7"),
+        ("return float('nan')", "suggested nan"),
+    ],
+)
+def test_a_program_that_finds_nothing_refuses(tmp_path, ends, reason):
+    found = join.score(in_a_program(tmp_path, ends), ["mlp_adam"], 2)
+    assert found.reason.tolist() == [reason, reason]
+    assert found.regret.tolist() == [regret("mlp_adam", 1e-3)] * 2
 
 
 @pytest.mark.parametrize("lr", [None, float("nan"), -1.0])
