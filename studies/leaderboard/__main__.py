@@ -92,8 +92,8 @@ def _conditions(tasks: int, repeats: int) -> str:
     gone = {left_out.get(name, name) for name in missing()}
     versions = ", ".join(f"{name} {version(name)}" for name in packages if name not in gone)
     return (
-        f"leaderboard {VERSION}: {tasks} tasks, {repeats} repeats, one thread; {platform.machine()} {platform.system()}, "
-        f"Python {platform.python_version()}; {versions}"
+        f"leaderboard {VERSION}: {tasks} tasks, {repeats} repeats, one thread; "
+        f"{platform.machine()} {platform.system()}, Python {platform.python_version()}; {versions}"
     )
 
 
