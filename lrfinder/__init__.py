@@ -13,6 +13,7 @@ The rooms, each of which knows only those below it:
     report                     tell: sentences, report.md, notebook, dashboard, training script
     plots                      draw: on Axes
     results                    keep: the run folder and its typed summary
+    workers                    processes elsewhere that train for a run, by its storage
     experiment, settings       task and options, resolved and checked before anything is trained
     comparison                 act 3: candidates on fresh seeds
     tuning                     act 2: an Optuna study per decay family

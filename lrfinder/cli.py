@@ -203,6 +203,22 @@ def dashboard(
         serve(open_studies(run), port, lambda line: _err.print(escape(line)))
 
 
+@app.command()
+def worker(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task of the run.")],
+    storage: Annotated[str, typer.Argument(metavar="STORAGE", help="The --storage of the run.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the run's folder.")],
+    quiet: Quiet = False,
+) -> None:
+    """Train for a run in a shared storage, on this machine or another, until it has ended."""
+    with _reported():
+        with _importing():
+            from lrfinder.workers.worker import work
+
+        with _progress(quiet) as progress:
+            work(task, storage, name, progress)
+
+
 def main() -> NoReturn:
     """Run the command line; exits with its status."""
     interrupt_on_signals()

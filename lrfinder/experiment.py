@@ -52,7 +52,7 @@ class RangeTestExperiment:
         if task is None:
             task, self.reference = load_named(settings.task)
         self.task: Task = task
-        self.device = _device(settings.device)
+        self.device = device_of(settings.device)
         """Where it is trained; None leaves the model where its factory puts it."""
         self.find_seeds = training_seeds("find", settings.seed, settings.find_seeds)
         self.find_settings = settings
@@ -242,7 +242,7 @@ def _value(text: str) -> Value:
     return text
 
 
-def _device(name: str) -> torch.device | None:
+def device_of(name: str) -> torch.device | None:
     """Return the device asked for; "auto" takes an accelerator where there is one."""
     available = {
         "cuda": torch.cuda.is_available(),

@@ -50,7 +50,12 @@ from lrfinder.tuning.rounds import ask_size, deadline, trials_at_once
 from lrfinder.tuning.search import search
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.storage import close, open_storage, own_file
+from lrfinder.tuning.storage_urls import is_for_one_machine
 from lrfinder.tuning.trials import FamilyResult
+from lrfinder.workers.claims import Claim, claimed
+from lrfinder.workers.description import Description
+from lrfinder.workers.executor import WithWorkers
+from lrfinder.workers.mailbox import Mailbox
 
 NOT_COMPARED, NOT_COUNTED = "is not compared", "is not counted"
 OF_THE_STUDIES = (NOT_COMPARED, NOT_COUNTED)
@@ -209,15 +214,22 @@ def _train_and_report(
     progress: Progress,
     earlier: Run | None,
 ) -> None:
-    chosen = _choose_engine(experiment, recorder, progress, earlier)
-    made = None if earlier is None else earlier.answers.fingerprint
-    recorder.note(fingerprint=made or fingerprint(experiment.task, experiment.device))
     with ExitStack() as opened:
-        made = recorder.summary.fingerprint or {}
+        shared = opened.enter_context(_claimed_storage(experiment, name, progress))
+        chosen = _choose_engine(experiment, recorder, progress, earlier)
+        made = None if earlier is None else earlier.answers.fingerprint
+        made = made or fingerprint(experiment.task, experiment.device)
+        recorder.note(fingerprint=made)
         with threads(chosen.threads), _executor(experiment, chosen, made) as executor:
+            if shared is not None:
+                executor = _beside_workers(executor, shared, experiment, chosen, made, progress)
             bench = Workbench(experiment, chosen, executor, recorder, progress)
             suggestion = _suggestion(bench)
-            storage = opened.enter_context(_storage(experiment, recorder.folder))
+            storage = (
+                opened.enter_context(own_file(recorder.folder.storage))
+                if shared is None
+                else shared.storage
+            )
             results = search_act(bench, suggestion, storage, name)
             recorder.folder.write_trials(results)
             candidates, of_studies = _candidates(results, experiment.task)
@@ -387,19 +399,48 @@ def _sent_to_worker(task: Task, trainer: AnyTrainer, made: Fingerprint) -> tuple
     return task, trainer
 
 
+@dataclass(frozen=True)
+class _SharedStorage:
+    """A storage that others may use, with the claim on this run's name in it."""
+
+    storage: BaseStorage
+    claim: Claim
+    for_workers: bool
+
+
 @contextmanager
-def _storage(experiment: Experiment, folder: RunFolder) -> Generator[BaseStorage]:
-    """Storage of the studies: the one that was asked for, or a file in the run's folder."""
+def _claimed_storage(
+    experiment: Experiment, name: str, progress: Progress
+) -> Generator[_SharedStorage | None]:
+    """The storage that was asked for, with the run's name claimed; None where none was."""
     asked = experiment.settings.storage
-    if asked is not None:
-        storage = open_storage(asked)
-        try:
-            yield storage
-        finally:
-            close(storage)
+    if asked is None:
+        yield None
         return
-    with own_file(folder.storage) as storage:
-        yield storage
+    storage = open_storage(asked)
+    try:
+        with claimed(storage, name, progress.say) as claim:
+            yield _SharedStorage(storage, claim, not is_for_one_machine(asked))
+    finally:
+        close(storage)
+
+
+def _beside_workers(
+    here: Executor,
+    shared: _SharedStorage,
+    experiment: Experiment,
+    chosen: Engine,
+    made: Fingerprint,
+    progress: Progress,
+) -> Executor:
+    """Train here and by workers that join; here alone where the storage is for one machine."""
+    if not shared.for_workers:
+        return here
+    mailbox = Mailbox(shared.storage, shared.claim.study)
+    mailbox.clear()
+    mailbox.describe(Description(experiment.settings, made, chosen.record()).values())
+    capacity = chosen.trainer.capacity(experiment.task)
+    return WithWorkers(here, mailbox, shared.claim, capacity, progress.say)
 
 
 def _command_to_resume(experiment: Experiment, path: Path) -> str:

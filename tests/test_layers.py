@@ -37,11 +37,12 @@ MAY_IMPORT = {
     "results": {"experiment", "settings"} | ACTS | ENGINE,
     "plots": {"results"} | ACTS | ENGINE,
     "report": {"plots", "results", "experiment", "settings"} | ACTS | ENGINE,
+    "workers": {"report", "experiment", "settings"} | ACTS | ENGINE,
     "commands": {"pipeline", "report", "plots", "results", "experiment", "settings"}
     | ACTS
     | ENGINE,
-    "pipeline": {"report", "plots", "results", "experiment", "settings"} | ACTS | ENGINE,
-    "cli": {"commands", "report", "results", "settings", "tasks", "terminal", *GROUND},
+    "pipeline": {"workers", "report", "plots", "results", "experiment", "settings"} | ACTS | ENGINE,
+    "cli": {"commands", "workers", "report", "results", "settings", "tasks", "terminal", *GROUND},
     "__main__": {"cli"},
     "examples": {"tasks"},
 }
@@ -50,9 +51,9 @@ ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli", "report"},
     "optuna_dashboard": {"report"},
-    "pydantic": {"settings", "results", "cli"},
+    "pydantic": {"settings", "results", "cli", "workers", "training"},
     "sqlalchemy": {"tuning"},
-    "optuna": {"tuning", "report", "pipeline"},
+    "optuna": {"tuning", "workers", "report", "pipeline"},
     "loky": {"training"},
     "filelock": {"results"},
     "scipy": {"statistics", "range_tests"},

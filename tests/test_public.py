@@ -47,6 +47,7 @@ OPTIONS = {
     "tasks": "help",
     "init": "help",
     "dashboard": "port help",
+    "worker": "quiet help",
 }
 
 

@@ -25,14 +25,13 @@ from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
 from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument, TaskFailed
-from lrfinder.schedules import Schedule, Value, family
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe
 from lrfinder.training.fit import fit
 from lrfinder.training.history import History, Plan
 from lrfinder.training.prefix_tree import Finished, together
+from lrfinder.training.sent import SentPlan, without_plans
 from lrfinder.training.trainer import AnyTrainer
-from lrfinder.types import Per
 
 Build = Callable[[], tuple[Task, AnyTrainer]]
 """Makes the task and the trainer; a function that can be sent to a process, such as a partial."""
@@ -117,7 +116,7 @@ class Processes:
         with _worker_may_die():
             try:
                 for rows in self._parts(plans):
-                    sent = [_Sent.of(plans[row]) for row in rows]
+                    sent = [SentPlan.of(plans[row]) for row in rows]
                     jobs[self._pool.submit(_train, sent, watch)] = rows
                 for job in as_completed(jobs):
                     rows = jobs[job]
@@ -152,30 +151,6 @@ def check_can_be_sent(task: Task) -> None:
             "workers must be 1 for this task, which cannot be sent to a process "
             f"({describe(error)}); or name its file, as in lrfinder.run('my_task.py', workers=2)"
         ) from error
-
-
-@dataclass(frozen=True)
-class _Sent:
-    """A plan as it is sent to a process, its family by name."""
-
-    lr: float
-    seed: int
-    family: str
-    params: dict[str, Value]
-    per: Per
-    warmup: int
-
-    @classmethod
-    def of(cls, plan: Plan) -> "_Sent":
-        schedule = plan.schedule
-        params = dict(schedule.params)
-        return cls(plan.lr, plan.seed, schedule.family.name, params, schedule.per, schedule.warmup)
-
-    def plan(self, task: Task) -> Plan:
-        own = None if task.baseline is None else task.baseline.recipe.schedule.family
-        families = task.schedules if own is None else {own.name: own, **task.schedules}
-        member = family(self.family, families)
-        return Plan(self.lr, Schedule(member, self.params, self.per, self.warmup), self.seed)
 
 
 @contextmanager
@@ -218,7 +193,7 @@ def _try() -> None:
     _problem()
 
 
-def _train(sent: Sequence[_Sent], watch: str) -> History:
+def _train(sent: Sequence[SentPlan], watch: str) -> History:
     task, trainer = _problem()
     history = fit(task, [one.plan(task) for one in sent], watch=watch, trainer=trainer)
-    return replace(history, plans=())
+    return without_plans(history)

@@ -9,15 +9,23 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 
 from lrfinder.errors import InvalidArgument, StorageFailed
 from lrfinder.paths import is_file
-from lrfinder.tuning.storage_urls import censored, file_of, with_password, without_password
+from lrfinder.tuning.storage_urls import (
+    censored,
+    file_of,
+    is_journal,
+    with_password,
+    without_password,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -102,14 +110,30 @@ def _opened(url: str, **engine: Any) -> BaseStorage:  # noqa: ANN401 (of create_
     tries, failed_at = 0, None
     while True:
         try:
-            database = RDBStorage(with_password(url), engine_kwargs=engine)
-            return _guarded(optuna.storages.get_storage(database), url)
+            return _guarded(_made(url, engine), url)
         except Exception as error:
             tries, failed_at = tries + 1, failed_at or time.monotonic()
             lasts = tries >= _TRIES and time.monotonic() - failed_at > _PATIENCE
             if lasts or not _others_make_it(error):
                 raise InvalidArgument(_unusable(url, error)) from error
         time.sleep(0.1)
+
+
+def _made(url: str, engine: dict[str, Any]) -> BaseStorage:
+    if not is_journal(url):
+        return optuna.storages.get_storage(RDBStorage(with_password(url), engine_kwargs=engine))
+    if not _is_journal_file(Path(url)):
+        raise InvalidArgument(f"{url} is no journal file of Optuna; a database is named by its URL")
+    return JournalStorage(JournalFileBackend(url))
+
+
+def _is_journal_file(file: Path) -> bool:
+    """Whether a file is a journal, or may become one: each of its lines is an object of JSON."""
+    if not file.exists():
+        return True
+    with file.open("rb") as lines:
+        first = lines.readline(1 << 20)
+    return not first or first.startswith(b'{"op_code"')
 
 
 def _others_make_it(error: Exception) -> bool:
@@ -167,6 +191,8 @@ def _has_tables(url: str) -> bool:
     file = file_of(url)
     if file is not None and not is_file(file):
         return False
+    if is_journal(url):
+        return _is_journal_file(Path(url))
     try:
         engine = create_engine(with_password(url))
         try:

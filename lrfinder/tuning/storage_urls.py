@@ -29,8 +29,21 @@ def file_url(path: Path) -> str:
     return URL.create("sqlite", database=str(path)).render_as_string()
 
 
+def is_journal(url: str) -> bool:
+    """Whether this is the path of a journal file, as on a disk that several machines share."""
+    return "://" not in url
+
+
+def is_for_one_machine(url: str) -> bool:
+    """Whether several processes cannot work in it side by side: SQLite."""
+    parsed = _parsed(url)
+    return parsed is not None and parsed.get_backend_name() == "sqlite"
+
+
 def from_anywhere(url: str) -> str:
-    """The URL with a relative SQLite file made absolute; any other as it is."""
+    """The URL with a relative file made absolute; any other as it is."""
+    if is_journal(url):
+        return str(resolved(Path(url)))
     file, parsed = file_of(url), _parsed(url)
     if file is None or parsed is None or file.is_absolute():
         return url
@@ -39,7 +52,9 @@ def from_anywhere(url: str) -> str:
 
 
 def file_of(url: str) -> Path | None:
-    """File of a SQLite URL; None for memory and every other storage."""
+    """File of a SQLite URL or of a journal; None for memory and every other storage."""
+    if is_journal(url):
+        return Path(url)
     parsed = _parsed(url)
     if parsed is None or parsed.get_backend_name() != "sqlite":
         return None

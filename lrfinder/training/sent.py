@@ -1,0 +1,104 @@
+"""Plans and Histories as plain values, for another process: nothing that is read back is code.
+
+Arrays are written as their bytes, so that they come back bit for bit.
+"""
+
+import base64
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from lrfinder.schedules import Schedule, Value, family
+from lrfinder.tasks.task import Task
+from lrfinder.training.history import History, Plan
+from lrfinder.types import Per
+
+_KINDS = ("<f8", "<i8")
+_TABLES, _ARRAYS = ("measures", "at_end"), ("lr", "train_loss", "evaluated_at", "diverged_at")
+
+
+@dataclass(frozen=True)
+class SentPlan:
+    """A plan as it is sent to a process, its family by name."""
+
+    lr: float
+    seed: int
+    family: str
+    params: dict[str, Value]
+    per: Per
+    warmup: int
+
+    @classmethod
+    def of(cls, plan: Plan) -> "SentPlan":
+        """The plan, to send."""
+        schedule = plan.schedule
+        params = dict(schedule.params)
+        return cls(plan.lr, plan.seed, schedule.family.name, params, schedule.per, schedule.warmup)
+
+    def plan(self, task: Task) -> Plan:
+        """The plan, with a family of the task's or of ours."""
+        own = None if task.baseline is None else task.baseline.recipe.schedule.family
+        families = task.schedules if own is None else {own.name: own, **task.schedules}
+        member = family(self.family, families)
+        return Plan(self.lr, Schedule(member, self.params, self.per, self.warmup), self.seed)
+
+
+def packed_plans(plans: Sequence[Plan]) -> list[dict[str, Any]]:
+    """Plans as values of JSON."""
+    return [asdict(SentPlan.of(plan)) for plan in plans]
+
+
+def unpacked_plans(values: object, task: Task) -> list[Plan]:
+    """Plans from values of JSON; raises ValueError for any other."""
+    sent = TypeAdapter(list[SentPlan]).validate_python(values)
+    return [one.plan(task) for one in sent]
+
+
+def packed(history: History) -> dict[str, Any]:
+    """A History, but for its plans, as values of JSON."""
+    return {
+        **{name: _packed_array(getattr(history, name)) for name in (*_ARRAYS, "trained")},
+        **{
+            name: {k: _packed_array(v) for k, v in getattr(history, name).items()}
+            for name in _TABLES
+        },
+        "updates_per_epoch": history.updates_per_epoch,
+        "raised": list(history.raised),
+        "stopped": list(history.stopped),
+    }
+
+
+def unpacked(values: Mapping[str, Any], plans: Sequence[Plan]) -> History:
+    """The History of these plans from values of JSON."""
+    fields: Any = {name: _array(values[name]) for name in (*_ARRAYS, "trained")}
+    fields |= {n: {str(k): _array(v) for k, v in values[n].items()} for n in _TABLES}
+    return History(
+        plans=tuple(plans),
+        updates_per_epoch=int(values["updates_per_epoch"]),
+        raised=tuple(values["raised"]),
+        stopped=tuple(values["stopped"]),
+        **fields,
+    )
+
+
+def without_plans(history: History) -> History:
+    """The History as a process sends it back to one that has the plans."""
+    return replace(history, plans=())
+
+
+def _packed_array(array: NDArray[Any]) -> dict[str, Any]:
+    kind = "<f8" if array.dtype.kind == "f" else "<i8"
+    raw = zlib.compress(np.ascontiguousarray(array, dtype=kind).tobytes())
+    return {"kind": kind, "shape": list(array.shape), "bytes": base64.b64encode(raw).decode()}
+
+
+def _array(values: Mapping[str, Any]) -> Any:  # noqa: ANN401 (of floats or integers)
+    if values["kind"] not in _KINDS:
+        raise ValueError(f"an array must be one of {_KINDS}, but got {values['kind']!r}")
+    raw = zlib.decompress(base64.b64decode(values["bytes"]))
+    return np.frombuffer(raw, values["kind"]).reshape(values["shape"]).copy()
