@@ -193,6 +193,39 @@ class Task:
             **fields,
         )
 
+    @staticmethod
+    def from_lightning(
+        module: nn.Module,
+        datamodule: Any = None,  # noqa: ANN401 (a LightningDataModule)
+        *,
+        train_loader: DataLoader[Any] | None = None,
+        valid_loader: DataLoader[Any] | None = None,
+        epochs: int | None = None,
+        trainer: Any = None,  # noqa: ANN401 (a Lightning Trainer)
+        valid_loss: str | None = None,
+        **fields: Any,  # noqa: ANN401 (the remaining fields of Task, checked there)
+    ) -> "Task":
+        """Task from a LightningModule, by its own steps; nothing of the caller's is changed.
+
+        Data are those of the data module, the loaders, or the module's own. Of a Trainer clipping,
+        accumulation, precision and length are taken. Every run trains a copy of the module from its
+        present weights with the optimizer of `configure_optimizers`, whose lr and scheduler become
+        the baseline. The loss compared is what `validation_step` returns or logs as val_loss, or
+        the logged value called `valid_loss`; what else it logs are the metrics, as means over
+        batches. Of the hooks those that set up the module and transfer a batch are called.
+
+        An update of fewer batches than are accumulated, at the end of an epoch, averages those it
+        has; Lightning divides by the full number.
+
+        Raises InvalidArgument where a step, an optimizer or a setting cannot be used.
+        """
+        from lrfinder.tasks.adapters.lightning import fields_of
+
+        made = fields_of(
+            module, datamodule, train_loader, valid_loader, epochs, trainer, valid_loss, fields
+        )
+        return Task(**{**made, **fields})
+
     @property
     def measures(self) -> tuple[str, ...]:
         """Names of what is measured: "loss" and the metrics."""
