@@ -226,6 +226,23 @@ class Task:
         )
         return Task(**{**made, **fields})
 
+    @staticmethod
+    def from_trainer(trainer: Any, **fields: Any) -> "Task":  # noqa: ANN401 (a transformers.Trainer)
+        """Task from a Trainer of Hugging Face Transformers; nothing of the caller's is changed.
+
+        Everything is taken from the Trainer: data and collator, `compute_loss`, parameter groups
+        and weight decay, accumulation, clipping, bf16, length; its lr and its scheduler, warm-up
+        included, become the baseline. Every run trains a new model of `model_init`, or a copy of
+        the present model.
+
+        Of accumulated batches the losses are averaged, whatever number of tokens each has.
+
+        Raises InvalidArgument where the Trainer has no eval set or a setting cannot be used.
+        """
+        from lrfinder.tasks.adapters.transformers import fields_of
+
+        return Task(**{**fields_of(trainer, fields), **fields})
+
     @property
     def measures(self) -> tuple[str, ...]:
         """Names of what is measured: "loss" and the metrics."""
