@@ -243,6 +243,25 @@ class Task:
 
         return Task(**{**fields_of(trainer, fields), **fields})
 
+    @staticmethod
+    def from_skorch(
+        net: Any,  # noqa: ANN401 (a skorch NeuralNet)
+        X: Any,  # noqa: ANN401 (whatever `fit` takes)
+        y: Any = None,  # noqa: ANN401
+        **fields: Any,  # noqa: ANN401 (the remaining fields of Task, checked there)
+    ) -> "Task":
+        """Task from a skorch net and what its `fit` takes; nothing of the caller's is changed.
+
+        Every run trains a fresh module, as `fit` does, with the net's criterion, optimizer,
+        train_split, iterators and max_epochs. Of its callbacks GradientNormClipping is used, and
+        LRScheduler becomes the baseline's.
+
+        Raises InvalidArgument where the net trains in a way of its own.
+        """
+        from lrfinder.tasks.adapters.skorch import fields_of
+
+        return Task(**{**fields_of(net, X, y, fields), **fields})
+
     @property
     def measures(self) -> tuple[str, ...]:
         """Names of what is measured: "loss" and the metrics."""
