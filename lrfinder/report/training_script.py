@@ -160,7 +160,8 @@ class _Loop:
             "model = task.model().to(device)",
             "optimizer = task.optimizer(model, LR)",
             scheduler,
-            *([f"criterion = {self._criterion_on_device}"] if self._task.criterion else []),
+            *(self._on_device("criterion", "criterion") if self._task.criterion else []),
+            *(self._on_device("valid_loss_of", "valid_loss") if self._task.valid_loss else []),
             f"train_loader = {self._loader('train', shuffle=True)}",
             f"valid_loader = {self._loader('valid', shuffle=False)}",
         ]
@@ -176,6 +177,9 @@ class _Loop:
         }
         wanted |= {"criterion": "criterion(output, target)"} if task.criterion else {}
         wanted |= {"loss_of": "loss_of(model, batch)"} if task.loss else {}
+        if task.valid_loss is not None:
+            arguments = "output, target" if task.criterion else "model, batch"
+            wanted |= {"valid_loss_of": f"valid_loss_of({arguments}), for validation"}
         wanted |= (
             {"metric_functions": f"by name: {', '.join(task.metrics)}"} if task.metrics else {}
         )
@@ -196,21 +200,19 @@ class _Loop:
         given = {"loss": "loss_of", "rows": "rows_of", "metrics": "metric_functions"}
         return given[name] if self._given else f"task.{name}"
 
-    @property
-    def _criterion_on_device(self) -> str:
-        is_module = isinstance(self._task.criterion, nn.Module)
-        return "task.criterion.to(device)" if is_module else "task.criterion"
+    def _on_device(self, variable: str, field: str) -> list[str]:
+        """The line that takes a loss from the task."""
+        is_module = isinstance(getattr(self._task, field), nn.Module)
+        return [f"{variable} = task.{field}{'.to(device)' if is_module else ''}"]
 
     def evaluating(self) -> list[str]:
         task = self._task
         body = [*self._forward("valid"), f"rows = {self._rows()}", "count += rows"]
         batches = "batches_of(valid_loader)" if self._without_none else "valid_loader"
         if task.metrics:
-            arguments = "output, y" if self.pairs else "output, batch[1]"
-            if task.criterion is None:
-                arguments = "model, batch"
+            others = f"metric({self._arguments}) for metric in {self._own('metrics')}.values()"
             body += [
-                f"others = (metric({arguments}) for metric in {self._own('metrics')}.values())",
+                f"others = ({others})",
                 "values = [loss, *others]",
                 "pairs = zip(sums, values, strict=True)",
                 "sums = [total + rows * float(value) for total, value in pairs]",
@@ -296,20 +298,35 @@ class _Loop:
 
     def _forward(self, name: str) -> list[str]:
         """Lines that move a batch of these data to the device and compute its loss."""
+        task = self._task
         if self.pairs:
             move = "x, y = x.to(device), y.to(device)"
-            lines = ["output = model(x)", "loss = criterion(output, y)"]
         else:
-            data = getattr(self._task, name)
+            data = getattr(task, name)
             of_tensors = data is not None and are_tensors(data)
             move = f"batch = to_device({'tuple(batch)' if of_tensors else 'batch'}, device)"
-            lines = ["output = model(batch[0])", "loss = criterion(output, batch[1])"]
-            if self._task.criterion is None:
-                lines = [f"loss = {self._own('loss')}(model, batch)"]
+        function = self._own("loss") if task.criterion is None else "criterion"
+        if name == "valid" and task.valid_loss is not None:
+            function = "valid_loss_of"
+        lines = [*self._output, f"loss = {function}({self._arguments})"]
         if self._task.autocast is not None:
             opened = f"with torch.autocast(device.type, {self._task.autocast}):"
             lines = [opened, *_indented(lines, 1)]
         return [move, *lines]
+
+    @property
+    def _output(self) -> list[str]:
+        """Line that computes what the loss and the metrics are given, where there is one."""
+        if self._task.criterion is None:
+            return []
+        return [f"output = model({'x' if self.pairs else 'batch[0]'})"]
+
+    @property
+    def _arguments(self) -> str:
+        """Arguments of the loss and of every metric."""
+        if self._task.criterion is None:
+            return "model, batch"
+        return "output, y" if self.pairs else "output, batch[1]"
 
     @property
     def _counts_rows(self) -> bool:

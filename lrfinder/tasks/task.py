@@ -35,7 +35,7 @@ from lrfinder.tasks.data_checks import (
 )
 from lrfinder.tasks.loaders import Data, LoaderSource, Seen
 from lrfinder.tasks.lr_groups import LRGroups, lr_groups
-from lrfinder.tasks.measures import Measure, Measures
+from lrfinder.tasks.measures import VALID_LOSS, Measure, Measures
 from lrfinder.tasks.optimizer_copies import unwrapped
 from lrfinder.tasks.random_states import Stream, kept
 from lrfinder.tasks.sketch import sketch_of_weights
@@ -92,6 +92,13 @@ class Task:
     """
     loss: Callable[[nn.Module, Any], Tensor] | None = None
     """loss(model, batch) -> scalar mean loss of any batch; or give `criterion`."""
+    valid_loss: Measure | None = None
+    """The loss that is evaluated, where it is not the one that is trained.
+
+    Same arguments as the criterion or the loss given; a mean over the batch. Training minimises the
+    one, and lrs and schedules are compared by the other, as where the training loss has label
+    smoothing, class weights or a penalty.
+    """
     metrics: Mapping[str, Measure] = field(default_factory=dict[str, Measure])
     """Further means over a batch, by name; same arguments as the criterion or the loss given."""
     batch_size: int = 64
@@ -133,6 +140,8 @@ class Task:
         check_by_name("schedules", self.schedules)
         check_one_loss(self.criterion, self.loss)
         loss = {"criterion": self.criterion} if self.loss is None else {"loss": self.loss}
+        if self.valid_loss is not None:
+            loss |= {"valid_loss": self.valid_loss}
         metrics = {f"metrics[{name!r}]": metric for name, metric in self.metrics.items()}
         functions = {"model": self.model, "optimizer": self.optimizer, "rows": self.rows}
         check_functions(functions | metrics | loss)
@@ -211,6 +220,8 @@ class Task:
         """The loss and the metrics behind `measures`, as copies for one run on the device."""
         loss = cast(Measure, self.loss if self.criterion is None else self.criterion)
         given = {"loss": loss, **self.metrics}
+        if self.valid_loss is not None:
+            given[VALID_LOSS] = self.valid_loss
         return Measures(given, self.criterion is not None, device, self.autocast).copy()
 
     def count(self, batch: Batch) -> float:
@@ -340,11 +351,13 @@ class TaskData:
     def notes(self) -> list[str]:
         """What a person should know about the data before reading a result."""
         found: list[str] = []
-        if getattr(self._task.criterion, "reduction", "mean") == "sum":
-            found.append(
-                "the criterion sums over rows, so that losses depend on the size of a batch "
-                "(reduction='mean' mends it)"
-            )
+        losses = {"the criterion": self._task.criterion, VALID_LOSS: self._task.valid_loss}
+        for name, loss in losses.items():
+            if getattr(loss, "reduction", "mean") == "sum":
+                found.append(
+                    f"{name} sums over rows, so that losses depend on the size of a batch "
+                    "(reduction='mean' mends it)"
+                )
         if isinstance(self._task.criterion, nn.Module) and any(
             p.requires_grad for p in self._task.criterion.parameters()
         ):

@@ -41,6 +41,20 @@ MUTANTS = [
         ("a copy of a stream is not independent", "twin._states = self._states", "twin = self"),
     ),
     *_in(
+        "tasks/measures.py",
+        "tests/tasks/test_losses.py",
+        (
+            "the loss that is trained is compared too",
+            'functions | {"loss": valid_loss}',
+            'functions | {"loss": functions["loss"]}',
+        ),
+        (
+            "a valid_loss must be a tensor",
+            '"loss" not in values or VALID_LOSS in self.by_name',
+            '"loss" not in values',
+        ),
+    ),
+    *_in(
         "tasks/sources.py",
         "tests/tasks/test_sources.py",
         (

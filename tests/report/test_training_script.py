@@ -51,6 +51,14 @@ def mean_error(*arguments):
 TASKS = {
     "pairs": "Task(**plain)",
     "metrics": 'Task(**plain, metrics={"error": mean_error, "twice": mean_error})',
+    "valid_loss": (
+        'Task(**{**plain, "criterion": nn.HuberLoss(delta=9.0)}, '
+        'valid_loss=nn.MSELoss(), metrics={"error": mean_error})'
+    ),
+    "valid_loss_of_dicts": (
+        "Task(**common, train=Rows(), valid=Rows(), loss=lambda *a: 5 * dict_loss(*a), "
+        "valid_loss=dict_loss)"
+    ),
     "accumulating": "Task(**plain, accumulate=2, clip_norm=1.0)",
     "short_epochs": "Task(**plain, steps_per_epoch=2)",
     "long_epochs": "Task(**plain, steps_per_epoch=7)",

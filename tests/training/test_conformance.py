@@ -283,6 +283,9 @@ TASKS: dict[str, Callable[[], Task]] = {
     "random scale": lambda: image_task(Scaled),
     "named batches": named_task,
     "weighted": weighted,
+    "valid loss": lambda: image_task(
+        dropout, criterion=nn.CrossEntropyLoss(label_smoothing=0.1), valid_loss=nn.MultiMarginLoss()
+    ),
     "two groups": lambda: image_task(mlp, optimizer=two_groups),
     "accumulate": lambda: image_task(convolutions, accumulate=2),
     "clip_norm": lambda: image_task(mlp, clip_norm=0.3),
