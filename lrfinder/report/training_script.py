@@ -176,10 +176,11 @@ class _Loop:
             "valid_loader": "validation batches",
         }
         wanted |= {"criterion": "criterion(output, target)"} if task.criterion else {}
-        wanted |= {"loss_of": "loss_of(model, batch)"} if task.loss else {}
+        arguments = "output, target" if task.criterion else self._arguments
+        wanted |= {"loss_of": f"loss_of({arguments})"} if task.loss else {}
         if task.valid_loss is not None:
-            arguments = "output, target" if task.criterion else "model, batch"
             wanted |= {"valid_loss_of": f"valid_loss_of({arguments}), for validation"}
+        wanted |= {"forward": "forward(model, batch)"} if task.forward else {}
         wanted |= (
             {"metric_functions": f"by name: {', '.join(task.metrics)}"} if task.metrics else {}
         )
@@ -198,7 +199,7 @@ class _Loop:
     def _own(self, name: str) -> str:
         """A field of the task, or the variable of the marked place that holds it."""
         given = {"loss": "loss_of", "rows": "rows_of", "metrics": "metric_functions"}
-        return given[name] if self._given else f"task.{name}"
+        return given.get(name, name) if self._given else f"task.{name}"
 
     def _on_device(self, variable: str, field: str) -> list[str]:
         """The line that takes a loss from the task."""
@@ -318,14 +319,15 @@ class _Loop:
     def _output(self) -> list[str]:
         """Line that computes what the loss and the metrics are given, where there is one."""
         if self._task.criterion is None:
-            return []
+            forward = f"output = {self._own('forward')}(model, batch)"
+            return [] if self._task.forward is None else [forward]
         return [f"output = model({'x' if self.pairs else 'batch[0]'})"]
 
     @property
     def _arguments(self) -> str:
         """Arguments of the loss and of every metric."""
         if self._task.criterion is None:
-            return "model, batch"
+            return "model, batch" if self._task.forward is None else "output, batch"
         return "output, y" if self.pairs else "output, batch[1]"
 
     @property

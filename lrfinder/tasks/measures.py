@@ -30,8 +30,8 @@ class Measures:
 
     by_name: Mapping[str, Measure]
     """"loss", the metrics, and "valid_loss" where it is another one than the loss."""
-    of_output: bool
-    """They take (model(x), y) of a batch (x, y), instead of (model, batch)."""
+    forward: "Callable[[nn.Module, Batch], Any] | None"
+    """What they compute from, with the target of a pair or the batch; None: the model itself."""
     device: torch.device
     autocast: torch.dtype | None
 
@@ -86,15 +86,20 @@ class Measures:
 
     def _arguments(self, model: nn.Module, batch: Batch) -> tuple[Any, Any]:
         """What the criterion or the loss, and every metric, is called with."""
-        if not self.of_output:
+        if self.forward is None:
             return model, batch
-        x, y = _pair(batch)
-        return model(x), y
+        output = self.forward(model, batch)
+        return output, batch[1] if self.forward is forward_of_pair else batch
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(self.device.type, self.autocast)
+
+
+def forward_of_pair(model: nn.Module, batch: Batch) -> Any:  # noqa: ANN401 (any output)
+    """Output for the inputs x of a batch (x, y), which a criterion takes with y."""
+    return model(_pair(batch)[0])
 
 
 def _pair(batch: Batch) -> Sequence[Any]:

@@ -49,6 +49,11 @@ MUTANTS = [
             'functions | {"loss": functions["loss"]}',
         ),
         (
+            "every measure makes a forward pass of its own",
+            "name: f(*arguments) for",
+            "name: f(*self._arguments(model, batch)) for",
+        ),
+        (
             "a valid_loss must be a tensor",
             '"loss" not in values or VALID_LOSS in self.by_name',
             '"loss" not in values',

@@ -59,6 +59,11 @@ TASKS = {
         "Task(**common, train=Rows(), valid=Rows(), loss=lambda *a: 5 * dict_loss(*a), "
         "valid_loss=dict_loss)"
     ),
+    "forward": (
+        "Task(**common, train=Rows(), valid=Rows(), forward=lambda model, b: model(b['x']), "
+        "loss=lambda output, b: ((output - b['y']) ** 2).mean(), "
+        "metrics={'error': lambda output, b: (output - b['y']).abs().mean()})"
+    ),
     "accumulating": "Task(**plain, accumulate=2, clip_norm=1.0)",
     "short_epochs": "Task(**plain, steps_per_epoch=2)",
     "long_epochs": "Task(**plain, steps_per_epoch=7)",

@@ -79,3 +79,58 @@ def test_a_valid_loss_that_is_not_one_number_is_refused_by_its_name(value, train
 def test_a_valid_loss_that_sums_is_said():
     task = linear_task(valid_loss=nn.MSELoss(reduction="sum"))
     assert any("valid_loss sums over rows" in note for note in task.data().notes())
+
+
+def forward(model, batch):
+    return model(batch[0])
+
+
+def output_loss(output, batch):
+    return nn.functional.mse_loss(output, batch[1])
+
+
+class Counted(nn.Linear):
+    """A linear model that counts its forward passes, of all its copies together."""
+
+    calls = 0
+
+    def forward(self, x):
+        type(self).calls += 1
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_forward_pass_serves_the_loss_and_every_metric(trainer):
+    def error(output, batch):
+        return absolute_error(output, batch[1])
+
+    def of_pair(function):
+        return lambda model, batch: function(model(batch[0]), batch)
+
+    once = {"loss": output_loss, "valid_loss": error, "metrics": {"a": error, "b": error}}
+    each = {
+        "loss": of_pair(output_loss),
+        "valid_loss": of_pair(error),
+        "metrics": {"a": of_pair(error), "b": of_pair(error)},
+    }
+    shared = linear_task(criterion=None, forward=forward, **once)
+    apart = linear_task(criterion=None, **each)
+    of_shared, of_apart = (fit(one, [plan()], trainer=trainer()) for one in (shared, apart))
+    assert np.array_equal(of_shared.train_loss, of_apart.train_loss)
+    for name in ("loss", "a", "b"):
+        assert np.array_equal(of_shared.measures[name], of_apart.measures[name])
+
+
+def test_the_model_is_called_once_a_batch():
+    metrics = {name: lambda output, batch: output.mean() for name in "abc"}
+    fields = {"criterion": None, "forward": forward, "loss": output_loss, "metrics": metrics}
+    task = linear_task(model=lambda: Counted(4, 1, dtype=torch.float64), **fields)
+    task.data().valid  # noqa: B018 (opened before anything is counted)
+    Counted.calls = 0
+    fit(task, [plan()], updates=3, evaluate_every=3)
+    assert Counted.calls == 3 + 2  # updates, and evaluations of one batch
+
+
+def test_a_range_test_with_a_forward_is_checked_against_noise():
+    task = linear_task(criterion=None, forward=forward, loss=output_loss)
+    assert range_test(task, steps=20, probes=3).unchecked is None

@@ -49,6 +49,7 @@ def make_task():
         valid=spirals(400, generator),  # held-out data, by which decays are compared
         criterion=nn.CrossEntropyLoss(),  # criterion(model(x), y)
         # loss=lambda model, batch: model(**batch).loss,   # instead, for batches of another form
+        # forward=lambda model, batch: model(**batch),   # then the others take (output, batch)
         # valid_loss=nn.CrossEntropyLoss(),   # where training has label smoothing or a penalty
         optimizer=lambda model, lr: torch.optim.Adam(model.parameters(), lr),
         metrics={{"accuracy": accuracy}},  # recorded beside the loss
