@@ -184,6 +184,8 @@ class _Loop:
         wanted |= (
             {"metric_functions": f"by name: {', '.join(task.metrics)}"} if task.metrics else {}
         )
+        if task.evaluate is not None:
+            wanted |= {"evaluate_whole": f"of a model, by name: {', '.join(task.whole)}"}
         wanted |= {"rows_of": "rows_of(batch), its number of rows"} if self._counts_rows else {}
         if re.search(r"\btask\.", scheduler):
             wanted |= {"task": "the Task, which holds the scheduler"}
@@ -199,6 +201,7 @@ class _Loop:
     def _own(self, name: str) -> str:
         """A field of the task, or the variable of the marked place that holds it."""
         given = {"loss": "loss_of", "rows": "rows_of", "metrics": "metric_functions"}
+        given |= {"evaluate": "evaluate_whole"}
         return given.get(name, name) if self._given else f"task.{name}"
 
     def _on_device(self, variable: str, field: str) -> list[str]:
@@ -210,6 +213,7 @@ class _Loop:
         task = self._task
         body = [*self._forward("valid"), f"rows = {self._rows()}", "count += rows"]
         batches = "batches_of(valid_loader)" if self._without_none else "valid_loader"
+        further = len(task.measures) > 1
         if task.metrics:
             others = f"metric({self._arguments}) for metric in {self._own('metrics')}.values()"
             body += [
@@ -221,15 +225,22 @@ class _Loop:
             sums, result = f"[0.0] * {1 + len(task.metrics)}", "[total / count for total in sums]"
         else:
             body.append("sums += rows * float(loss)")
-            sums, result = "0.0", "sums / count"
+            sums, result = "0.0", "[sums / count]" if further else "sums / count"
+        whole = []
+        if task.evaluate is not None:
+            whole = [f"        whole = {self._own('evaluate')}(model)"]
+            result += f" + [whole[name] for name in {_listed(task.whole)}]"
+        what = f"Means over the validation set: {', '.join(task.means)}"
+        what += f"; of the whole: {', '.join(task.whole)}" if task.whole else ""
         return [
             "def evaluate():",
-            f'    """Means over the validation set: {", ".join(["loss", *task.metrics])}."""',
+            f'    """{what}."""',
             f"    sums, count = {sums}, 0",
             "    model.eval()",
             "    with torch.no_grad():",
             f"        for {self._batch} in {batches}:",
             *_indented(body, 3),
+            *whole,
             f"    return {result}",
         ]
 
@@ -237,11 +248,13 @@ class _Loop:
         task = self._task
         line = 'f"epoch {epoch + 1:3d}  lr {lr:.3g}  valid_loss {valid_loss:.4f}"'
         show = [f"    print({line})"]
-        if task.metrics:
-            pairs = f"zip({self._own('metrics')}, metrics, strict=True)"
+        further = task.measures[1:]
+        if further:
+            names = _listed(further) if task.whole else self._own("metrics")
+            pairs = f"zip({names}, metrics, strict=True)"
             values = f'f" {{name}} {{value:.4f}}" for name, value in {pairs}'
             show = [f"    shown = [{values}]", f"    print({line}, *shown)"]
-        found = "valid_loss, *metrics" if task.metrics else "valid_loss"
+        found = "valid_loss, *metrics" if further else "valid_loss"
         return [
             "for epoch in range(EPOCHS):",
             *_indented([f"{name}.set_epoch(epoch)" for name in self._told_epochs()], 1),
@@ -262,7 +275,7 @@ class _Loop:
 
     def _watched(self, step: str) -> list[str]:
         """Line that names the metric by which the scheduler is stepped, where it is one."""
-        names = list(self._task.metrics)
+        names = list(self._task.measures[1:])
         watched = [name for name in names if f"({variable_name(name)})" in step]
         return [f"{variable_name(name)} = metrics[{names.index(name)}]" for name in watched]
 
@@ -363,6 +376,10 @@ def _all_of_devices() -> str:
     """The functions by which lrfinder moves batches, without the linter's comments."""
     text = inspect.getsource(devices)
     return "\n" + re.sub(r"  # noqa.*", "", text[text.index("_MOST_PARTS =") :]).rstrip()
+
+
+def _listed(names: Sequence[str]) -> str:
+    return json.dumps(list(names), ensure_ascii=False)
 
 
 def _indented(lines: Sequence[str], levels: int) -> list[str]:

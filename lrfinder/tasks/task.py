@@ -43,6 +43,7 @@ from lrfinder.tasks.task_checks import (
 )
 from lrfinder.tasks.task_data import TaskData
 from lrfinder.tasks.user_code import user_code
+from lrfinder.tasks.whole_measures import Evaluate, names_of, whole_measures
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,6 +89,12 @@ class Task:
     """
     metrics: Mapping[str, Measure] = field(default_factory=dict[str, Measure])
     """Further means over a batch, by name; same arguments as the criterion or the loss given."""
+    evaluate: Evaluate | None = None
+    """evaluate(model) -> measures by name, for what is no mean of batches: F1, AUC, perplexity.
+
+    It reads data of its own, in eval mode and without gradients, after every epoch of a study, and
+    may be the objective. A range test does not call it: there the loss alone counts.
+    """
     batch_size: int = 64
     """Rows of a (micro-)batch; ignored where `train` is a DataLoader."""
     epochs: int = 10
@@ -128,6 +135,7 @@ class Task:
         check_one_loss(self.criterion, self.loss, self.forward)
         loss = {"criterion": self.criterion} if self.loss is None else {"loss": self.loss}
         further = {"valid_loss": self.valid_loss, "forward": self.forward}
+        further |= {"evaluate": self.evaluate}
         loss |= {name: given for name, given in further.items() if given is not None}
         metrics = {f"metrics[{name!r}]": metric for name, metric in self.metrics.items()}
         functions = {"model": self.model, "optimizer": self.optimizer, "rows": self.rows}
@@ -191,8 +199,25 @@ class Task:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """Names of what is measured: "loss" and the metrics."""
+        """Names of what is measured: "loss", the metrics and what `evaluate` returns."""
+        return (*self.means, *self.whole)
+
+    @property
+    def means(self) -> tuple[str, ...]:
+        """Names of what is measured batch by batch: "loss" and the metrics."""
         return ("loss", *self.metrics)
+
+    @cached_property
+    def whole(self) -> tuple[str, ...]:
+        """Names of what `evaluate` returns, as a call with initial weights shows."""
+        if self.evaluate is None:
+            return ()
+        model, device = self.built(0), self.prototype.device
+        if device.type == "cpu" and torch.cuda.is_available():
+            device = torch.device("cuda")
+        model.to(device).eval()
+        with Stream(0, device).active(), torch.no_grad(), user_code("evaluating"):
+            return names_of(whole_measures(self.evaluate, model), self.metrics)
 
     @property
     def update_rows(self) -> int | None:
@@ -217,8 +242,8 @@ class Task:
         return as_row_count(self.rows(batch))
 
     def measured_by(self, metrics: Mapping[str, Measure]) -> "Task":
-        """The task with other metrics; what was read of its data is not read again."""
-        other = replace(self, metrics=metrics)
+        """The task with these metrics and no others; what was read of its data is kept."""
+        other = replace(self, metrics=metrics, evaluate=None)
         other._opened.update({device: data.of(other) for device, data in self._opened.items()})
         return other
 

@@ -98,13 +98,13 @@ def fitting_name(text: str) -> str:
     return "".join(fits)[:_LONGEST_NAME]
 
 
-def check_metric_names(names: Iterable[str]) -> None:
-    """No metric has the name of a column of the records."""
+def check_metric_names(names: Iterable[str], of: str = "metrics") -> None:
+    """No measure has the name of a column of the records."""
     for name in names:
-        check_name("metrics: a name", name)
+        check_name(f"{of}: a name", name)
         if name in _TAKEN:
             raise InvalidArgument(
-                f"metrics: the name {name!r} is taken; give the metric another name"
+                f"{of}: the name {name!r} is taken; give the measure another name"
             )
 
 

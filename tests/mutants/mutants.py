@@ -60,6 +60,21 @@ MUTANTS = [
         ),
     ),
     *_in(
+        "tasks/whole_measures.py",
+        "tests/tasks/test_whole_measures.py",
+        (
+            "evaluate may return other measures later",
+            "names is not None and set(values) != set(names)",
+            "False",
+        ),
+        ("a whole measure may have a metric's name", "if name in metrics", "if False"),
+    ),
+    *_in(
+        "training/kept_state.py",
+        "tests/training/test_kept_state.py",
+        ("means of a batch norm are not put back", " or _moved(value, before)", ""),
+    ),
+    *_in(
         "tasks/sources.py",
         "tests/tasks/test_sources.py",
         (

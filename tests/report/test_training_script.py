@@ -64,6 +64,10 @@ TASKS = {
         "loss=lambda output, b: ((output - b['y']) ** 2).mean(), "
         "metrics={'error': lambda output, b: (output - b['y']).abs().mean()})"
     ),
+    "whole": "Task(**plain, evaluate=lambda model: {'norm': model.weight.norm(), 'f1': 0.5})",
+    "whole_and_metrics": (
+        "Task(**plain, metrics={'error': mean_error}, evaluate=lambda model: {'f1': 0.5})"
+    ),
     "accumulating": "Task(**plain, accumulate=2, clip_norm=1.0)",
     "short_epochs": "Task(**plain, steps_per_epoch=2)",
     "long_epochs": "Task(**plain, steps_per_epoch=7)",

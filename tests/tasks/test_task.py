@@ -55,6 +55,7 @@ BAD_FIELDS = {
         "criterion",
     ),
     "forward a word": ({"criterion": None, "loss": lambda *a: 0, "forward": "x"}, "forward", "'x'"),
+    "evaluate a dict": ({"evaluate": {}}, "evaluate", "{}"),
     "model an object": ({"model": MODEL}, "model", "a model"),
     "model a number": ({"model": 3}, "model", "3"),
     "optimizer an object": (

@@ -53,6 +53,7 @@ def make_task():
         # valid_loss=nn.CrossEntropyLoss(),   # where training has label smoothing or a penalty
         optimizer=lambda model, lr: torch.optim.Adam(model.parameters(), lr),
         metrics={{"accuracy": accuracy}},  # recorded beside the loss
+        # evaluate=lambda model: {{"f1": f1_of(model)}},   # what is no mean of batches
         batch_size=64,
         epochs=15,  # the length of a training run, over which a decay decays
         # clip_norm=1.0, accumulate=4, autocast=torch.bfloat16,
