@@ -104,6 +104,7 @@ class Experiment(RangeTestExperiment):
             "epochs": self.task.epochs,
             "families": names,
             "direction": direction,
+            "per": settings.per or self.task.per,
             "device": device.type,
         }
         self.settings = settings.model_copy(update=resolved)
@@ -184,7 +185,7 @@ class Experiment(RangeTestExperiment):
             lr_default=1.0,
             epochs=self.task.epochs,
             updates_per_epoch=self.updates_per_epoch,
-            per=self.settings.per,
+            per=self.settings.per or self.task.per,
             warmup_epochs=self.settings.warmup,
             lowest_lr=self.task.prototype.groups.lowest,
             direction=self.direction,
@@ -199,9 +200,11 @@ def prepared_task(task: Task, settings: RunSettings) -> Task:
             "give Task(valid=...), or use `lrfinder find`"
         )
     if settings.epochs is not None:
-        task = replace(task, epochs=settings.epochs)
+        task = task.trained_for(settings.epochs)
     if settings.baseline is not None:
-        task = replace(task, baseline=_read_baseline(settings.baseline, settings.per, task))
+        task = replace(
+            task, baseline=_read_baseline(settings.baseline, settings.per or task.per, task)
+        )
     return task
 
 

@@ -75,9 +75,7 @@ def _imports(loop: "_Loop", task: Task, source: TaskReference | None) -> list[st
     standard += ["import sys"] if file is not None else []
     if source is not None and not source.is_importable:
         standard.append("from importlib.util import module_from_spec, spec_from_file_location")
-    tools = ["chain", "islice", "repeat"] if loop.counts_updates else []
-    if task.accumulate > 1 and not tools:
-        tools = ["islice"]
+    tools = loop.iterators()
     if tools:
         standard.append(f"from itertools import {', '.join(tools)}")
     torch = ["import torch"]
@@ -141,6 +139,15 @@ class _Loop:
         self.counts_updates = task.steps_per_epoch is not None or data.has_none
         """Whether an epoch is a number of batches, and not one iteration of the loader."""
 
+    def iterators(self) -> list[str]:
+        """What the loop takes from itertools."""
+        if self._task.batches is not None:
+            drawn = {"islice", "repeat"} if self._without_none else set[str]()
+            return sorted(drawn | ({"islice"} if self._task.accumulate > 1 else set()))
+        if self.counts_updates:
+            return ["chain", "islice", "repeat"]
+        return ["islice"] if self._task.accumulate > 1 else []
+
     def functions(self) -> list[str]:
         """The functions that the loop calls for a batch."""
         parts = [_WITHOUT_NONE] if self._without_none else []
@@ -162,7 +169,11 @@ class _Loop:
             scheduler,
             *(self._on_device("criterion", "criterion") if self._task.criterion else []),
             *(self._on_device("valid_loss_of", "valid_loss") if self._task.valid_loss else []),
-            f"train_loader = {self._loader('train', shuffle=True)}",
+            *(
+                [f"train_loader = {self._loader('train', shuffle=True)}"]
+                if self._task.batches is None
+                else []
+            ),
             f"valid_loader = {self._loader('valid', shuffle=False)}",
         ]
 
@@ -176,6 +187,9 @@ class _Loop:
             "valid_loader": "validation batches",
         }
         wanted |= {"criterion": "criterion(output, target)"} if task.criterion else {}
+        if task.batches is not None:
+            del wanted["train_loader"]
+            wanted |= {"get_batch": "get_batch(), a training batch"}
         arguments = "output, target" if task.criterion else self._arguments
         wanted |= {"loss_of": f"loss_of({arguments})"} if task.loss else {}
         if task.valid_loss is not None:
@@ -201,7 +215,7 @@ class _Loop:
     def _own(self, name: str) -> str:
         """A field of the task, or the variable of the marked place that holds it."""
         given = {"loss": "loss_of", "rows": "rows_of", "metrics": "metric_functions"}
-        given |= {"evaluate": "evaluate_whole"}
+        given |= {"evaluate": "evaluate_whole", "batches": "get_batch"}
         return given.get(name, name) if self._given else f"task.{name}"
 
     def _on_device(self, variable: str, field: str) -> list[str]:
@@ -283,7 +297,9 @@ class _Loop:
         """Updates of an epoch."""
         task, size = self._task, self._task.accumulate
         batches = "train_loader"
-        if self.counts_updates:
+        if task.batches is not None:
+            batches = self._drawn()
+        elif self.counts_updates:
             cycles = "map(batches_of, repeat(train_loader))" if self._without_none else ""
             cycles = cycles or "repeat(train_loader)"
             batches = f"islice(chain.from_iterable({cycles}), {task.data().source.batches})"
@@ -305,6 +321,13 @@ class _Loop:
             *_indented([*self._forward("train"), "(loss / len(group)).backward()"], 2),
             *_indented(step, 1),
         ]
+
+    def _drawn(self) -> str:
+        """Batches of an epoch, where the task draws each of them."""
+        draw, count = f"{self._own('batches')}()", self._task.data().source.batches
+        if self._without_none:
+            return f"islice(batches_of({draw} for _ in repeat(None)), {count})"
+        return f"({draw} for _ in range({count}))"
 
     @property
     def _batch(self) -> str:
@@ -354,7 +377,9 @@ class _Loop:
         return "len(x)"
 
     def _loader(self, name: str, *, shuffle: bool) -> str:
-        data = getattr(self._task, name)
+        data, size = getattr(self._task, name), self._task.valid_size
+        if name == "valid" and self._task.valid_batches is not None:
+            return f"[task.valid_batches() for _ in range({size})]"
         if isinstance(data, DataLoader):
             return f"task.{name}"
         arguments = [f"task.{name}", "batch_size=task.batch_size"]

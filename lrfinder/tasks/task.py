@@ -20,9 +20,12 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from lrfinder.checks import check_count
+from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Family
 from lrfinder.tasks.baseline import Baseline, as_baseline
 from lrfinder.tasks.batches import Batch, count_rows
+from lrfinder.tasks.drawn_batches import Draw, data_or_drawn
+from lrfinder.tasks.lengths import EPOCHS, in_epochs
 from lrfinder.tasks.loaders import Data
 from lrfinder.tasks.measures import VALID_LOSS, Measure, Measures, forward_of_pair
 from lrfinder.tasks.prototype import Prototype, prototype_of
@@ -44,6 +47,7 @@ from lrfinder.tasks.task_checks import (
 from lrfinder.tasks.task_data import TaskData
 from lrfinder.tasks.user_code import user_code
 from lrfinder.tasks.whole_measures import Evaluate, names_of, whole_measures
+from lrfinder.types import Per
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,16 +59,25 @@ class Task:
 
     model: Callable[[], nn.Module]
     """Builds the model; called under the run's seed."""
-    train: Data
-    """TensorDataset (fast path), any other Dataset, or a DataLoader (used as it is)."""
     optimizer: Callable[[nn.Module, float], Optimizer]
     """Builds the optimizer for a model and a learning rate.
 
     A parameter group may have any lr: a multiple of the one asked for, a capped or a fixed one. In
     a range test a fixed lr stays; a schedule multiplies the lr of every group, as torch does.
     """
+    train: Data = None  # pyright: ignore[reportAssignmentType] (never None afterwards)
+    """TensorDataset (fast path), any other Dataset, or a DataLoader (used as it is)."""
     valid: Data | None = None
     """Validation data; studies need it, a range test does not."""
+    batches: Draw | None = None
+    """batches() -> a training batch, in place of `train`: ``lambda: get_batch("train")``.
+
+    It is called under the random states of each run. Its training is told in `updates`.
+    """
+    valid_batches: Draw | None = None
+    """valid_batches() -> a validation batch, in place of `valid`; the same ones for all runs."""
+    valid_size: int = 20
+    """How many `valid_batches` are the validation set."""
     criterion: Callable[[Any, Any], Tensor] | None = None
     """criterion(model(x), y) -> scalar mean loss of a batch (x, y); or give `loss`.
 
@@ -97,8 +110,14 @@ class Task:
     """
     batch_size: int = 64
     """Rows of a (micro-)batch; ignored where `train` is a DataLoader."""
-    epochs: int = 10
+    epochs: int = EPOCHS
     """Length of a training run: what a schedule decays over, and what a suggested lr is for."""
+    updates: int | None = None
+    """The length in updates, instead; a schedule is then stepped after each by default.
+
+    An epoch is then what lies between two evaluations: `steps_per_epoch` updates, or as many as
+    make `epochs` of them.
+    """
     clip_norm: float | None = None
     """Largest gradient norm, as in torch.nn.utils.clip_grad_norm_."""
     accumulate: int = 1
@@ -143,11 +162,13 @@ class Task:
         check_factory(self.model)
         check_target(self.target)
         counts = {"batch_size": self.batch_size, "epochs": self.epochs}
-        counts |= {"accumulate": self.accumulate}
-        if self.steps_per_epoch is not None:
-            counts |= {"steps_per_epoch": self.steps_per_epoch}
+        counts |= {"accumulate": self.accumulate, "valid_size": self.valid_size}
+        asked = {"steps_per_epoch": self.steps_per_epoch, "updates": self.updates}
+        counts |= {name: count for name, count in asked.items() if count is not None}
         for name, count in counts.items():
             check_count(name, count)
+        self._settle_length()
+        self._settle_data()
         check_clip_norm(self.clip_norm)
         check_autocast(self.autocast)
         check_data("train", self.train)
@@ -156,16 +177,36 @@ class Task:
         check_metric_names(self.metrics)
         check_schedules(self.schedules)
 
+    def _settle_length(self) -> None:
+        """Work out epochs and their updates where the length is told in updates."""
+        if self.updates is not None:
+            steps, epochs = in_epochs(self.updates, self.steps_per_epoch, self.epochs)
+            object.__setattr__(self, "steps_per_epoch", steps)
+            object.__setattr__(self, "epochs", epochs)
+        elif self.batches is not None and self.steps_per_epoch is None:
+            raise InvalidArgument(
+                "batches have no end, so that the length must be told in updates, but got none; "
+                "give Task(updates=...)"
+            )
+
+    def _settle_data(self) -> None:
+        """Make loaders of the functions that draw batches."""
+        train = data_or_drawn(("train", "batches"), self.train, self.batches)
+        drawn = self.valid_batches
+        valid = data_or_drawn(("valid", "valid_batches"), self.valid, drawn, self.valid_size)
+        object.__setattr__(self, "train", train)
+        object.__setattr__(self, "valid", valid)
+
     @staticmethod
     def from_objects(
         model: nn.Module,
         optimizer: Optimizer,
         criterion: Callable[[Any, Any], Tensor] | None,
-        train_loader: Data,
+        train_loader: Data | None = None,
         valid_loader: Data | None = None,
         *,
         loss: Callable[[Any, Any], Tensor] | None = None,
-        epochs: int = 10,
+        epochs: int = EPOCHS,
         metrics: Mapping[str, Measure] | None = None,
         optimizer_state: Literal["fresh", "keep"] = "fresh",
         **fields: Any,  # noqa: ANN401 (the remaining fields of Task, checked there)
@@ -190,7 +231,7 @@ class Task:
             optimizer=make_optimizer,
             criterion=criterion,
             loss=loss,
-            train=train_loader,
+            train=cast(Data, train_loader),
             valid=valid_loader,
             epochs=epochs,
             metrics=metrics or {},
@@ -218,6 +259,16 @@ class Task:
         model.to(device).eval()
         with Stream(0, device).active(), torch.no_grad(), user_code("evaluating"):
             return names_of(whole_measures(self.evaluate, model), self.metrics)
+
+    @property
+    def per(self) -> Per:
+        """How often schedules are stepped where nobody says it."""
+        return "epoch" if self.updates is None else "batch"
+
+    def trained_for(self, epochs: int) -> "Task":
+        """The task with trainings of another length."""
+        updates = None if self.updates is None else epochs * (self.steps_per_epoch or 1)
+        return replace(self, epochs=epochs, updates=updates)
 
     @property
     def update_rows(self) -> int | None:

@@ -70,6 +70,17 @@ MUTANTS = [
         ("a whole measure may have a metric's name", "if name in metrics", "if False"),
     ),
     *_in(
+        "tasks/lengths.py",
+        "tests/tasks/test_step_based.py",
+        ("the advised number of updates is no multiple", "round(updates / part)) * part", "1) * 3"),
+        ("epochs that contradict are ignored", "epochs not in (EPOCHS, made)", "False"),
+    ),
+    *_in(
+        "tasks/drawn_batches.py",
+        "tests/tasks/test_step_based.py",
+        ("validation batches have no end", "drawn < self.count", "drawn >= 0"),
+    ),
+    *_in(
         "training/kept_state.py",
         "tests/training/test_kept_state.py",
         ("means of a batch norm are not put back", " or _moved(value, before)", ""),

@@ -56,6 +56,7 @@ def make_task():
         # evaluate=lambda model: {{"f1": f1_of(model)}},   # what is no mean of batches
         batch_size=64,
         epochs=15,  # the length of a training run, over which a decay decays
+        # batches=lambda: get_batch("train"), updates=5000,   # instead of train and epochs
         # clip_norm=1.0, accumulate=4, autocast=torch.bfloat16,
         # baseline=Baseline(1e-3),  # what you use today, always compared; import it from lrfinder
     )
