@@ -57,7 +57,7 @@ class RangeTestExperiment:
         """Where it is trained; None leaves the model where its factory puts it."""
         self.find_seeds = training_seeds("find", settings.seed, settings.find_seeds)
         self.find_settings = settings
-        self._check_memory(len(self.find_seeds), self.find_work())
+        self._check_memory(len(self.find_seeds), self.find_work(), self.task.means)
 
     @property
     def updates_per_epoch(self) -> int:
@@ -79,9 +79,9 @@ class RangeTestExperiment:
         sweep, probe = lengths(settings.steps, settings.every, per_epoch, budget)
         return len(self.find_seeds) * (sweep + settings.probes * probe)
 
-    def _check_memory(self, runs: int, work: Work) -> None:
+    def _check_memory(self, runs: int, work: Work, measures: Sequence[str]) -> None:
         """Raise InvalidArgument where the records of so many runs at once cannot be held."""
-        check_memory(runs, work.updates, work.evaluations, len(self.task.measures))
+        check_memory(runs, work.updates, work.evaluations, len(measures))
 
 
 class Experiment(RangeTestExperiment):
@@ -90,7 +90,7 @@ class Experiment(RangeTestExperiment):
     def __init__(self, settings: RunSettings, task: Task | None = None) -> None:
         super().__init__(settings, task)
         self.task = prepared_task(self.task, settings)
-        self._check_memory(settings.confirm_seeds, self.training)
+        self._check_memory(settings.confirm_seeds, self.training, self.task.measures)
         self.measure = measure_name(settings.objective, self.task.measures)
         direction = settings.direction or ("minimize" if self.measure == "loss" else "maximize")
         self.direction: Direction = direction
@@ -104,6 +104,7 @@ class Experiment(RangeTestExperiment):
             "epochs": self.task.epochs,
             "families": names,
             "direction": direction,
+            "per": settings.per or self.task.per,
             "device": device.type,
         }
         self.settings = settings.model_copy(update=resolved)
@@ -184,7 +185,7 @@ class Experiment(RangeTestExperiment):
             lr_default=1.0,
             epochs=self.task.epochs,
             updates_per_epoch=self.updates_per_epoch,
-            per=self.settings.per,
+            per=self.settings.per or self.task.per,
             warmup_epochs=self.settings.warmup,
             lowest_lr=self.task.prototype.groups.lowest,
             direction=self.direction,
@@ -199,9 +200,11 @@ def prepared_task(task: Task, settings: RunSettings) -> Task:
             "give Task(valid=...), or use `lrfinder find`"
         )
     if settings.epochs is not None:
-        task = replace(task, epochs=settings.epochs)
+        task = task.trained_for(settings.epochs)
     if settings.baseline is not None:
-        task = replace(task, baseline=_read_baseline(settings.baseline, settings.per, task))
+        task = replace(
+            task, baseline=_read_baseline(settings.baseline, settings.per or task.per, task)
+        )
     return task
 
 

@@ -76,7 +76,8 @@ class Trainings:
         probes: int,
     ) -> None:
         self._limits = limits
-        self._task, self._seeds = _with_probe_rows(task), seeds
+        measured = task if task.evaluate is None else task.measured_by(task.metrics)
+        self._task, self._seeds = _with_probe_rows(measured), seeds
         self._steps = steps or defaults.STEPS[every]
         self._every: Every = every
         self._growth: Growth = growth
@@ -90,7 +91,7 @@ class Trainings:
         per_epoch = self._data.updates_per_epoch
         self.updates, self.probe_updates = lengths(steps, every, per_epoch, self._budget)
         """Updates of a sweep, and of a probe."""
-        check_memory(len(seeds), self.updates, self._steps + 1, len(task.measures))
+        check_memory(len(seeds), self.updates, self._steps + 1, len(task.means))
         self.trained = 0
         """Updates made so far."""
         self.out_of_time = False

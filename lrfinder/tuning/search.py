@@ -77,7 +77,7 @@ def search(
     check_seeds(seeds)
     for space in spaces:
         space.check_budget()
-    metrics = tuple(task.metrics)
+    metrics = task.measures[1:]
     conditions = Conditions(
         task.name, trials, tuple(seeds), seed, measure, metrics, trial_done, sampler
     )
