@@ -52,6 +52,7 @@ ONLY_IN = {
     "optuna_dashboard": {"report"},
     "pydantic": {"settings", "results", "cli"},
     "sqlalchemy": {"tuning"},
+    "greenlet": {"tasks"},
     "optuna": {"tuning", "report", "pipeline"},
     "loky": {"training"},
     "filelock": {"results"},

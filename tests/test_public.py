@@ -22,8 +22,9 @@ from lrfinder.tuning.search import search
 PACKAGE = Path(lrfinder.__file__).parent
 PUBLIC = """
 Baseline BatchedTrainer Candidate Comparison Curve FAMILIES Family History InvalidArgument
-LRFinderError Plan Run RunFolderError Schedule SequentialTrainer Space StudyFileError Suggestion
-Task TaskFailed TaskLoadError compare fit load_task open_run plots range_test run search
+LRFinderError Loop Plan Run RunFolderError Schedule SequentialTrainer Space StudyFileError
+Suggestion Task TaskFailed TaskLoadError Training compare fit load_task open_run plots range_test
+run search
 """
 PLOTS = """
 ParameterPanel colour_scale comparison comparison_figure figures parameter_map parameter_panels

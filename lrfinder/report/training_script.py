@@ -84,18 +84,19 @@ def _imports(loop: "_Loop", task: Task, source: TaskReference | None) -> list[st
     ):
         torch.append("from torch.utils.data import DataLoader")
     parts = [
-        "\n".join(sorted(standard, key=_as_isort)),
+        "\n".join(sorted(standard, key=import_order)),
         "\n".join(torch),
-        "" if source is None else _own_import(source),
+        "" if source is None else own_import(source),
     ]
     return [part for part in parts if part]
 
 
-def _as_isort(line: str) -> tuple[bool, str]:
+def import_order(line: str) -> tuple[bool, str]:
+    """Key by which the lines of one block of imports are sorted."""
     return line.startswith("from "), line
 
 
-def _own_import(source: TaskReference) -> str:
+def own_import(source: TaskReference) -> str:
     """Statements that bring in the task's factory."""
     if source.built_in is not None and source.factory == DEFAULT_FACTORY:
         return "import lrfinder"
@@ -116,7 +117,7 @@ def _own_import(source: TaskReference) -> str:
     return "\n".join(lines)
 
 
-def _loaded_by(source: TaskReference) -> str:
+def loaded_by(source: TaskReference) -> str:
     """Expression that makes the task."""
     if source.built_in is not None and source.factory == DEFAULT_FACTORY:
         return f"lrfinder.load_task({json.dumps(source.built_in)})"
@@ -159,7 +160,7 @@ class _Loop:
         """Lines that make the model, the optimizer, its scheduler and the data."""
         if source is None:
             return ["torch.manual_seed(SEED)", *self._marked_place(scheduler), scheduler]
-        loaded = _loaded_by(source)
+        loaded = loaded_by(source)
         return [
             *([] if loaded == "task" else [f"task = {loaded}"]),
             'device = torch.device("cuda" if torch.cuda.is_available() else "cpu")',

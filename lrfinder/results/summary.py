@@ -85,6 +85,8 @@ class RangeTestFacts(_Facts):
     """What happened on the way."""
     unchecked: str | None = None
     """Why no run was checked against noise; older folders do not say."""
+    of_training: bool = False
+    """Whether the loss is that of training batches."""
 
     @classmethod
     def of(cls, curve: Curve) -> Self:

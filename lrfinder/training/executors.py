@@ -26,7 +26,7 @@ from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules import Schedule, Value, family
-from lrfinder.tasks.task import Task
+from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.user_code import describe
 from lrfinder.training.fit import fit
 from lrfinder.training.history import History, Plan
@@ -34,7 +34,7 @@ from lrfinder.training.prefix_tree import Finished, together
 from lrfinder.training.trainer import AnyTrainer
 from lrfinder.types import Per
 
-Build = Callable[[], tuple[Task, AnyTrainer]]
+Build = Callable[[], tuple[Problem, AnyTrainer]]
 """Makes the task and the trainer; a function that can be sent to a process, such as a partial."""
 
 
@@ -60,7 +60,7 @@ class Executor(Protocol):
 class InProcess:
     """Trains in this process, by default with the sequential trainer."""
 
-    task: Task
+    task: Problem
     trainer: AnyTrainer | None = None
 
     def fit(
@@ -143,7 +143,7 @@ class Processes:
                 yield rows[first : first + most]
 
 
-def check_can_be_sent(task: Task) -> None:
+def check_can_be_sent(task: Problem) -> None:
     """Raise InvalidArgument where a task that is an object cannot be sent to other processes."""
     try:
         cloudpickle.dumps(task)
@@ -171,7 +171,7 @@ class _Sent:
         params = dict(schedule.params)
         return cls(plan.lr, plan.seed, schedule.family.name, params, schedule.per, schedule.warmup)
 
-    def plan(self, task: Task) -> Plan:
+    def plan(self, task: Problem) -> Plan:
         own = None if task.baseline is None else task.baseline.recipe.schedule.family
         families = task.schedules if own is None else {own.name: own, **task.schedules}
         member = family(self.family, families)
@@ -195,7 +195,7 @@ def _builds() -> list[Build]:
 
 
 @cache
-def _problem() -> tuple[Task, AnyTrainer]:
+def _problem() -> tuple[Problem, AnyTrainer]:
     return _builds()[0]()
 
 

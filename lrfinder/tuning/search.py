@@ -18,7 +18,7 @@ import optuna
 from threadpoolctl import threadpool_limits
 
 from lrfinder.checks import check_count, check_seeds
-from lrfinder.tasks.task import Task
+from lrfinder.tasks.problem import Problem
 from lrfinder.training.executors import Executor, InProcess
 from lrfinder.training.history import History, Plan
 from lrfinder.training.trainer import AnyTrainer
@@ -31,7 +31,7 @@ from lrfinder.tuning.trials import Conditions, FamilyResult, TrialDone
 
 
 def search(
-    task: Task,
+    task: Problem,
     spaces: Sequence[Space],
     *,
     trials: int,
