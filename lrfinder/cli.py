@@ -15,7 +15,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, cast, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -26,6 +26,7 @@ from rich.table import Table
 from lrfinder.errors import InvalidArgument, LRFinderError, TaskLoadError
 from lrfinder.settings import RangeTestSettings, RunSettings, read_settings_file, settings_from
 from lrfinder.terminal import interrupt_on_signals, run_to_its_end, stdout_kept_clean
+from lrfinder.types import CodeKind
 
 app = typer.Typer(
     add_completion=False,
@@ -147,12 +148,24 @@ def find(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    code: Annotated[
+        str | None,
+        typer.Option(
+            metavar=f"[{'|'.join(get_args(CodeKind))}]",
+            help="Print nothing but the best schedule as code to paste.",
+        ),
+    ] = None,
+) -> None:
     """Print a finished run again, and rebuild its report, pictures and dashboard notes."""
     with _reported():
         from lrfinder.commands import finished_run, write_again
 
         finished = finished_run(run)
+        if code is not None:
+            sys.stdout.write(finished.code(cast(CodeKind, code)) + "\n")
+            return
         _print_run(finished)
         with _progress(quiet=False) as progress:
             write_again(finished, progress)

@@ -44,7 +44,7 @@ OPTIONS = {
     "run": f"{OF_A_RANGE_TEST} {OF_STUDIES} {SHARED} find-seeds",
     "sweep": f"{OF_STUDIES} {SHARED} lr lr-range seed device engine",
     "find": f"{OF_A_RANGE_TEST} {SHARED} seeds timeout",
-    "report": "help",
+    "report": "code help",
     "tasks": "help",
     "init": "help",
     "dashboard": "port help",

@@ -176,6 +176,8 @@ class BestFacts(_Facts):
     step_code: str
     """The statement that steps its scheduler."""
     stepped_per: Per
+    codes: dict[str, str] = {}
+    """Code to paste, by kind: torch, function, lightning, ...; older folders have none."""
 
 
 class Cost(_Facts):

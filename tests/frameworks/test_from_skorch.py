@@ -138,6 +138,19 @@ def test_scheduler_of_the_net_is_the_baseline(scheduler):
     assert all(torch.allclose(weights[k], theirs[k], atol=1e-6) for k in theirs)
 
 
+def test_scores_of_the_net_are_measures():
+    def net():
+        scoring = skorch.callbacks.EpochScoring("f1", lower_is_better=False, name="f1")
+        return with_same_weights(callbacks=[scoring])
+
+    task = Task.from_skorch(net(), *data())
+    assert task.measures == ("loss", "valid_acc", "f1")
+    _, history = ours(task)
+    own = net().fit(*data()).history
+    for name in ("valid_acc", "f1"):
+        np.testing.assert_allclose(history.measures[name][0][1:], own[:, name])
+
+
 def test_a_seed_gives_the_weights_of_a_module_class():
     task = Task.from_skorch(net_of(module__units=4), *data())
     first, again, other = (next(task.built(k).parameters()) for k in (0, 0, 1))

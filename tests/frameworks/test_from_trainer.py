@@ -231,6 +231,22 @@ def test_own_compute_loss_is_used(tmp_path):
     assert all(torch.equal(weights[k], theirs[k]) for k in theirs)
 
 
+def test_compute_metrics_are_measures(tmp_path):
+    def accuracy(found):
+        right = found.predictions.argmax(1) == found.label_ids
+        return {"accuracy": right.mean(), "rows": len(right)}
+
+    trainer = trainer_of(tmp_path, per_device_eval_batch_size=5)
+    trainer.compute_metrics = accuracy
+    task = Task.from_trainer(trainer)
+    assert task.measures == ("loss", "accuracy", "rows")
+    _, history = ours(task)
+    theirs = trainer.evaluate()
+    assert history.measures["accuracy"][0][0] == theirs["eval_accuracy"]
+    assert history.measures["rows"][0][0] == 32
+    assert history.measures["loss"][0][0] == pytest.approx(theirs["eval_loss"], rel=1e-5)
+
+
 def test_model_init_builds_other_weights_for_each_seed(tmp_path):
     args, config = trainer_of(tmp_path).args, classifier().config
     trainer = transformers.Trainer(

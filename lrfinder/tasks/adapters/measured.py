@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
-
 from lrfinder.tasks.batches import Batch
 
 Step = Callable[[Any, Batch], Mapping[str, Any]]
@@ -13,11 +11,9 @@ Step = Callable[[Any, Batch], Mapping[str, Any]]
 
 def measured_by(step: Step, metrics: Mapping[str, str]) -> dict[str, Any]:
     """Fields of a Task whose loss and metrics a step gives; `metrics` are names and their keys."""
+    own = {name: _value_of(key) for name, key in metrics.items()}
+    return {"forward": step, "loss": _value_of("loss"), "metrics": own}
 
-    def loss(model: nn.Module, batch: Batch) -> Any:  # noqa: ANN401 (checked where it is used)
-        return step(model, batch)["loss"]
 
-    def metric(key: str) -> Callable[[nn.Module, Batch], Any]:
-        return lambda model, batch: step(model, batch)[key]
-
-    return {"loss": loss, "metrics": {name: metric(key) for name, key in metrics.items()}}
+def _value_of(key: str) -> Callable[[Mapping[str, Any], Batch], Any]:
+    return lambda found, _: found[key]

@@ -7,7 +7,7 @@ iterators. All of it is asked of clones of the net; the net itself is not touche
 from collections.abc import Mapping
 from typing import Any, cast
 
-from sklearn.base import clone
+from sklearn import base
 from torch import nn
 from torch.optim import Optimizer
 
@@ -19,6 +19,7 @@ from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.random_states import kept
 from lrfinder.tasks.task_checks import fitting_name
 from lrfinder.tasks.user_code import user_code
+from lrfinder.tasks.whole_measures import Evaluate
 
 _SHAPES_THE_UPDATE = ("train_step", "train_step_single", "run_single_epoch", "fit_loop")
 
@@ -45,11 +46,13 @@ def fields_of(
             train_loader = judge.get_iterator(train, training=True)
             valid_loader = None if valid is None else judge.get_iterator(valid, training=False)
         batches_of(train_loader, "iterator_train")
-        clip_norm = _clip_norm(net)
+        clip_norm, scorings = _clip_norm(net), _scorings(net)
+        for scoring in scorings:
+            scoring.on_train_begin(judge, X, y)
         own = {"baseline": _baseline(net, judge.optimizer_)} if "baseline" not in fields else {}
 
     def make_model() -> nn.Module:
-        return clone(pristine).initialize().module_
+        return _cloned(pristine).initialize().module_
 
     def make_optimizer(model: nn.Module, lr: float) -> Optimizer:
         args, options = judge.get_params_for_optimizer("optimizer", model.named_parameters())
@@ -68,6 +71,7 @@ def fields_of(
         "valid": valid_loader,
         "epochs": net.max_epochs,
         "clip_norm": clip_norm,
+        "evaluate": None if valid is None else _evaluate_by(judge, scorings, valid),
         "name": fitting_name(type(judge.module_).__name__),
         **own,
     }
@@ -77,7 +81,7 @@ def _check(net: Any) -> None:  # noqa: ANN401 (whatever was given)
     """Refuse what is no net, or one that makes its updates itself or trains several modules."""
     needed = ("get_split_datasets", "get_iterator", "infer", "get_loss", "max_epochs")
     if isinstance(net, type) or not all(hasattr(net, name) for name in needed):
-        name = cast(type, net).__name__ if isinstance(net, type) else type(net).__name__
+        name = net.__name__ if isinstance(net, type) else type(net).__name__
         raise InvalidArgument(f"net must be a skorch NeuralNet, but got {name}")
     for name in _SHAPES_THE_UPDATE:
         owner = next(kind for kind in type(net).__mro__ if name in vars(kind))
@@ -103,9 +107,14 @@ def _check_criterion(judge: Any) -> None:  # noqa: ANN401 (an initialized net)
         )
 
 
+def _cloned(estimator: Any) -> Any:  # noqa: ANN401 (a net or a callback)
+    """One with the same parameters that has seen nothing."""
+    return base.clone(estimator)
+
+
 def _fresh(net: Any) -> Any:  # noqa: ANN401
     """An uninitialized clone of the net, without the callbacks that report and save."""
-    return clone(net).set_params(callbacks="disable", verbose=0, warm_start=False)
+    return _cloned(net).set_params(callbacks="disable", verbose=0, warm_start=False)
 
 
 def _with_module(judge: Any, model: nn.Module) -> Any:  # noqa: ANN401
@@ -122,7 +131,31 @@ def _callbacks(net: Any, kind: str) -> list[Any]:  # noqa: ANN401
     given = net.callbacks if isinstance(net.callbacks, list) else []
     parts = [part[1] if isinstance(part, tuple) else part for part in cast("list[Any]", given)]
     made = [part() if isinstance(part, type) else part for part in parts]
-    return [one for one in made if any(base.__name__ == kind for base in type(one).__mro__)]
+    return [one for one in made if any(own.__name__ == kind for own in type(one).__mro__)]
+
+
+def _scorings(net: Any) -> list[Any]:  # noqa: ANN401
+    """The net's callbacks EpochScoring on validation data, its own and the default ones."""
+    default = [part for _, part in net.get_default_callbacks()]
+    own = [*default, *_callbacks(net, "Callback")]
+    kinds = [one for one in own if type(one).__name__ == "EpochScoring" and not one.on_train]
+    return [_cloned(one).initialize() for one in kinds]
+
+
+def _evaluate_by(judge: Any, scorings: list[Any], valid: Any) -> Evaluate | None:  # noqa: ANN401
+    """Their scores on the validation data, by name."""
+    if not scorings:
+        return None
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        one = _with_module(judge, model)
+        scores: dict[str, float] = {}
+        for scoring in scorings:
+            X, y, _ = scoring.get_test_data(None, valid, use_caching=False)
+            scores[fitting_name(scoring.name_)] = float(scoring._scoring(one, X, y))
+        return scores
+
+    return evaluate
 
 
 def _clip_norm(net: Any) -> float | None:  # noqa: ANN401
@@ -145,7 +178,10 @@ def _baseline(net: Any, optimizer: Optimizer) -> Baseline | None:  # noqa: ANN40
     schedulers = _callbacks(net, "LRScheduler")
     if not schedulers:
         return Baseline(top)
-    one = clone(schedulers[0])
+    one = _cloned(schedulers[0])
     policy, options = one.initialize().policy_, one.kwargs
-    per = "batch" if one.step_every == "batch" else "epoch"
-    return Baseline(top, own_schedule(lambda optimizer: policy(optimizer, **options), per))
+
+    def build(optimizer: Optimizer) -> Any:  # noqa: ANN401 (an LRScheduler)
+        return policy(optimizer, **options)
+
+    return Baseline(top, own_schedule(build, "batch" if one.step_every == "batch" else "epoch"))

@@ -8,6 +8,7 @@ marks that its methods leave; the Trainer itself is not touched.
 import copy
 import math
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, cast
 
 import torch
@@ -24,6 +25,7 @@ from lrfinder.tasks.optimizer_copies import copied_model, unwrapped
 from lrfinder.tasks.random_states import kept
 from lrfinder.tasks.task_checks import fitting_name
 from lrfinder.tasks.user_code import shortened, user_code
+from lrfinder.tasks.whole_measures import Evaluate
 
 _SHAPES_THE_UPDATE = ("training_step",)
 
@@ -59,6 +61,7 @@ def fields_of(trainer: Any, fields: Mapping[str, Any]) -> dict[str, Any]:  # noq
         "accumulate": args.gradient_accumulation_steps,
         "clip_norm": args.max_grad_norm or None,
         "autocast": torch.bfloat16 if args.bf16 else None,
+        "evaluate": _evaluate_by(worker, valid),
         "name": fitting_name(type(trainer.model).__name__),
         **baseline,
     }
@@ -100,11 +103,16 @@ def _worker(trainer: Any) -> Any:  # noqa: ANN401 (a Trainer)
     """A shallow copy of the Trainer, whose loaders are torch's own."""
     worker = copy.copy(trainer)
     worker.accelerator = copy.copy(trainer.accelerator)
-    worker.accelerator.prepare = lambda *given: given[0] if len(given) == 1 else given
+    worker.accelerator.prepare = _as_it_is
     worker.args = copy.copy(trainer.args)
     worker.args.dataloader_persistent_workers = False
     worker.model = trainer.accelerator.unwrap_model(trainer.model)
     return worker
+
+
+def _as_it_is(loader: Any, **_: Any) -> Any:  # noqa: ANN401
+    """In place of Accelerate's preparation: a loader stays torch's own."""
+    return loader
 
 
 def _trained(
@@ -198,6 +206,30 @@ def _loss_by(worker: Any) -> Any:  # noqa: ANN401
         return own.compute_loss(model, inputs, num_items_in_batch=items) * parts
 
     return loss
+
+
+def _evaluate_by(worker: Any, valid: Any) -> Evaluate | None:  # noqa: ANN401
+    """The measures of `compute_metrics`, where the Trainer has it and it takes the whole set."""
+    if worker.compute_metrics is None or getattr(worker.args, "batch_eval_metrics", False):
+        return None
+    tools: Any = import_module("transformers.trainer_pt_utils")
+    prediction: Any = import_module("transformers.trainer_utils").EvalPrediction
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        own = copy.copy(worker)
+        own.model = own.model_wrapped = model
+        outputs = labels = None
+        for inputs in valid:
+            _, found, wanted = own.prediction_step(model, inputs, prediction_loss_only=False)
+            if own.preprocess_logits_for_metrics is not None:
+                found = own.preprocess_logits_for_metrics(found, wanted)
+            outputs = found if outputs is None else tools.nested_concat(outputs, found, -100)
+            labels = wanted if labels is None else tools.nested_concat(labels, wanted, -100)
+        arrays = [tools.nested_numpify(part) for part in (outputs, labels)]
+        values = own.compute_metrics(prediction(*arrays))
+        return {fitting_name(name): float(value) for name, value in values.items()}
+
+    return evaluate
 
 
 def _sums(worker: Any, items: Any) -> bool:  # noqa: ANN401
