@@ -25,6 +25,7 @@ from rich.table import Table
 
 from lrfinder.errors import InvalidArgument, LRFinderError, TaskLoadError
 from lrfinder.settings import RangeTestSettings, RunSettings, read_settings_file, settings_from
+from lrfinder.tasks.templates import KINDS, filled_in
 from lrfinder.terminal import interrupt_on_signals, run_to_its_end, stdout_kept_clean
 from lrfinder.types import CodeKind
 
@@ -182,19 +183,28 @@ def tasks() -> None:
 
 @app.command()
 def init(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")] = Path(
-        "my_task.py"
-    ),
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="The file to write. Default: my_KIND.py."),
+    ] = None,
+    kind: Annotated[
+        str,
+        typer.Option(
+            metavar=f"[{'|'.join(KINDS)}]",
+            help=f"What it holds: {'; '.join(f'{k}, {what}' for k, what in KINDS.items())}.",
+        ),
+    ] = next(iter(KINDS)),
 ) -> None:
-    """Write a commented task file that runs as it is."""
+    """Write a commented file that runs as it is, to put your own program into."""
     with _reported():
-        from lrfinder.tasks.builtin.template import TEMPLATE
-
+        if kind not in KINDS:
+            raise InvalidArgument(f"kind must be one of {', '.join(KINDS)}, but got {kind!r}")
+        file = file or Path(f"my_{kind}.py")
         if file.suffix != ".py":
             raise InvalidArgument(f"a task file must end in .py, but got {str(file)!r}")
         try:
             with file.open("x", encoding="utf-8") as new:
-                new.write(TEMPLATE.format(name=file.name))
+                new.write(filled_in(kind, file.name))
         except FileExistsError as error:
             raise InvalidArgument(f"{file} exists already; give another name") from error
         except OSError as error:

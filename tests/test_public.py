@@ -46,7 +46,7 @@ OPTIONS = {
     "find": f"{OF_A_RANGE_TEST} {SHARED} seeds timeout",
     "report": "code help",
     "tasks": "help",
-    "init": "help",
+    "init": "kind help",
     "dashboard": "port help",
 }
 

@@ -44,20 +44,21 @@ class Training:
         if further == 0:
             lr = max(float(g["lr"]) for one, _ in self.built for g in one.param_groups)
             measured = self.measured()
-            shown = [f"{{name}} {{float(value):.4f}}" for name, value in measured.items()]
+            shown = [f"{{name}} {{value:.4f}}" for name, value in measured.items()]
             print(f"epoch {{epoch:3d}}", f"lr {{lr:.3g}}", *shown, sep="  ")
 {after_epoch}
 {after_update}
 
     def measured(self):
-        """What the loop measures; random states and train flags stay as they are."""
+        """What the loop measures, as numbers; torch's random state and train flags stay."""
         modules = [one for one in gc.get_objects() if issubclass(type(one), torch.nn.Module)]
         flags = [module.training for module in modules]
         with torch.random.fork_rng():
             found = self.evaluate()
         for module, training in zip(modules, flags, strict=True):
             module.training = training
-        return found if isinstance(found, dict) else {{"valid_loss": found}}
+        found = found if isinstance(found, dict) else {{"valid_loss": found}}
+        return {{name: torch.as_tensor(value).item() for name, value in found.items()}}
 '''
 
 

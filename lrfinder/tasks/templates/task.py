@@ -1,4 +1,4 @@
-"""The file that ``lrfinder init`` writes: a commented task that runs as it is."""
+"""The file of kind "task": a commented task that runs as it is."""
 
 TEMPLATE = '''\
 """A task for lrfinder: which learning rate, and which decay, for this model and these data?
