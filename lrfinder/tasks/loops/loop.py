@@ -17,6 +17,7 @@ what a Task is told in its fields, it shows when it is looked at (`looking.py`).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from lrfinder.tasks.loops.training import (
 from lrfinder.tasks.measures import Measure
 from lrfinder.tasks.task import Prototype
 from lrfinder.tasks.task_checks import check_by_name, check_functions, check_name, check_schedules
+from lrfinder.types import Per
 
 _Key = tuple[int, int | None, torch.device | None]
 """Which loop was looked at, with which length of an epoch, and on which device."""
@@ -98,6 +100,20 @@ class Loop:
     def prototype(self) -> Prototype:
         """What starting the loop once shows about its model and optimizers."""
         return self.data().prototype
+
+    evaluate: ClassVar[None] = None
+    """What a Task measures of a whole set; a loop's one function measures everything."""
+    per: ClassVar[Per] = "epoch"
+    """How often schedules are stepped where nobody says it."""
+
+    @property
+    def means(self) -> tuple[str, ...]:
+        """Names of what is measured."""
+        return self.measures
+
+    def trained_for(self, epochs: int) -> "Loop":
+        """The loop with trainings of another length."""
+        return replace(self, epochs=epochs)
 
     def measured_by(self, _metrics: Mapping[str, Measure]) -> "Loop":
         """The loop itself: what measures it is one function."""
