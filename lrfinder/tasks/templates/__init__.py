@@ -9,6 +9,9 @@ from importlib import import_module
 KINDS = {
     "task": "a model, data, a loss and an optimizer, which lrfinder trains with",
     "loop": "a training loop of your own, which lrfinder drives",
+    "lightning": "a LightningModule and its data",
+    "transformers": "a Trainer of Hugging Face Transformers",
+    "skorch": "a skorch net and its data",
 }
 """Name of each kind of file, and what it holds."""
 
