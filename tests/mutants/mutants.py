@@ -81,8 +81,8 @@ MUTANTS = [
         ("validation batches have no end", "drawn < self.count", "drawn >= 0"),
     ),
     *_in(
-        "training/kept_state.py",
-        "tests/training/test_kept_state.py",
+        "tasks/kept_state.py",
+        "tests/tasks/test_kept_state.py",
         ("means of a batch norm are not put back", " or _moved(value, before)", ""),
     ),
     *_in(
@@ -371,5 +371,28 @@ MUTANTS = [
         "tasks/targets.py",
         "tests/tasks/test_targets.py",
         ("the batch itself gets the other target", "= copy.copy(cast(object, part))", "= part"),
+    ),
+    *_in(
+        "schedules/as_function.py",
+        "tests/schedules/test_in_frameworks.py",
+        ("a decay does not wait for the warm-up", 'f"t -= {w}", ', ""),
+        ("a restarted period does not grow", "period * {T_mult}", "period * 1"),
+        ("a triangle begins at its peak", 'up = f"1 - abs(', 'up = f"abs('),
+    ),
+    *_in(
+        "schedules/in_frameworks.py",
+        "tests/schedules/test_in_frameworks.py",
+        ("a cosine of any length is theirs", 'and params["T_max"] == updates', ""),
+        (
+            "a scheduler of batches is stepped by epoch",
+            '"epoch" if schedule.stepped_per == "epoch" else "step"',
+            '"epoch"',
+        ),
+    ),
+    *_in(
+        "range_tests/prior.py",
+        "tests/range_tests/test_prior.py",
+        ("a prior is half as wide", "(2 * _MIDDLE_90)", "(4 * _MIDDLE_90)"),
+        ("Optuna is asked evenly", "self.high, log=True", "self.high, log=False"),
     ),
 ]
