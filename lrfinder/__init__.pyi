@@ -19,6 +19,8 @@ from .schedules import FAMILIES as FAMILIES
 from .schedules import Family as Family
 from .schedules import Schedule as Schedule
 from .tasks.loading import load_task as load_task
+from .tasks.loops.loop import Loop as Loop
+from .tasks.loops.training import Training as Training
 from .tasks.task import Baseline as Baseline
 from .tasks.task import Task as Task
 from .training.batched.trainer import BatchedTrainer as BatchedTrainer

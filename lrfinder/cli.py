@@ -15,7 +15,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, cast, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -25,7 +25,9 @@ from rich.table import Table
 
 from lrfinder.errors import InvalidArgument, LRFinderError, TaskLoadError
 from lrfinder.settings import RangeTestSettings, RunSettings, read_settings_file, settings_from
+from lrfinder.tasks.templates import KINDS, filled_in
 from lrfinder.terminal import interrupt_on_signals, run_to_its_end, stdout_kept_clean
+from lrfinder.types import CodeKind
 
 app = typer.Typer(
     add_completion=False,
@@ -148,12 +150,24 @@ def find(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    code: Annotated[
+        str | None,
+        typer.Option(
+            metavar=f"[{'|'.join(get_args(CodeKind))}]",
+            help="Print nothing but the best schedule as code to paste.",
+        ),
+    ] = None,
+) -> None:
     """Print a finished run again, and rebuild its report, pictures and dashboard notes."""
     with _reported():
         from lrfinder.commands import finished_run, write_again
 
         finished = finished_run(run)
+        if code is not None:
+            sys.stdout.write(finished.code(cast(CodeKind, code)) + "\n")
+            return
         _print_run(finished)
         with _progress(quiet=False) as progress:
             write_again(finished, progress)
@@ -170,19 +184,28 @@ def tasks() -> None:
 
 @app.command()
 def init(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")] = Path(
-        "my_task.py"
-    ),
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="The file to write. Default: my_KIND.py."),
+    ] = None,
+    kind: Annotated[
+        str,
+        typer.Option(
+            metavar=f"[{'|'.join(KINDS)}]",
+            help=f"What it holds: {'; '.join(f'{k}, {what}' for k, what in KINDS.items())}.",
+        ),
+    ] = next(iter(KINDS)),
 ) -> None:
-    """Write a commented task file that runs as it is."""
+    """Write a commented file that runs as it is, to put your own program into."""
     with _reported():
-        from lrfinder.tasks.builtin.template import TEMPLATE
-
+        if kind not in KINDS:
+            raise InvalidArgument(f"kind must be one of {', '.join(KINDS)}, but got {kind!r}")
+        file = file or Path(f"my_{kind}.py")
         if file.suffix != ".py":
             raise InvalidArgument(f"a task file must end in .py, but got {str(file)!r}")
         try:
             with file.open("x", encoding="utf-8") as new:
-                new.write(TEMPLATE.format(name=file.name))
+                new.write(filled_in(kind, file.name))
         except FileExistsError as error:
             raise InvalidArgument(f"{file} exists already; give another name") from error
         except OSError as error:

@@ -29,6 +29,8 @@ from lrfinder.results.folder import RunFolder, command_to_resume
 from lrfinder.results.recorder import RunRecorder
 from lrfinder.results.saved_run import Run, has_begun, open_studies, read_config
 from lrfinder.settings import RangeTestSettings, RunSettings, settings_from
+from lrfinder.tasks.loops.loop import Loop
+from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.reference import TaskReference, is_live, live_reference
 from lrfinder.tasks.task import Task
 from lrfinder.training import engine
@@ -71,7 +73,7 @@ class RunOptions(TypedDict, total=False):
 
 
 def run(
-    task: Task | str | None = None,
+    task: Problem | str | None = None,
     *,
     out: str | Path | None = None,
     resume: str | Path | None = None,
@@ -81,11 +83,11 @@ def run(
     """Range test, decay studies and comparison: which lr, and which decay?
 
     Args:
-        task: a Task, whether made from factories or by `Task.from_objects`, or what the command
-            takes: a file, a module or a built-in name. It may be left out with `resume` where the
-            run was started by a name.
+        task: a Task, whether made from factories or by `Task.from_objects`, a Loop, or what the
+            command takes: a file, a module or a built-in name. It may be left out with `resume`
+            where the run was started by a name.
         out: the folder to write, which must not exist; by default one under runs/.
-        resume: the folder of an interrupted run to go on with; a Task is given again.
+        resume: the folder of an interrupted run to go on with; a Task or Loop is given again.
         progress: show how it goes on: on the terminal, or under the cell of a notebook.
         options: those of the command, under the same names: epochs=..., families=[...], trials=...
 
@@ -100,8 +102,8 @@ def run(
     if out is not None and resume is not None:
         raise InvalidArgument("out and resume exclude each other, but got both")
     if task is not None:
-        given["task"] = live_reference(task.name) if isinstance(task, Task) else task
-    live = task if isinstance(task, Task) else None
+        given["task"] = live_reference(task.name) if isinstance(task, Task | Loop) else task
+    live = task if isinstance(task, Task | Loop) else None
     with shown(standard_error(), quiet=not progress) as shows:
         if resume is not None:
             return go_on(Path(resume), given, shows, live)
@@ -171,7 +173,7 @@ def start(
     settings: RunSettings,
     out: Path | None = None,
     progress: Progress | None = None,
-    task: Task | None = None,
+    task: Problem | None = None,
 ) -> Run:
     """Make a run folder and go through all acts.
 
@@ -209,7 +211,7 @@ def go_on(
     path: Path,
     given: Mapping[str, Any],
     progress: Progress | None = None,
-    task: Task | None = None,
+    task: Problem | None = None,
 ) -> Run:
     """Go on with an interrupted run, up to the numbers in its config.
 

@@ -13,6 +13,7 @@ from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule, Value, family
 from lrfinder.settings import RangeTestSettings, RunSettings
 from lrfinder.tasks.loading import load_named
 from lrfinder.tasks.measures import measure_name
+from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.reference import TaskReference
 from lrfinder.tasks.task import Baseline, Task
 from lrfinder.training.memory import check_memory
@@ -46,17 +47,17 @@ class RangeTestExperiment:
     `task` is given where it is an object of the caller's; else the settings name it.
     """
 
-    def __init__(self, settings: RangeTestSettings, task: Task | None = None) -> None:
+    def __init__(self, settings: RangeTestSettings, task: Problem | None = None) -> None:
         self.reference: TaskReference | None = None
         """What the task was loaded from; None for an object, which no name brings back."""
         if task is None:
             task, self.reference = load_named(settings.task)
-        self.task: Task = task
+        self.task: Problem = task
         self.device = device_of(settings.device)
         """Where it is trained; None leaves the model where its factory puts it."""
         self.find_seeds = training_seeds("find", settings.seed, settings.find_seeds)
         self.find_settings = settings
-        self._check_memory(len(self.find_seeds), self.find_work())
+        self._check_memory(len(self.find_seeds), self.find_work(), self.task.means)
 
     @property
     def updates_per_epoch(self) -> int:
@@ -92,18 +93,18 @@ class RangeTestExperiment:
         """Updates of one training."""
         return self.task.epochs * self.updates_per_epoch
 
-    def _check_memory(self, runs: int, work: Work) -> None:
+    def _check_memory(self, runs: int, work: Work, measures: Sequence[str]) -> None:
         """Raise InvalidArgument where the records of so many runs at once cannot be held."""
-        check_memory(runs, work.updates, work.evaluations, len(self.task.measures))
+        check_memory(runs, work.updates, work.evaluations, len(measures))
 
 
 class Experiment(RangeTestExperiment):
     """A task with everything that a whole run needs, checked as far as can be without training."""
 
-    def __init__(self, settings: RunSettings, task: Task | None = None) -> None:
+    def __init__(self, settings: RunSettings, task: Problem | None = None) -> None:
         super().__init__(settings, task)
         self.task = prepared_task(self.task, settings)
-        self._check_memory(settings.confirm_seeds, self.training)
+        self._check_memory(settings.confirm_seeds, self.training, self.task.measures)
         self.measure = measure_name(settings.objective, self.task.measures)
         direction = settings.direction or ("minimize" if self.measure == "loss" else "maximize")
         self.direction: Direction = direction
@@ -117,6 +118,7 @@ class Experiment(RangeTestExperiment):
             "epochs": self.task.epochs,
             "families": names,
             "direction": direction,
+            "per": settings.per or self.task.per,
             "device": device.type,
         }
         self.settings = settings.model_copy(update=resolved)
@@ -192,28 +194,35 @@ class Experiment(RangeTestExperiment):
             lr_default=1.0,
             epochs=self.task.epochs,
             updates_per_epoch=self.updates_per_epoch,
-            per=self.settings.per,
+            per=self.settings.per or self.task.per,
             warmup_epochs=self.settings.warmup,
             lowest_lr=self.task.prototype.groups.lowest,
             direction=self.direction,
         )
 
 
-def prepared_task(task: Task, settings: RunSettings) -> Task:
+def prepared_task(task: Problem, settings: RunSettings) -> Problem:
     """Return the task with the run's epochs and baseline."""
-    if task.valid is None:
+    compared = task.valid if isinstance(task, Task) else task.data().valid
+    if compared is None:
+        what, cure = (
+            ("a validation set, but it has none", "give Task(valid=...)")
+            if isinstance(task, Task)
+            else ("what the loop measures, but it measures nothing", "call training.measure(...)")
+        )
         raise InvalidArgument(
-            f"{settings.task}: studies compare runs on a validation set, but it has none; "
-            "give Task(valid=...), or use `lrfinder find`"
+            f"{settings.task}: studies compare runs on {what}; {cure}, or use `lrfinder find`"
         )
     if settings.epochs is not None:
-        task = replace(task, epochs=settings.epochs)
+        task = task.trained_for(settings.epochs)
     if settings.baseline is not None:
-        task = replace(task, baseline=_read_baseline(settings.baseline, settings.per, task))
+        task = replace(
+            task, baseline=_read_baseline(settings.baseline, settings.per or task.per, task)
+        )
     return task
 
 
-def _read_baseline(text: str, per: str, task: Task) -> Baseline:
+def _read_baseline(text: str, per: str, task: Problem) -> Baseline:
     """Read "0.1" or "0.1,step,step_size=30,gamma=0.1"."""
     lr, *rest = (part.strip() for part in text.split(","))
     try:

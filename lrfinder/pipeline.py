@@ -26,6 +26,7 @@ from lrfinder.range_tests.curve import NO_EFFECT, SEEDS_ALIKE, Curve
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report import dashboard, markdown
+from lrfinder.report.loop_script import loop_script
 from lrfinder.report.progress import Progress
 from lrfinder.report.training_script import training_loop
 from lrfinder.report.wording import engine_line, estimate, suggestion_line
@@ -36,7 +37,8 @@ from lrfinder.results.summary import LRSearch
 from lrfinder.settings import RunSettings
 from lrfinder.tasks.fingerprint import Fingerprint, check_same, fingerprint
 from lrfinder.tasks.loading import load_task
-from lrfinder.tasks.task import Task
+from lrfinder.tasks.loops.loop import Loop
+from lrfinder.tasks.problem import Problem
 from lrfinder.training import engine
 from lrfinder.training.engine import Engine
 from lrfinder.training.executors import Executor, InProcess, Processes
@@ -302,7 +304,9 @@ def _as_begun(spaces: list[Space], why: str, earlier: LRSearch | None) -> tuple[
     return [replace(space, lr_low=low, lr_high=high) for space, low, high in bounds], earlier.why
 
 
-def _candidates(results: Sequence[FamilyResult], task: Task) -> tuple[list[Candidate], list[str]]:
+def _candidates(
+    results: Sequence[FamilyResult], task: Problem
+) -> tuple[list[Candidate], list[str]]:
     """Return the best of each family and what the task uses today; notes on what is left out."""
     found: list[Candidate] = []
     left_out: list[str] = []
@@ -364,8 +368,10 @@ def _counted_runs(
 
 def _report(run: Run, experiment: Experiment, folder: RunFolder, storage: BaseStorage) -> None:
     markdown.write(run, folder)
-    loop = training_loop(experiment.task, experiment.reference, run.answers.winner)
-    folder.write_text("best_schedule.py", loop)
+    task, source, best = experiment.task, experiment.reference, run.answers.winner
+    is_loop = isinstance(task, Loop)
+    text = loop_script(task, source, best) if is_loop else training_loop(task, source, best)
+    folder.write_text("best_schedule.py", text)
     dashboard.enrich(run, storage, pictures=False)
 
 
@@ -389,12 +395,14 @@ def _executor(experiment: Experiment, chosen: Engine, made: Fingerprint) -> Gene
 
 def _built_in_worker(
     settings: RunSettings, trainer: AnyTrainer, made: Fingerprint
-) -> tuple[Task, AnyTrainer]:
+) -> tuple[Problem, AnyTrainer]:
     task = prepared_task(load_task(settings.task), settings)
     return _sent_to_worker(task, trainer, made)
 
 
-def _sent_to_worker(task: Task, trainer: AnyTrainer, made: Fingerprint) -> tuple[Task, AnyTrainer]:
+def _sent_to_worker(
+    task: Problem, trainer: AnyTrainer, made: Fingerprint
+) -> tuple[Problem, AnyTrainer]:
     check_same(task, trainer.device, made, _OTHER_IN_WORKER)
     return task, trainer
 

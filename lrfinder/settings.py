@@ -149,7 +149,11 @@ class RunSettings(RangeTestSettings):
     confirm_seeds: int = Field(8, ge=1, description="Number of fresh seeds in the comparison.")
     lr: float | None = Field(None, gt=0, allow_inf_nan=False, description="Fixed initial lr.")
     lr_range: tuple[float, float] | None = Field(None, description="Range of lrs to search.")
-    per: Per = Field("epoch", description="How often schedules are stepped.")
+    per: Per | None = Field(
+        None,
+        description="How often schedules are stepped. Default: epoch, or batch where the task "
+        "tells its length in updates.",
+    )
     warmup: float = Field(0.0, ge=0, description="Epochs of linear warm-up.")
     objective: str = Field("valid_loss", description="valid_loss or a metric of the task.")
     direction: Direction | None = Field(

@@ -16,3 +16,5 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 """Where it is trained; auto takes an accelerator where there is one."""
 Value = int | float | bool | str
 """Value of a schedule's parameter."""
+CodeKind = Literal["torch", "function", "lightning", "transformers", "skorch"]
+"""What code is written for."""

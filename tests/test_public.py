@@ -22,8 +22,9 @@ from lrfinder.tuning.search import search
 PACKAGE = Path(lrfinder.__file__).parent
 PUBLIC = """
 Baseline BatchedTrainer Candidate Comparison Curve FAMILIES Family History InvalidArgument
-LRFinderError Plan Run RunFolderError Schedule SequentialTrainer Space StudyFileError Suggestion
-Task TaskFailed TaskLoadError compare fit load_task open_run plots range_test run search
+LRFinderError Loop Plan Run RunFolderError Schedule SequentialTrainer Space StudyFileError
+Suggestion Task TaskFailed TaskLoadError Training compare fit load_task open_run plots range_test
+run search
 """
 PLOTS = """
 ParameterPanel colour_scale comparison comparison_figure figures parameter_map parameter_panels
@@ -43,9 +44,9 @@ OPTIONS = {
     "run": f"{OF_A_RANGE_TEST} {OF_STUDIES} {SHARED} find-seeds",
     "sweep": f"{OF_STUDIES} {SHARED} lr lr-range seed device engine",
     "find": f"{OF_A_RANGE_TEST} {SHARED} seeds timeout",
-    "report": "help",
+    "report": "code help",
     "tasks": "help",
-    "init": "help",
+    "init": "kind help",
     "dashboard": "port help",
     "worker": "quiet help",
 }

@@ -6,7 +6,7 @@ from lrfinder.checks import check_seeds
 from lrfinder.comparison.candidates import Candidate, ConfirmedRun
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.task import Task
+from lrfinder.tasks.problem import Problem
 from lrfinder.training.executors import Executor, InProcess
 from lrfinder.training.history import History, Plan
 from lrfinder.training.trainer import AnyTrainer
@@ -14,7 +14,7 @@ from lrfinder.types import Direction
 
 
 def compare(
-    task: Task,
+    task: Problem,
     candidates: Sequence[Candidate],
     *,
     seeds: Sequence[int],

@@ -24,6 +24,12 @@ SEEDS_ALIKE = (
     "so that seeds show no spread"
 )
 
+ON_TRAINING = (
+    "read off the training loss, for nothing else is measured: the interval is widened by x2 at "
+    "both ends"
+)
+_ON_TRAINING = 2.0
+"""Factor by which both ends of an interval are widened that was read off the training loss."""
 UNCHECKED = "not checked against noise"
 """What is said of an lr that pure noise for targets might have given, too; why follows."""
 
@@ -67,6 +73,8 @@ class Curve:
     """Whether a timeout ended the sweep at the last of these lrs."""
     notes: tuple[str, ...] = ()
     """What happened on the way, in one line each."""
+    of_training: bool = False
+    """Whether every loss is that of training batches, for want of anything else to measure."""
     unchecked: str | None = None
     """Why no run was checked against noise, by exchanging targets; None where one was."""
 
@@ -122,6 +130,9 @@ class Curve:
         if self.cut and found.lr is None:
             short = f"the sweep came no farther than lr {self.lr[-1]:.3g}; give it more time"
             found = replace(found, reason=short)
+        if self.of_training and found.low is not None and found.high is not None:
+            wider = {"low": found.low / _ON_TRAINING, "high": found.high * _ON_TRAINING}
+            found = replace(found, **wider)
         return replace(found, reason=" ".join([found.reason, *self._remarks(found)]))
 
     def _remarks(self, found: Suggestion) -> list[str]:
@@ -131,6 +142,8 @@ class Curve:
             remarks.append(f"(lrs of {low:.3g} to {high:.3g} were too narrow a range)")
         if self.seeds_alike:
             remarks.append(f"({SEEDS_ALIKE})")
+        if found.lr is not None and self.of_training:
+            remarks.append(f"({ON_TRAINING})")
         if found.lr is not None and self.unchecked is not None:
             remarks.append(f"({UNCHECKED}: {self.unchecked})")
         remarks += [f"({note})" for note in self.notes]

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from lrfinder.tasks.batches import Batch, alike, is_plain, leaves_of, map_leaves
 from lrfinder.tasks.devices import tensors_in
+from lrfinder.tasks.loops.loop import Loop
+from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.targets import Place, place_of
-from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import user_code
 
 OWN, DRAWN = "own", "drawn"
@@ -33,6 +34,7 @@ FEW = (
     "too few targets can change places; it takes 32 rows to evaluate, in batches of at least 8 "
     "rows or in 8 batches of one shape, of which no three quarters are alike"
 )
+OWN_BATCHES = "a loop keeps its batches to itself, so that no targets can be exchanged"
 SAME_INPUTS = "the inputs are the same in every row"
 _FEWEST_ROWS = 32  # of all batches; with fewer, learning is not told from chance
 _FEWEST_TO_EXCHANGE = 8  # rows of a batch, or batches of one shape
@@ -67,11 +69,13 @@ class Exchange:
             yield place.put(batch, target)
 
 
-def exchange(task: Task, batches: Iterable[Batch]) -> Exchange | Unchecked:
+def exchange(task: Problem, batches: Iterable[Batch]) -> Exchange | Unchecked:
     """The batches whose targets can change places, or why too few of them can.
 
     Raises InvalidArgument where the task names a target that a batch does not have.
     """
+    if isinstance(task, Loop):
+        return Unchecked(OWN_BATCHES)
     if task.target is False:
         return Unchecked(NONE_AT_ALL)
     batches = list(batches)

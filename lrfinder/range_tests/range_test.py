@@ -32,7 +32,7 @@ from lrfinder.range_tests.probes import check_probes
 from lrfinder.range_tests.rule import features_of, too_narrow
 from lrfinder.range_tests.trainings import Trainings
 from lrfinder.schedules import GROWTHS
-from lrfinder.tasks.task import Task
+from lrfinder.tasks.problem import Problem
 from lrfinder.training.trainer import AnyTrainer
 from lrfinder.types import Every, Growth
 
@@ -41,7 +41,7 @@ _BELOW, _ABOVE = 1000.0, 100.0
 
 
 def range_test(
-    task: Task,
+    task: Problem,
     *,
     min_lr: float = defaults.MIN_LR,
     max_lr: float = defaults.MAX_LR,

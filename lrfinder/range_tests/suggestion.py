@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 from torch.optim import Optimizer
 
+from lrfinder.errors import InvalidArgument
+from lrfinder.range_tests.prior import Prior
 from lrfinder.schedules import Schedule
 from lrfinder.schedules.transfer import peak_multiplier
 
@@ -58,6 +60,20 @@ class Suggestion:
         import lrfinder
 
         return lrfinder.html(self)
+
+    def as_prior(self) -> Prior:
+        """The lr as a prior for a search: log-normal, its middle 90% the interval.
+
+        Where there is no interval, a factor of ten either way stands for it. InvalidArgument where
+        nothing is suggested.
+        """
+        if self.lr is None:
+            raise InvalidArgument(
+                f"a prior needs a suggested lr, but got none ({self.reason}); "
+                "search a range of your own"
+            )
+        low, high = self.low or self.lr / 10, self.high or self.lr * 10
+        return Prior.around(self.lr, low, high)
 
     def for_schedule(
         self,

@@ -26,13 +26,15 @@ from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
 from lrfinder.schedules.growths import tabulated
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.held_out import held_out
-from lrfinder.tasks.task import Task
+from lrfinder.tasks.loops.looking import LoopData
+from lrfinder.tasks.loops.loop import Loop
+from lrfinder.tasks.problem import Problem
 from lrfinder.training.building import lrs_of_groups
+from lrfinder.training.driven import reference_trainer
 from lrfinder.training.fit import fit
 from lrfinder.training.history import History, Plan, note_on_raised
 from lrfinder.training.memory import check_memory
 from lrfinder.training.raised import NO_LR
-from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.trainer import AnyTrainer
 from lrfinder.types import Every, Growth
 
@@ -47,7 +49,7 @@ class Trainings:
 
     def __init__(
         self,
-        task: Task,
+        task: Problem,
         seeds: tuple[int, ...],
         steps: int | None,
         every: Every,
@@ -60,10 +62,11 @@ class Trainings:
         cost: float | None = None,
     ) -> None:
         self._limits, self._cost = limits, cost
-        self._task, self._seeds = _with_probe_rows(task), seeds
+        measured = task if task.evaluate is None else task.measured_by(task.metrics)
+        self._task, self._seeds = _with_probe_rows(measured), seeds
         self._every: Every = every
         self._growth: Growth = growth
-        self._trainer = trainer or SequentialTrainer()
+        self._trainer = trainer or reference_trainer(task)
         self._progress = progress
         self._data = self._task.data(self._trainer.device)
         self._per_step = 1 if every == "batch" else self._data.updates_per_epoch
@@ -76,7 +79,7 @@ class Trainings:
         )
         """Of each seed's sweep and probes."""
         self._steps, updates = self.lengths.steps, self.lengths.sweep
-        check_memory(len(seeds), updates, self._steps + 1, len(task.measures))
+        check_memory(len(seeds), updates, self._steps + 1, len(task.means))
         self.trained = 0
         """Updates made so far."""
         self.out_of_time = False
@@ -137,6 +140,7 @@ class Trainings:
             wall_seconds=0.0,
             updates_per_step=self._per_step,
             cut=steps < self._steps,
+            of_training=isinstance(self._data, LoopData) and not self._data.measured,
         )
 
     def without_learning(self, curve: Curve) -> Floats:
@@ -258,7 +262,7 @@ class Trainings:
         return None if None in reasons or not reasons else reasons[0]
 
     @cached_property
-    def _probed(self) -> Task:
+    def _probed(self) -> Problem:
         """The task without metrics: of the probes the loss alone counts."""
         return self._task.measured_by({}) if self._task.metrics else self._task
 
@@ -269,7 +273,7 @@ class Trainings:
 
     def _fit(
         self,
-        task: Task,
+        task: Problem,
         plans: Sequence[Plan],
         updates: int,
         evaluate_every: int,
@@ -299,7 +303,9 @@ class Trainings:
             self._progress(updates)
 
 
-def _with_probe_rows(task: Task) -> Task:
+def _with_probe_rows(task: Problem) -> Problem:
     """The task, with rows held out for the probe set where it has no validation set."""
+    if isinstance(task, Loop):
+        return task
     parts = None if task.valid is not None else held_out(task.train, task.batch_size)
     return task if parts is None else replace(task, train=parts[0], valid=parts[1])

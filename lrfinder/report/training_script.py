@@ -75,9 +75,7 @@ def _imports(loop: "_Loop", task: Task, source: TaskReference | None) -> list[st
     standard += ["import sys"] if file is not None else []
     if source is not None and not source.is_importable:
         standard.append("from importlib.util import module_from_spec, spec_from_file_location")
-    tools = ["chain", "islice", "repeat"] if loop.counts_updates else []
-    if task.accumulate > 1 and not tools:
-        tools = ["islice"]
+    tools = loop.iterators()
     if tools:
         standard.append(f"from itertools import {', '.join(tools)}")
     torch = ["import torch"]
@@ -86,18 +84,19 @@ def _imports(loop: "_Loop", task: Task, source: TaskReference | None) -> list[st
     ):
         torch.append("from torch.utils.data import DataLoader")
     parts = [
-        "\n".join(sorted(standard, key=_as_isort)),
+        "\n".join(sorted(standard, key=import_order)),
         "\n".join(torch),
-        "" if source is None else _own_import(source),
+        "" if source is None else own_import(source),
     ]
     return [part for part in parts if part]
 
 
-def _as_isort(line: str) -> tuple[bool, str]:
+def import_order(line: str) -> tuple[bool, str]:
+    """Key by which the lines of one block of imports are sorted."""
     return line.startswith("from "), line
 
 
-def _own_import(source: TaskReference) -> str:
+def own_import(source: TaskReference) -> str:
     """Statements that bring in the task's factory."""
     if source.built_in is not None and source.factory == DEFAULT_FACTORY:
         return "import lrfinder"
@@ -118,7 +117,7 @@ def _own_import(source: TaskReference) -> str:
     return "\n".join(lines)
 
 
-def _loaded_by(source: TaskReference) -> str:
+def loaded_by(source: TaskReference) -> str:
     """Expression that makes the task."""
     if source.built_in is not None and source.factory == DEFAULT_FACTORY:
         return f"lrfinder.load_task({json.dumps(source.built_in)})"
@@ -141,6 +140,15 @@ class _Loop:
         self.counts_updates = task.steps_per_epoch is not None or data.has_none
         """Whether an epoch is a number of batches, and not one iteration of the loader."""
 
+    def iterators(self) -> list[str]:
+        """What the loop takes from itertools."""
+        if self._task.batches is not None:
+            drawn = {"islice", "repeat"} if self._without_none else set[str]()
+            return sorted(drawn | ({"islice"} if self._task.accumulate > 1 else set()))
+        if self.counts_updates:
+            return ["chain", "islice", "repeat"]
+        return ["islice"] if self._task.accumulate > 1 else []
+
     def functions(self) -> list[str]:
         """The functions that the loop calls for a batch."""
         parts = [_WITHOUT_NONE] if self._without_none else []
@@ -152,7 +160,7 @@ class _Loop:
         """Lines that make the model, the optimizer, its scheduler and the data."""
         if source is None:
             return ["torch.manual_seed(SEED)", *self._marked_place(scheduler), scheduler]
-        loaded = _loaded_by(source)
+        loaded = loaded_by(source)
         return [
             *([] if loaded == "task" else [f"task = {loaded}"]),
             'device = torch.device("cuda" if torch.cuda.is_available() else "cpu")',
@@ -160,8 +168,13 @@ class _Loop:
             "model = task.model().to(device)",
             "optimizer = task.optimizer(model, LR)",
             scheduler,
-            *([f"criterion = {self._criterion_on_device}"] if self._task.criterion else []),
-            f"train_loader = {self._loader('train', shuffle=True)}",
+            *(self._on_device("criterion", "criterion") if self._task.criterion else []),
+            *(self._on_device("valid_loss_of", "valid_loss") if self._task.valid_loss else []),
+            *(
+                [f"train_loader = {self._loader('train', shuffle=True)}"]
+                if self._task.batches is None
+                else []
+            ),
             f"valid_loader = {self._loader('valid', shuffle=False)}",
         ]
 
@@ -175,10 +188,19 @@ class _Loop:
             "valid_loader": "validation batches",
         }
         wanted |= {"criterion": "criterion(output, target)"} if task.criterion else {}
-        wanted |= {"loss_of": "loss_of(model, batch)"} if task.loss else {}
+        if task.batches is not None:
+            del wanted["train_loader"]
+            wanted |= {"get_batch": "get_batch(), a training batch"}
+        arguments = "output, target" if task.criterion else self._arguments
+        wanted |= {"loss_of": f"loss_of({arguments})"} if task.loss else {}
+        if task.valid_loss is not None:
+            wanted |= {"valid_loss_of": f"valid_loss_of({arguments}), for validation"}
+        wanted |= {"forward": "forward(model, batch)"} if task.forward else {}
         wanted |= (
             {"metric_functions": f"by name: {', '.join(task.metrics)}"} if task.metrics else {}
         )
+        if task.evaluate is not None:
+            wanted |= {"evaluate_whole": f"of a model, by name: {', '.join(task.whole)}"}
         wanted |= {"rows_of": "rows_of(batch), its number of rows"} if self._counts_rows else {}
         if re.search(r"\btask\.", scheduler):
             wanted |= {"task": "the Task, which holds the scheduler"}
@@ -194,23 +216,23 @@ class _Loop:
     def _own(self, name: str) -> str:
         """A field of the task, or the variable of the marked place that holds it."""
         given = {"loss": "loss_of", "rows": "rows_of", "metrics": "metric_functions"}
-        return given[name] if self._given else f"task.{name}"
+        given |= {"evaluate": "evaluate_whole", "batches": "get_batch"}
+        return given.get(name, name) if self._given else f"task.{name}"
 
-    @property
-    def _criterion_on_device(self) -> str:
-        is_module = isinstance(self._task.criterion, nn.Module)
-        return "task.criterion.to(device)" if is_module else "task.criterion"
+    def _on_device(self, variable: str, field: str) -> list[str]:
+        """The line that takes a loss from the task."""
+        is_module = isinstance(getattr(self._task, field), nn.Module)
+        return [f"{variable} = task.{field}{'.to(device)' if is_module else ''}"]
 
     def evaluating(self) -> list[str]:
         task = self._task
         body = [*self._forward("valid"), f"rows = {self._rows()}", "count += rows"]
         batches = "batches_of(valid_loader)" if self._without_none else "valid_loader"
+        further = len(task.measures) > 1
         if task.metrics:
-            arguments = "output, y" if self.pairs else "output, batch[1]"
-            if task.criterion is None:
-                arguments = "model, batch"
+            others = f"metric({self._arguments}) for metric in {self._own('metrics')}.values()"
             body += [
-                f"others = (metric({arguments}) for metric in {self._own('metrics')}.values())",
+                f"others = ({others})",
                 "values = [loss, *others]",
                 "pairs = zip(sums, values, strict=True)",
                 "sums = [total + rows * float(value) for total, value in pairs]",
@@ -218,15 +240,22 @@ class _Loop:
             sums, result = f"[0.0] * {1 + len(task.metrics)}", "[total / count for total in sums]"
         else:
             body.append("sums += rows * float(loss)")
-            sums, result = "0.0", "sums / count"
+            sums, result = "0.0", "[sums / count]" if further else "sums / count"
+        whole = []
+        if task.evaluate is not None:
+            whole = [f"        whole = {self._own('evaluate')}(model)"]
+            result += f" + [whole[name] for name in {_listed(task.whole)}]"
+        what = f"Means over the validation set: {', '.join(task.means)}"
+        what += f"; of the whole: {', '.join(task.whole)}" if task.whole else ""
         return [
             "def evaluate():",
-            f'    """Means over the validation set: {", ".join(["loss", *task.metrics])}."""',
+            f'    """{what}."""',
             f"    sums, count = {sums}, 0",
             "    model.eval()",
             "    with torch.no_grad():",
             f"        for {self._batch} in {batches}:",
             *_indented(body, 3),
+            *whole,
             f"    return {result}",
         ]
 
@@ -234,11 +263,13 @@ class _Loop:
         task = self._task
         line = 'f"epoch {epoch + 1:3d}  lr {lr:.3g}  valid_loss {valid_loss:.4f}"'
         show = [f"    print({line})"]
-        if task.metrics:
-            pairs = f"zip({self._own('metrics')}, metrics, strict=True)"
+        further = task.measures[1:]
+        if further:
+            names = _listed(further) if task.whole else self._own("metrics")
+            pairs = f"zip({names}, metrics, strict=True)"
             values = f'f" {{name}} {{value:.4f}}" for name, value in {pairs}'
             show = [f"    shown = [{values}]", f"    print({line}, *shown)"]
-        found = "valid_loss, *metrics" if task.metrics else "valid_loss"
+        found = "valid_loss, *metrics" if further else "valid_loss"
         return [
             "for epoch in range(EPOCHS):",
             *_indented([f"{name}.set_epoch(epoch)" for name in self._told_epochs()], 1),
@@ -259,7 +290,7 @@ class _Loop:
 
     def _watched(self, step: str) -> list[str]:
         """Line that names the metric by which the scheduler is stepped, where it is one."""
-        names = list(self._task.metrics)
+        names = list(self._task.measures[1:])
         watched = [name for name in names if f"({variable_name(name)})" in step]
         return [f"{variable_name(name)} = metrics[{names.index(name)}]" for name in watched]
 
@@ -267,7 +298,9 @@ class _Loop:
         """Updates of an epoch."""
         task, size = self._task, self._task.accumulate
         batches = "train_loader"
-        if self.counts_updates:
+        if task.batches is not None:
+            batches = self._drawn()
+        elif self.counts_updates:
             cycles = "map(batches_of, repeat(train_loader))" if self._without_none else ""
             cycles = cycles or "repeat(train_loader)"
             batches = f"islice(chain.from_iterable({cycles}), {task.data().source.batches})"
@@ -290,26 +323,49 @@ class _Loop:
             *_indented(step, 1),
         ]
 
+    def _drawn(self) -> str:
+        """Batches of an epoch, where the task draws each of them."""
+        draw, count = f"{self._own('batches')}()", self._task.data().source.batches
+        if self._without_none:
+            return f"islice(batches_of({draw} for _ in repeat(None)), {count})"
+        return f"({draw} for _ in range({count}))"
+
     @property
     def _batch(self) -> str:
         return "x, y" if self.pairs else "batch"
 
     def _forward(self, name: str) -> list[str]:
         """Lines that move a batch of these data to the device and compute its loss."""
+        task = self._task
         if self.pairs:
             move = "x, y = x.to(device), y.to(device)"
-            lines = ["output = model(x)", "loss = criterion(output, y)"]
         else:
-            data = getattr(self._task, name)
+            data = getattr(task, name)
             of_tensors = data is not None and are_tensors(data)
             move = f"batch = to_device({'tuple(batch)' if of_tensors else 'batch'}, device)"
-            lines = ["output = model(batch[0])", "loss = criterion(output, batch[1])"]
-            if self._task.criterion is None:
-                lines = [f"loss = {self._own('loss')}(model, batch)"]
+        function = self._own("loss") if task.criterion is None else "criterion"
+        if name == "valid" and task.valid_loss is not None:
+            function = "valid_loss_of"
+        lines = [*self._output, f"loss = {function}({self._arguments})"]
         if self._task.autocast is not None:
             opened = f"with torch.autocast(device.type, {self._task.autocast}):"
             lines = [opened, *_indented(lines, 1)]
         return [move, *lines]
+
+    @property
+    def _output(self) -> list[str]:
+        """Line that computes what the loss and the metrics are given, where there is one."""
+        if self._task.criterion is None:
+            forward = f"output = {self._own('forward')}(model, batch)"
+            return [] if self._task.forward is None else [forward]
+        return [f"output = model({'x' if self.pairs else 'batch[0]'})"]
+
+    @property
+    def _arguments(self) -> str:
+        """Arguments of the loss and of every metric."""
+        if self._task.criterion is None:
+            return "model, batch" if self._task.forward is None else "output, batch"
+        return "output, y" if self.pairs else "output, batch[1]"
 
     @property
     def _counts_rows(self) -> bool:
@@ -322,7 +378,9 @@ class _Loop:
         return "len(x)"
 
     def _loader(self, name: str, *, shuffle: bool) -> str:
-        data = getattr(self._task, name)
+        data, size = getattr(self._task, name), self._task.valid_size
+        if name == "valid" and self._task.valid_batches is not None:
+            return f"[task.valid_batches() for _ in range({size})]"
         if isinstance(data, DataLoader):
             return f"task.{name}"
         arguments = [f"task.{name}", "batch_size=task.batch_size"]
@@ -344,6 +402,10 @@ def _all_of_devices() -> str:
     """The functions by which lrfinder moves batches, without the linter's comments."""
     text = inspect.getsource(devices)
     return "\n" + re.sub(r"  # noqa.*", "", text[text.index("_MOST_PARTS =") :]).rstrip()
+
+
+def _listed(names: Sequence[str]) -> str:
+    return json.dumps(list(names), ensure_ascii=False)
 
 
 def _indented(lines: Sequence[str], levels: int) -> list[str]:

@@ -23,6 +23,8 @@ from lrfinder.results.summary import (
     Seeds,
 )
 from lrfinder.schedules.codegen import variable_name
+from lrfinder.schedules.in_frameworks import Answer, codes
+from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.measures import measure_column
 from lrfinder.tuning.trials import FamilyResult
 
@@ -84,10 +86,12 @@ def with_answers(
     for name in (standing.candidate for standing in comparison.ranking):
         facts = _family(named[name], experiment.task.measures, measure, comparison)
         families[name] = _with_study(facts, searched.get(name))
+    best = best_facts(named[comparison.best.candidate], measure)
+    answer = _answer(named[comparison.best.candidate], experiment, measure)
     asked, trained = _updates(summary, experiment, results, comparison)
     return summary.changed(
         families=families,
-        best=best_facts(named[comparison.best.candidate], measure),
+        best=best.model_copy(update={"codes": codes(answer)}),
         ties=list(comparison.ties),
         cost=summary.cost.model_copy(update={"updates_asked": asked, "updates_trained": trained}),
     )
@@ -104,6 +108,19 @@ def best_facts(best: Candidate, measure: str) -> BestFacts:
         code=schedule.code(measure),
         step_code=schedule.steps_by(measure),
         stepped_per=schedule.stepped_per,
+    )
+
+
+def _answer(best: Candidate, experiment: Experiment, measure: str) -> Answer:
+    """The winner, and the training that it is for, to be written as code."""
+    task = experiment.task
+    return Answer(
+        recipe=Recipe(best.lr, best.schedule),
+        epochs=task.epochs,
+        updates_per_epoch=experiment.updates // task.epochs,
+        optimizer=task.prototype.optimizer,
+        measure=measure,
+        direction=experiment.direction,
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from lrfinder.comparison.candidates import ConfirmedRun
 from lrfinder.comparison.ranking import Comparison
-from lrfinder.errors import RunFolderError
+from lrfinder.errors import InvalidArgument, RunFolderError
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.results.folder import RUN_COLUMNS, command_to_resume, read_table
@@ -27,7 +27,9 @@ from lrfinder.results.summary import (
     read_summary,
     typed_summary,
 )
+from lrfinder.schedules.in_frameworks import KINDS
 from lrfinder.settings import RunSettings, settings_from
+from lrfinder.types import CodeKind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +67,27 @@ class Run:
         if not isinstance(self.record, RunSummary):
             raise RunFolderError(f"{self.path} holds a range test without studies")
         return self.record
+
+    def code(self, kind: CodeKind = "torch") -> str:
+        """The best schedule as code to paste, which makes the learning rates of its training.
+
+        `kind` is "torch", "function" (a plain ``get_lr(t)``), "lightning" (``configure_optimizers``
+        of a module), "transformers" (TrainingArguments, or a scheduler where they have no name for
+        it) or "skorch" (its LRScheduler). InvalidArgument for any other, and where the schedule has
+        no such form; RunFolderError where nothing was compared yet.
+        """
+        best = self.answers.winner
+        if kind not in KINDS:
+            raise InvalidArgument(f"code must be for one of {', '.join(KINDS)}, but got {kind!r}")
+        known = best.codes or {"torch": best.code}
+        if kind not in known:
+            why = f"{best.schedule} has none"
+            if not best.codes:
+                why = f"{self.path} was written before there was any"
+            raise InvalidArgument(
+                f"there must be code for {kind}, but {why}; use that for {', '.join(known)}"
+            )
+        return known[kind]
 
     @cached_property
     def settings(self) -> RunSettings:

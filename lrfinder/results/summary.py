@@ -85,6 +85,8 @@ class RangeTestFacts(_Facts):
     """What happened on the way."""
     unchecked: str | None = None
     """Why no run was checked against noise; older folders do not say."""
+    of_training: bool = False
+    """Whether the loss is that of training batches."""
 
     @classmethod
     def of(cls, curve: Curve) -> Self:
@@ -174,6 +176,8 @@ class BestFacts(_Facts):
     step_code: str
     """The statement that steps its scheduler."""
     stepped_per: Per
+    codes: dict[str, str] = {}
+    """Code to paste, by kind: torch, function, lightning, ...; older folders have none."""
 
 
 class Cost(_Facts):

@@ -30,7 +30,8 @@ def _inverse_time(decay_rate: float, decay_steps: int, staircase: bool) -> Facto
     return lambda t: 1 / (1 + decay_rate * periods(t))
 
 
-def _inverse_time_code(decay_rate: float, decay_steps: int, staircase: bool) -> str:
+def inverse_time_code(decay_rate: float, decay_steps: int, staircase: bool) -> str:
+    """The factor as Python text in ``t``."""
     return f"1 / (1 + {decay_rate!r} * {_periods_code(decay_steps, staircase)})"
 
 
@@ -44,7 +45,7 @@ INVERSE_TIME = Family(
     name="inverse_time",
     params={"decay_rate": POSITIVE, "decay_steps": COUNT, "staircase": FLAG},
     build=lambda_builder(_inverse_time),
-    code=lambda_writer(_inverse_time_code),
+    code=lambda_writer(inverse_time_code),
     space=_inverse_time_space,
     defaults=lambda _: [{"staircase": False, "decay_rate": 0.5}],
     formula="lr(t) = lr0 / (1 + decay_rate * t / decay_steps); staircase floors t / decay_steps",
@@ -59,7 +60,8 @@ def _exponential_steps(decay_rate: float, decay_steps: int, staircase: bool) -> 
     return lambda t: decay_rate ** periods(t)
 
 
-def _exponential_steps_code(decay_rate: float, decay_steps: int, staircase: bool) -> str:
+def exponential_steps_code(decay_rate: float, decay_steps: int, staircase: bool) -> str:
+    """The factor as Python text in ``t``."""
     return f"{decay_rate!r} ** {_periods_code(decay_steps, staircase)}"
 
 
@@ -85,7 +87,7 @@ EXPONENTIAL_STEPS = Family(
     name="exponential_steps",
     params={"decay_rate": POSITIVE, "decay_steps": COUNT, "staircase": FLAG},
     build=lambda_builder(_exponential_steps),
-    code=lambda_writer(_exponential_steps_code),
+    code=lambda_writer(exponential_steps_code),
     space=_exponential_steps_space,
     defaults=_exponential_steps_defaults,
     formula="lr(t) = lr0 * decay_rate**(t / decay_steps); staircase floors the exponent",
@@ -101,7 +103,8 @@ def _wsd(cooldown: float, shape: str, steps: int) -> Factor:
     return lambda t: 1 - min(1.0, max(0.0, (t - steps + length) / length)) ** power
 
 
-def _wsd_code(cooldown: float, shape: str, steps: int) -> str:
+def wsd_code(cooldown: float, shape: str, steps: int) -> str:
+    """The factor as Python text in ``t``."""
     length = _cooldown_steps(cooldown, steps)
     power = "" if shape == "linear" else " ** 0.5"
     return f"1 - min(1.0, max(0.0, (t - {steps} + {length!r}) / {length!r})){power}"
@@ -135,7 +138,7 @@ WSD = Family(
     name="wsd",
     params={"cooldown": SHARE, "shape": one_of("linear", "1-sqrt"), "steps": COUNT},
     build=lambda_builder(_wsd),
-    code=lambda_writer(_wsd_code),
+    code=lambda_writer(wsd_code),
     space=_wsd_space,
     defaults=_wsd_defaults,
     formula=(

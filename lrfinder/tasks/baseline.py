@@ -13,6 +13,7 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import FAMILIES, Budget, Family, Params, Schedule
 from lrfinder.schedules.family import Trial
 from lrfinder.schedules.recipe import Recipe
+from lrfinder.types import Per
 
 NAME = "baseline"
 """Name of the candidate, and of the family of a scheduler that only the baseline has."""
@@ -64,7 +65,12 @@ def _as_schedule(given: Any) -> Schedule:  # noqa: ANN401 (whatever was given)
             f"optimizer, but got a {type(given).__name__}; "
             "write lambda optimizer: StepLR(optimizer, 30)"
         )
-    return Schedule(_own_family(cast("Callable[[Optimizer], LRScheduler]", given)))
+    return own_schedule(cast("Callable[[Optimizer], LRScheduler]", given))
+
+
+def own_schedule(factory: Callable[[Optimizer], LRScheduler], per: Per = "epoch") -> Schedule:
+    """The schedule of a scheduler that only the baseline has."""
+    return Schedule(_own_family(factory), per=per)
 
 
 def _own_family(factory: Callable[[Optimizer], LRScheduler]) -> Family:

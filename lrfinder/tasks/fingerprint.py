@@ -12,6 +12,9 @@ import torch
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.loaders import Data, LoaderSource
+from lrfinder.tasks.loops.looking import sketch_of_gradients, sketch_of_start
+from lrfinder.tasks.loops.loop import Loop
+from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.random_states import derive
 from lrfinder.tasks.sketch import Sketch, sketch, sketch_of_weights
 from lrfinder.tasks.sources import are_tensors, first_of_subset, fixed_subset
@@ -24,18 +27,20 @@ Fingerprint = Mapping[str, Sketch]
 """A sketch of the training data, of the validation data and of the initial weights, by name."""
 
 
-def fingerprint(task: Task, device: torch.device | None) -> Fingerprint:
+def fingerprint(task: Problem, device: torch.device | None) -> Fingerprint:
     """Read the first rows of the data, and build the model once.
 
     Raises TaskFailed where the task's code raises.
     """
+    if isinstance(task, Loop):
+        return _of_loop(task, device)
     found = {TRAINING: sketch(_first_rows(task, task.train, device))}
     if task.valid is not None:
         found[VALIDATION] = sketch(_first_rows(task, task.valid, device))
     return {**found, WEIGHTS: sketch_of_weights(task.built(0))}
 
 
-def check_same(task: Task, device: torch.device | None, made: Fingerprint, says: str) -> None:
+def check_same(task: Problem, device: torch.device | None, made: Fingerprint, says: str) -> None:
     """Raise InvalidArgument where the task is another problem than the one of a fingerprint.
 
     What differs when it is read or built again in one process cannot be compared. `says` is the
@@ -48,6 +53,17 @@ def check_same(task: Task, device: torch.device | None, made: Fingerprint, says:
         differs = [k for k in differs if again[k].alike(now[k])]
     if differs:
         raise InvalidArgument(says.format(what=" and the ".join(differs)))
+
+
+def _of_loop(loop: Loop, device: torch.device | None) -> Fingerprint:
+    """Start the loop once: its weights and, from its first batches, the gradients."""
+    training = loop.begun(0, device)
+    try:
+        gradients = sketch_of_gradients(training)
+        found = {} if gradients is None else {TRAINING: gradients}
+        return {**found, WEIGHTS: sketch_of_start(training)}
+    finally:
+        training.close()
 
 
 def _first_rows(task: Task, data: Data, device: torch.device | None) -> Batch:

@@ -17,13 +17,15 @@ import numpy as np
 
 from lrfinder.errors import LRFinderError, TaskLoadError
 from lrfinder.paths import is_file, resolved
-from lrfinder.tasks.reference import DEFAULT_FACTORY, MODULE_TASK, TaskReference
+from lrfinder.tasks.loops.loop import Loop
+from lrfinder.tasks.problem import Problem
+from lrfinder.tasks.reference import DEFAULT_FACTORY, MODULE_LOOP, MODULE_TASK, TaskReference
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.task_checks import fitting_name
 from lrfinder.tasks.user_code import describe
 
 
-def load_task(text: str) -> Task:
+def load_task(text: str) -> Problem:
     """Load the task that `text` names; see the module's own text for the forms.
 
     Raises TaskLoadError, in one line, when there is no such task, its code raises while it is
@@ -32,20 +34,20 @@ def load_task(text: str) -> Task:
     return load_named(text)[0]
 
 
-def load_named(text: str) -> tuple[Task, TaskReference]:
+def load_named(text: str) -> tuple[Problem, TaskReference]:
     """Load a task like `load_task`; returns it with the reference to what it was made of."""
     reference = TaskReference.parse(text)
     module = _import(reference, text)
     found = _named(module, reference)
-    if not callable(found) and not isinstance(found, Task):
+    if not callable(found) and not isinstance(found, Task | Loop):
         raise TaskLoadError(_no_factory(reference, module, text))
-    task = found if isinstance(found, Task) else _call(found, text)
-    if not isinstance(task, Task):
+    task = found if isinstance(found, Task | Loop) else _call(found, text)
+    if not isinstance(task, Task | Loop):
         raise TaskLoadError(
-            f"{reference.factory}() in {text} must return a lrfinder.Task, "
+            f"{reference.factory}() in {text} must return a lrfinder.Task or Loop, "
             f"but returned {type(task).__name__}"
         )
-    if isinstance(found, Task):
+    if isinstance(found, Task | Loop):
         name = next(name for name, value in vars(module).items() if value is found)
         reference = replace(reference, factory=name, is_object=True)
     stem = reference.file.stem if reference.file else reference.module.rpartition(".")[2]
@@ -53,11 +55,12 @@ def load_named(text: str) -> tuple[Task, TaskReference]:
 
 
 def _named(module: ModuleType, reference: TaskReference) -> Any:  # noqa: ANN401 (checked there)
-    """The factory or Task that a reference names; where it names none, make_task or else task."""
+    """The factory or Task that a reference names; where it names none, make_task, or else task or
+    loop."""
     found = getattr(module, reference.factory, None)
     if found is None and reference.factory == DEFAULT_FACTORY:
-        task = getattr(module, MODULE_TASK, None)
-        return task if isinstance(task, Task) else None
+        held = (getattr(module, name, None) for name in (MODULE_TASK, MODULE_LOOP))
+        return next((one for one in held if isinstance(one, Task | Loop)), None)
     return found
 
 
@@ -127,8 +130,11 @@ def _call(factory: Callable[[], Any], text: str) -> Any:  # noqa: ANN401 (checke
 
 def _no_factory(reference: TaskReference, module: ModuleType, text: str) -> str:
     held = vars(module).items()
-    names = [n for n, v in held if isinstance(v, Task) or (callable(v) and n.startswith("make"))]
+    names = [
+        n for n, v in held if isinstance(v, Task | Loop) or (callable(v) and n.startswith("make"))
+    ]
     hint = f"; did you mean {text.split(':')[0]}:{names[0]}?" if names else ""
     if reference.factory == DEFAULT_FACTORY:
-        return f"{text} has no factory make_task() and no Task called {MODULE_TASK}{hint}"
-    return f"{text} has no factory or Task called {reference.factory}{hint}"
+        held = f"no Task or Loop called {MODULE_TASK} or {MODULE_LOOP}"
+        return f"{text} has no factory make_task() and {held}{hint}"
+    return f"{text} has no factory, Task or Loop called {reference.factory}{hint}"

@@ -19,7 +19,7 @@ from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
 
 Build = Callable[[nn.Module, float], Optimizer]
-_TRIED = (1.0, 1e-2, 1e-4)
+TRIED = (1.0, 1e-2, 1e-4)
 """Learning rates at which an optimizer is built to see how its groups follow."""
 _ROUNDING = 1e-6
 _OF_LR = {"lr", "initial_lr", "max_lr", "min_lr"}
@@ -49,7 +49,7 @@ class LRGroups:
 
         Of a group that is neither proportional nor fixed, a cautious guess.
         """
-        tried = np.array(_TRIED)[:, None]
+        tried = np.array(TRIED)[:, None]
         fixed = np.isclose(self.lrs, self.lrs[0], _ROUNDING, 0).all(axis=0)
         at_lr = np.where(fixed, self.lrs[0], (self.lrs / tried).min(axis=0) * lr)
         return float(at_lr[at_lr > 0].min(initial=math.inf)) if (at_lr > 0).any() else lr
@@ -57,8 +57,8 @@ class LRGroups:
 
 def lr_groups(build: Build, model: nn.Module) -> LRGroups:
     """See how the groups of the optimizer that is built for a model follow the lr."""
-    lrs = group_lrs(build, model, _TRIED)
-    first, last = (build(model, lr).param_groups for lr in (_TRIED[0], _TRIED[-1]))
+    lrs = group_lrs(build, model, TRIED)
+    first, last = (build(model, lr).param_groups for lr in (TRIED[0], TRIED[-1]))
     options = {
         key
         for a, b in zip(first, last, strict=True)

@@ -20,6 +20,8 @@ from lrfinder.tasks.batches import Batch, outline
 from lrfinder.tasks.user_code import describe
 
 Measure = Callable[..., Any]
+VALID_LOSS = "valid_loss"
+"""What people call the loss on the validation set."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,9 @@ class Measures:
     """What a task is measured by, on one device."""
 
     by_name: Mapping[str, Measure]
-    """"loss" and the metrics."""
-    of_output: bool
-    """They take (model(x), y) of a batch (x, y), instead of (model, batch)."""
+    """"loss", the metrics, and "valid_loss" where it is another one than the loss."""
+    forward: "Callable[[nn.Module, Batch], Any] | None"
+    """What they compute from, with the target of a pair or the batch; None: the model itself."""
     device: torch.device
     autocast: torch.dtype | None
 
@@ -44,7 +46,7 @@ class Measures:
         try:
             return copy.deepcopy(function, memo).to(self.device)
         except Exception as error:
-            what = "the loss" if name == "loss" else f"metric {name}"
+            what = {"loss": "the loss", VALID_LOSS: VALID_LOSS}.get(name, f"metric {name}")
             raise InvalidArgument(
                 f"{what} must be copyable for each run, but got {describe(error)}; "
                 "give a function that calls the module instead"
@@ -56,31 +58,48 @@ class Measures:
         return {name: f for name, f in self.by_name.items() if isinstance(f, nn.Module)}
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Loss of a batch as a scalar with its graph."""
+        """Training loss of a batch as a scalar with its graph."""
         with self._precision():
             return _scalar(self.by_name["loss"](*self._arguments(model, batch)))
 
     def measure(
         self, model: nn.Module, batch: Batch, only: Collection[str] | None = None
     ) -> dict[str, float | Tensor]:
-        """Loss and metrics of a batch, as means over its rows; of `only` these, where given."""
+        """Loss and metrics of a batch, as means over its rows; of `only` these, where given.
+
+        The loss is the one that is compared: `valid_loss`, where the task has one.
+        """
         with self._precision():
             arguments = self._arguments(model, batch)
-            asked = {k: f for k, f in self.by_name.items() if only is None or k in only}
+            asked = {k: f for k, f in self._evaluated.items() if only is None or k in only}
             values = {name: f(*arguments) for name, f in asked.items()}
-        return values | ({"loss": _scalar(values["loss"])} if "loss" in values else {})
+        if "loss" not in values or VALID_LOSS in self.by_name:
+            return values
+        return values | {"loss": _scalar(values["loss"])}
+
+    @property
+    def _evaluated(self) -> dict[str, Measure]:
+        """What is evaluated, under its name in the records."""
+        functions = dict(self.by_name)
+        valid_loss = functions.pop(VALID_LOSS, functions["loss"])
+        return functions | {"loss": valid_loss}
 
     def _arguments(self, model: nn.Module, batch: Batch) -> tuple[Any, Any]:
         """What the criterion or the loss, and every metric, is called with."""
-        if not self.of_output:
+        if self.forward is None:
             return model, batch
-        x, y = _pair(batch)
-        return model(x), y
+        output = self.forward(model, batch)
+        return output, batch[1] if self.forward is forward_of_pair else batch
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(self.device.type, self.autocast)
+
+
+def forward_of_pair(model: nn.Module, batch: Batch) -> Any:  # noqa: ANN401 (any output)
+    """Output for the inputs x of a batch (x, y), which a criterion takes with y."""
+    return model(_pair(batch)[0])
 
 
 def _pair(batch: Batch) -> Sequence[Any]:
@@ -130,12 +149,12 @@ def _got(loss: Any) -> str:  # noqa: ANN401
 
 def measure_column(measure: str) -> str:
     """Name that people see for a measure: the loss on the validation set is "valid_loss"."""
-    return "valid_loss" if measure == "loss" else measure
+    return VALID_LOSS if measure == "loss" else measure
 
 
 def measure_name(column: str, known: Sequence[str]) -> str:
     """Measure behind the name that people use; InvalidArgument for an unknown one."""
-    name = "loss" if column == "valid_loss" else column
+    name = "loss" if column == VALID_LOSS else column
     if name not in known or column == "loss":
         names = ", ".join(measure_column(k) for k in known)
         raise InvalidArgument(f"objective must be one of {names}, but got {column!r}")

@@ -1,9 +1,9 @@
 """What a person types to name a task: a file, a module or a built-in name.
 
     digits                       a built-in task
-    path/to/my_task.py           a file with a factory ``make_task()``, or with a Task ``task``
-    path/to/my_task.py:name      another factory or Task in it
-    package.module:name          a factory or Task in an installed module
+    path/to/my_task.py           a file with ``make_task()``, a Task ``task`` or a Loop ``loop``
+    path/to/my_task.py:name      another factory, Task or Loop in it
+    package.module:name          a factory, Task or Loop in an installed module
 
 Nothing is imported here, so a reference can be read, written and compared without the user's code.
 """
@@ -24,8 +24,9 @@ from lrfinder.paths import expanded, resolved
 from lrfinder.tasks.builtin import BUILT_IN
 
 DEFAULT_FACTORY = "make_task"
-MODULE_TASK = "task"
-"""What is taken, where a reference names nothing: this factory, or a Task of this name."""
+MODULE_TASK, MODULE_LOOP = "task", "loop"
+"""What is taken, where a reference names nothing: this factory, or a Task or Loop of these names.
+"""
 _BUILT_IN_PLACES = ("lrfinder.tasks.builtin.", "lrfinder.examples.")  # the second until 0.1.0
 
 

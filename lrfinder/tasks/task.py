@@ -5,54 +5,35 @@ seed, so nothing has to be restored afterwards. `Task.from_objects` makes the sa
 objects, for fine-tuning: it copies the model and optimizer once, and every run copies that copy.
 
 The loss of a batch is either ``criterion(model(x), y)`` for batches ``(x, y)``, or ``loss(model,
-batch)`` for any other batch. Metrics take the same arguments as the one that is given.
+batch)`` for any other batch, or ``loss(forward(model, batch), batch)``, where one forward pass
+serves the metrics too. Metrics take the same arguments as the one that is given.
 """
 
-import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Family
-from lrfinder.schedules.live import stand_in
 from lrfinder.tasks.baseline import Baseline, as_baseline
-from lrfinder.tasks.batches import Batch, alike, count_rows
-from lrfinder.tasks.data_checks import (
-    NOT_REPEATABLE,
-    OTHER_WEIGHTS,
-    look_at,
-    same_order_note,
-    skipped_note,
-)
-from lrfinder.tasks.loaders import Data, LoaderSource, Seen
-from lrfinder.tasks.lr_groups import LRGroups, lr_groups
-from lrfinder.tasks.measures import Measure, Measures
-from lrfinder.tasks.optimizer_copies import unwrapped
-from lrfinder.tasks.random_states import Stream, kept
-from lrfinder.tasks.sketch import sketch_of_weights
-from lrfinder.tasks.sources import (
-    Source,
-    are_tensors,
-    evaluation_batches,
-    first_evaluation_batch,
-    first_of_subset,
-    fixed_subset,
-    training_source,
-)
+from lrfinder.tasks.batches import Batch, count_rows
+from lrfinder.tasks.drawn_batches import Draw, data_or_drawn
+from lrfinder.tasks.lengths import EPOCHS, in_epochs
+from lrfinder.tasks.loaders import Data
+from lrfinder.tasks.measures import VALID_LOSS, Measure, Measures, forward_of_pair
+from lrfinder.tasks.prototype import Prototype, prototype_of
+from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.targets import Target, check_target
 from lrfinder.tasks.task_checks import (
     as_row_count,
     check_autocast,
-    check_built,
     check_by_name,
     check_clip_norm,
     check_data,
@@ -63,7 +44,10 @@ from lrfinder.tasks.task_checks import (
     check_one_loss,
     check_schedules,
 )
+from lrfinder.tasks.task_data import TaskData
 from lrfinder.tasks.user_code import user_code
+from lrfinder.tasks.whole_measures import Evaluate, names_of, whole_measures
+from lrfinder.types import Per
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,29 +59,65 @@ class Task:
 
     model: Callable[[], nn.Module]
     """Builds the model; called under the run's seed."""
-    train: Data
-    """TensorDataset (fast path), any other Dataset, or a DataLoader (used as it is)."""
     optimizer: Callable[[nn.Module, float], Optimizer]
     """Builds the optimizer for a model and a learning rate.
 
     A parameter group may have any lr: a multiple of the one asked for, a capped or a fixed one. In
     a range test a fixed lr stays; a schedule multiplies the lr of every group, as torch does.
     """
+    train: Data = None  # pyright: ignore[reportAssignmentType] (never None afterwards)
+    """TensorDataset (fast path), any other Dataset, or a DataLoader (used as it is)."""
     valid: Data | None = None
     """Validation data; studies need it, a range test does not."""
+    batches: Draw | None = None
+    """batches() -> a training batch, in place of `train`: ``lambda: get_batch("train")``.
+
+    It is called under the random states of each run. Its training is told in `updates`.
+    """
+    valid_batches: Draw | None = None
+    """valid_batches() -> a validation batch, in place of `valid`; the same ones for all runs."""
+    valid_size: int = 20
+    """How many `valid_batches` are the validation set."""
     criterion: Callable[[Any, Any], Tensor] | None = None
     """criterion(model(x), y) -> scalar mean loss of a batch (x, y); or give `loss`.
 
     A criterion, loss or metric that is a Module is copied for each run: see `tasks/measures.py`.
     """
-    loss: Callable[[nn.Module, Any], Tensor] | None = None
-    """loss(model, batch) -> scalar mean loss of any batch; or give `criterion`."""
+    loss: Callable[[Any, Any], Tensor] | None = None
+    """loss(model, batch) -> scalar mean loss of any batch; or give `criterion`.
+
+    With `forward` it is loss(output, batch).
+    """
+    forward: Callable[[nn.Module, Any], Any] | None = None
+    """forward(model, batch) -> output: the one forward pass from which `loss` and metrics compute.
+
+    They all are functions of (output, batch) then, and the model is called once for all of them.
+    """
+    valid_loss: Measure | None = None
+    """The loss that is evaluated, where it is not the one that is trained.
+
+    Same arguments as the criterion or the loss given; a mean over the batch. Training minimises the
+    one, and lrs and schedules are compared by the other, as where the training loss has label
+    smoothing, class weights or a penalty.
+    """
     metrics: Mapping[str, Measure] = field(default_factory=dict[str, Measure])
     """Further means over a batch, by name; same arguments as the criterion or the loss given."""
+    evaluate: Evaluate | None = None
+    """evaluate(model) -> measures by name, for what is no mean of batches: F1, AUC, perplexity.
+
+    It reads data of its own, in eval mode and without gradients, after every epoch of a study, and
+    may be the objective. A range test does not call it: there the loss alone counts.
+    """
     batch_size: int = 64
     """Rows of a (micro-)batch; ignored where `train` is a DataLoader."""
-    epochs: int = 10
+    epochs: int = EPOCHS
     """Length of a training run: what a schedule decays over, and what a suggested lr is for."""
+    updates: int | None = None
+    """The length in updates, instead; a schedule is then stepped after each by default.
+
+    An epoch is then what lies between two evaluations: `steps_per_epoch` updates, or as many as
+    make `epochs` of them.
+    """
     clip_norm: float | None = None
     """Largest gradient norm, as in torch.nn.utils.clip_grad_norm_."""
     accumulate: int = 1
@@ -131,19 +151,24 @@ class Task:
         object.__setattr__(self, "baseline", as_baseline(self.baseline))
         check_by_name("metrics", self.metrics)
         check_by_name("schedules", self.schedules)
-        check_one_loss(self.criterion, self.loss)
+        check_one_loss(self.criterion, self.loss, self.forward)
         loss = {"criterion": self.criterion} if self.loss is None else {"loss": self.loss}
+        further = {"valid_loss": self.valid_loss, "forward": self.forward}
+        further |= {"evaluate": self.evaluate}
+        loss |= {name: given for name, given in further.items() if given is not None}
         metrics = {f"metrics[{name!r}]": metric for name, metric in self.metrics.items()}
         functions = {"model": self.model, "optimizer": self.optimizer, "rows": self.rows}
         check_functions(functions | metrics | loss)
         check_factory(self.model)
         check_target(self.target)
         counts = {"batch_size": self.batch_size, "epochs": self.epochs}
-        counts |= {"accumulate": self.accumulate}
-        if self.steps_per_epoch is not None:
-            counts |= {"steps_per_epoch": self.steps_per_epoch}
+        counts |= {"accumulate": self.accumulate, "valid_size": self.valid_size}
+        asked = {"steps_per_epoch": self.steps_per_epoch, "updates": self.updates}
+        counts |= {name: count for name, count in asked.items() if count is not None}
         for name, count in counts.items():
             check_count(name, count)
+        self._settle_length()
+        self._settle_data()
         check_clip_norm(self.clip_norm)
         check_autocast(self.autocast)
         check_data("train", self.train)
@@ -152,16 +177,36 @@ class Task:
         check_metric_names(self.metrics)
         check_schedules(self.schedules)
 
+    def _settle_length(self) -> None:
+        """Work out epochs and their updates where the length is told in updates."""
+        if self.updates is not None:
+            steps, epochs = in_epochs(self.updates, self.steps_per_epoch, self.epochs)
+            object.__setattr__(self, "steps_per_epoch", steps)
+            object.__setattr__(self, "epochs", epochs)
+        elif self.batches is not None and self.steps_per_epoch is None:
+            raise InvalidArgument(
+                "batches have no end, so that the length must be told in updates, but got none; "
+                "give Task(updates=...)"
+            )
+
+    def _settle_data(self) -> None:
+        """Make loaders of the functions that draw batches."""
+        train = data_or_drawn(("train", "batches"), self.train, self.batches)
+        drawn = self.valid_batches
+        valid = data_or_drawn(("valid", "valid_batches"), self.valid, drawn, self.valid_size)
+        object.__setattr__(self, "train", train)
+        object.__setattr__(self, "valid", valid)
+
     @staticmethod
     def from_objects(
         model: nn.Module,
         optimizer: Optimizer,
         criterion: Callable[[Any, Any], Tensor] | None,
-        train_loader: Data,
+        train_loader: Data | None = None,
         valid_loader: Data | None = None,
         *,
-        loss: Callable[[nn.Module, Any], Tensor] | None = None,
-        epochs: int = 10,
+        loss: Callable[[Any, Any], Tensor] | None = None,
+        epochs: int = EPOCHS,
         metrics: Mapping[str, Measure] | None = None,
         optimizer_state: Literal["fresh", "keep"] = "fresh",
         **fields: Any,  # noqa: ANN401 (the remaining fields of Task, checked there)
@@ -186,17 +231,113 @@ class Task:
             optimizer=make_optimizer,
             criterion=criterion,
             loss=loss,
-            train=train_loader,
+            train=cast(Data, train_loader),
             valid=valid_loader,
             epochs=epochs,
             metrics=metrics or {},
             **fields,
         )
 
+    @staticmethod
+    def from_lightning(
+        module: nn.Module,
+        datamodule: Any = None,  # noqa: ANN401 (a LightningDataModule)
+        *,
+        train_loader: DataLoader[Any] | None = None,
+        valid_loader: DataLoader[Any] | None = None,
+        epochs: int | None = None,
+        trainer: Any = None,  # noqa: ANN401 (a Lightning Trainer)
+        valid_loss: str | None = None,
+        **fields: Any,  # noqa: ANN401 (the remaining fields of Task, checked there)
+    ) -> "Task":
+        """Task from a LightningModule, by its own steps; nothing of the caller's is changed.
+
+        Data are those of the data module, the loaders, or the module's own. Of a Trainer clipping,
+        accumulation, precision and length are taken. Every run trains a copy of the module from its
+        present weights with the optimizer of `configure_optimizers`, whose lr and scheduler become
+        the baseline. The loss compared is what `validation_step` returns or logs as val_loss, or
+        the logged value called `valid_loss`; what else it logs are the metrics, as means over
+        batches. Of the hooks those that set up the module and transfer a batch are called.
+
+        An update of fewer batches than are accumulated, at the end of an epoch, averages those it
+        has; Lightning divides by the full number.
+
+        Raises InvalidArgument where a step, an optimizer or a setting cannot be used.
+        """
+        from lrfinder.tasks.adapters.lightning import fields_of
+
+        made = fields_of(
+            module, datamodule, train_loader, valid_loader, epochs, trainer, valid_loss, fields
+        )
+        return Task(**{**made, **fields})
+
+    @staticmethod
+    def from_trainer(trainer: Any, **fields: Any) -> "Task":  # noqa: ANN401 (a transformers.Trainer)
+        """Task from a Trainer of Hugging Face Transformers; nothing of the caller's is changed.
+
+        Everything is taken from the Trainer: data and collator, `compute_loss`, parameter groups
+        and weight decay, accumulation, clipping, bf16, length; its lr and its scheduler, warm-up
+        included, become the baseline. Every run trains a new model of `model_init`, or a copy of
+        the present model.
+
+        Of accumulated batches the losses are averaged, whatever number of tokens each has.
+
+        Raises InvalidArgument where the Trainer has no eval set or a setting cannot be used.
+        """
+        from lrfinder.tasks.adapters.transformers import fields_of
+
+        return Task(**{**fields_of(trainer, fields), **fields})
+
+    @staticmethod
+    def from_skorch(
+        net: Any,  # noqa: ANN401 (a skorch NeuralNet)
+        X: Any,  # noqa: ANN401 (whatever `fit` takes)
+        y: Any = None,  # noqa: ANN401
+        **fields: Any,  # noqa: ANN401 (the remaining fields of Task, checked there)
+    ) -> "Task":
+        """Task from a skorch net and what its `fit` takes; nothing of the caller's is changed.
+
+        Every run trains a fresh module, as `fit` does, with the net's criterion, optimizer,
+        train_split, iterators and max_epochs. Of its callbacks GradientNormClipping is used, and
+        LRScheduler becomes the baseline's.
+
+        Raises InvalidArgument where the net trains in a way of its own.
+        """
+        from lrfinder.tasks.adapters.skorch import fields_of
+
+        return Task(**{**fields_of(net, X, y, fields), **fields})
+
     @property
     def measures(self) -> tuple[str, ...]:
-        """Names of what is measured: "loss" and the metrics."""
+        """Names of what is measured: "loss", the metrics and what `evaluate` returns."""
+        return (*self.means, *self.whole)
+
+    @property
+    def means(self) -> tuple[str, ...]:
+        """Names of what is measured batch by batch: "loss" and the metrics."""
         return ("loss", *self.metrics)
+
+    @cached_property
+    def whole(self) -> tuple[str, ...]:
+        """Names of what `evaluate` returns, as a call with initial weights shows."""
+        if self.evaluate is None:
+            return ()
+        model, device = self.built(0), self.prototype.device
+        if device.type == "cpu" and torch.cuda.is_available():
+            device = torch.device("cuda")
+        model.to(device).eval()
+        with Stream(0, device).active(), torch.no_grad(), user_code("evaluating"):
+            return names_of(whole_measures(self.evaluate, model), self.metrics)
+
+    @property
+    def per(self) -> Per:
+        """How often schedules are stepped where nobody says it."""
+        return "epoch" if self.updates is None else "batch"
+
+    def trained_for(self, epochs: int) -> "Task":
+        """The task with trainings of another length."""
+        updates = None if self.updates is None else epochs * (self.steps_per_epoch or 1)
+        return replace(self, epochs=epochs, updates=updates)
 
     @property
     def update_rows(self) -> int | None:
@@ -211,19 +352,22 @@ class Task:
         """The loss and the metrics behind `measures`, as copies for one run on the device."""
         loss = cast(Measure, self.loss if self.criterion is None else self.criterion)
         given = {"loss": loss, **self.metrics}
-        return Measures(given, self.criterion is not None, device, self.autocast).copy()
+        if self.valid_loss is not None:
+            given[VALID_LOSS] = self.valid_loss
+        forward = self.forward if self.criterion is None else forward_of_pair
+        return Measures(given, forward, device, self.autocast).copy()
 
     def count(self, batch: Batch) -> float:
         """Rows of a batch by `rows`; InvalidArgument where that gives no number of them."""
         return as_row_count(self.rows(batch))
 
     def measured_by(self, metrics: Mapping[str, Measure]) -> "Task":
-        """The task with other metrics; what was read of its data is not read again."""
-        other = replace(self, metrics=metrics)
+        """The task with these metrics and no others; what was read of its data is kept."""
+        other = replace(self, metrics=metrics, evaluate=None)
         other._opened.update({device: data.of(other) for device, data in self._opened.items()})
         return other
 
-    def data(self, device: torch.device | None = None) -> "TaskData":
+    def data(self, device: torch.device | None = None) -> TaskData:
         """The task's data on a device, by default the model's own; opened once per device."""
         device = device or self.prototype.device
         if device not in self._opened:
@@ -231,7 +375,7 @@ class Task:
         return self._opened[device]
 
     @cached_property
-    def _opened(self) -> "dict[torch.device, TaskData]":
+    def _opened(self) -> dict[torch.device, TaskData]:
         return {}
 
     def built(self, seed: int) -> nn.Module:
@@ -239,165 +383,11 @@ class Task:
         with Stream(seed, self.prototype.device).active(), user_code("building the model"):
             return self.model()
 
-    @cached_property
-    def prototype(self) -> "Prototype":
-        """What building the task once shows about its model and optimizer."""
-        accelerator = torch.device("cuda") if torch.cuda.is_initialized() else None
-        with kept(accelerator), user_code("building the model"):
-            model = self.model()
-            check_built("model", model, nn.Module)
-            if model is self.model():
-                raise InvalidArgument(
-                    "model() must build a new model at every call, but returned the same one "
-                    "twice; build it inside the function, or use Task.from_objects"
-                )
-        with kept(accelerator), user_code("building the optimizer"):
-            optimizer = unwrapped(self.optimizer(model, 1.0))
-            check_built("optimizer", optimizer, Optimizer)
-            held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-            trainable = [p for p in model.parameters() if p.requires_grad]
-            return Prototype(
-                device=next((p.device for p in model.parameters()), torch.device("cpu")),
-                parameters=sum(p.numel() for p in model.parameters() if not is_lazy(p)),
-                untrained=sum(id(p) not in held for p in trainable),
-                trainable=len(trainable),
-                optimizer=type(optimizer).__name__,
-                stand_in=stand_in(optimizer),
-                groups=lr_groups(self.optimizer, model),
-            )
-
-
-@dataclass(frozen=True)
-class Prototype:
-    """Facts about a task's model and optimizer."""
-
-    device: torch.device
-    """Where the factory puts the model."""
-    parameters: int
-    """Numbers in its parameters; those of lazy modules, whose shapes are not known yet, left out.
-    """
-    trainable: int
-    """Parameters that may get a gradient."""
-    untrained: int
-    """Those of them that the optimizer does not hold."""
-    optimizer: str
-    stand_in: Optimizer
-    """A tiny one like it, built for lr 1, on which schedulers can be started."""
-    groups: LRGroups
-    """How its parameter groups follow the lr asked for."""
-
-
-class TaskData:
-    """The batches of a task on one device, and how many of them make an update and an epoch."""
-
-    def __init__(self, task: Task, device: torch.device) -> None:
-        self._task = task
-        self._device = device
-        self.findings: dict[type, Any] = {}
-        """What a trainer has found out about the task here, by the type of it: tried only once."""
-        k, steps = task.accumulate, task.steps_per_epoch
-        self._seen = {"training": Seen(), "validation": Seen()}
-        batches = None if steps is None else steps * k
-        self.source: Source = training_source(
-            task.train, task.batch_size, device, batches, self._seen["training"]
-        )
-        self.updates_per_epoch: int = -(-self.source.batches // k)
-
-    def of(self, task: Task) -> "TaskData":
-        """The same data for a task that differs only in what is measured on them."""
-        twin = copy.copy(self)
-        twin._task, twin.findings = task, {}
-        return twin
-
-    @cached_property
-    def valid(self) -> Iterable[Batch] | None:
-        """Every batch of the validation set, or None where the task has none."""
-        task = self._task
-        if task.valid is None:
-            return None
-        seen = self._seen["validation"]
-        return evaluation_batches(task.valid, task.batch_size, self._device, seen)
-
-    @cached_property
-    def fixed_subset(self) -> list[Batch]:
-        """About 256 fixed rows of the validation set, or of the training set without one."""
-        task = self._task
-        data, kind = task.valid, "validation"
-        if data is None:
-            data, kind = task.train, "training"
-        seen = self._seen[kind]
-        with user_code("reading the data"):
-            return fixed_subset(data, task.batch_size, self._device, task.count, seen)
-
-    @cached_property
-    def first_evaluated(self) -> Batch:
-        """The first batch of the validation set, or of the fixed subset without one."""
-        task = self._task
-        if task.valid is None or not are_tensors(task.valid):
-            return self.fixed_subset[0]
-        return first_evaluation_batch(task.valid, task.batch_size, self._device)
-
-    def notes(self) -> list[str]:
-        """What a person should know about the data before reading a result."""
-        found: list[str] = []
-        if getattr(self._task.criterion, "reduction", "mean") == "sum":
-            found.append(
-                "the criterion sums over rows, so that losses depend on the size of a batch "
-                "(reduction='mean' mends it)"
-            )
-        if isinstance(self._task.criterion, nn.Module) and any(
-            p.requires_grad for p in self._task.criterion.parameters()
-        ):
-            found.append(
-                "the criterion has parameters of its own, which nobody trains "
-                "(make it a part of the model and give a loss of model and batch)"
-            )
-        prototype = self._task.prototype
-        if prototype.untrained:
-            found.append(
-                f"{prototype.untrained} of the model's {prototype.trainable} trainable parameters "
-                "are not in the optimizer and stay as they are"
-            )
-        if prototype.groups.options:
-            found.append(
-                f"the optimizer's {', '.join(prototype.groups.options)} depends on the lr; while "
-                "the lr of a range test grows, it stays as it is at the smallest lr"
-            )
-        if self.source.drops_single_row:
-            found.append("the last training batch has a single row and is left out of every epoch")
-        return found + self._first_notes + self._notes_on_weights
-
-    @cached_property
-    def _first_notes(self) -> list[str]:
-        """Notes on the first training batches, which are read once."""
-        found: list[str] = []
-        repeatable = True
-        if isinstance(self.source, LoaderSource):
-            with user_code("reading the training data"):
-                first = look_at(self.source)
-            found += skipped_note("training", first.seen)
-            found += [same_order_note(self.source.loader)] if first.same_order else []
-            repeatable = first.repeatable
-        valid = self._task.valid
-        if repeatable and valid is not None and not are_tensors(valid):
-            with user_code("reading the validation data"):
-                again = first_of_subset(valid, self._task.batch_size, self._device)
-                repeatable = alike(self.fixed_subset[0], again)
-        return found if repeatable else [*found, NOT_REPEATABLE]
-
-    @cached_property
-    def _notes_on_weights(self) -> list[str]:
-        """A note where a seed does not say what the weights are."""
-        first, again = (sketch_of_weights(self._task.built(0)) for _ in range(2))
-        return [] if first.alike(again) else [OTHER_WEIGHTS]
-
     @property
-    def has_none(self) -> bool:
-        """Whether any of the first training batches was None, or any that was read since."""
-        return any("were None" in note for note in [*self._first_notes, *self.later_notes()])
+    def prototype(self) -> Prototype:
+        """What building the task once shows about its model and optimizer."""
+        return self._prototype
 
-    def later_notes(self) -> list[str]:
-        """What has shown since `notes` was called."""
-        told = " ".join(vars(self).get("_first_notes", []))
-        kinds = {kind: seen for kind, seen in self._seen.items() if f"{kind} batches" not in told}
-        return [note for kind, seen in kinds.items() for note in skipped_note(kind, seen)]
+    @cached_property
+    def _prototype(self) -> Prototype:
+        return prototype_of(self.model, self.optimizer)

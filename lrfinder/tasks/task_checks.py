@@ -48,8 +48,13 @@ def check_built(factory: str, built: object, kind: type) -> None:
         )
 
 
-def check_one_loss(criterion: object, loss: object) -> None:
-    """Exactly one of criterion and loss is given."""
+def check_one_loss(criterion: object, loss: object, forward: object) -> None:
+    """Exactly one of criterion and loss is given, and the loss where there is a forward."""
+    if forward is not None and criterion is not None:
+        raise InvalidArgument(
+            "forward goes with loss=f(output, batch), but got a criterion; write "
+            "loss=lambda output, batch: criterion(output, ...)"
+        )
     if (criterion is None) == (loss is None):
         got = "neither" if loss is None else "both"
         raise InvalidArgument(f"exactly one of criterion and loss must be given, but got {got}")
@@ -93,13 +98,13 @@ def fitting_name(text: str) -> str:
     return "".join(fits)[:_LONGEST_NAME]
 
 
-def check_metric_names(names: Iterable[str]) -> None:
-    """No metric has the name of a column of the records."""
+def check_metric_names(names: Iterable[str], of: str = "metrics") -> None:
+    """No measure has the name of a column of the records."""
     for name in names:
-        check_name("metrics: a name", name)
+        check_name(f"{of}: a name", name)
         if name in _TAKEN:
             raise InvalidArgument(
-                f"metrics: the name {name!r} is taken; give the metric another name"
+                f"{of}: the name {name!r} is taken; give the measure another name"
             )
 
 

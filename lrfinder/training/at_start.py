@@ -87,7 +87,10 @@ def check_trained(task: Task, device: torch.device | None, update: Update) -> No
 
 
 def check_evaluated(task: Task, device: torch.device | None, update: Update) -> None:
-    """Measure the batches with the initial weights; raises TaskFailed where the task raises."""
+    """Measure the batches with the initial weights; raises TaskFailed where the task raises.
+
+    Without batches the whole set, as the task's `evaluate` does.
+    """
     model, _ = build_model(task, update.seed, device)
     measures = task.measures_on(device_of(model))
     modules = [model, *measures.modules.values()]
@@ -95,6 +98,8 @@ def check_evaluated(task: Task, device: torch.device | None, update: Update) -> 
     with user_code("evaluating"), eval_mode(modules), random.active():
         for batch in update.batches:
             measures.measure(model, batch)
+        if task.evaluate is not None and not update.batches:
+            task.evaluate(model)
 
 
 def _tried(

@@ -11,8 +11,10 @@ from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
+from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.lr_groups import group_lrs
 from lrfinder.tasks.optimizer_copies import check_copyable, unwrapped
+from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.task_checks import check_built
@@ -55,8 +57,10 @@ def build_optimizer(task: Task, model: nn.Module, lr: float, random: Stream) -> 
     return optimizer
 
 
-def lrs_of_groups(task: Task, lrs: Sequence[float]) -> Floats:
+def lrs_of_groups(task: Problem, lrs: Sequence[float]) -> Floats:
     """Learning rate of each parameter group where these lrs are asked for: float64[lrs, groups]."""
+    if isinstance(task, Loop):
+        return task.group_lrs(lrs)
     model, random = build_model(task, 0, None)
     with random.active(), user_code("building the optimizer"):
         return group_lrs(task.optimizer, model, lrs)

@@ -14,18 +14,22 @@ from typing import Literal
 import torch
 
 from lrfinder.errors import InvalidArgument
+from lrfinder.tasks.loops.loop import Loop
+from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
+from lrfinder.training.driven import DrivenTrainer
 from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.speed import Speed, Work, measure_speed
 from lrfinder.training.trainer import AnyTrainer
 from lrfinder.types import EngineName
 
-Name = Literal["sequential", "batched"]
+Name = Literal["sequential", "batched", "driven"]
 _CLEARLY_FASTER = 1.5  # for several threads: on a busy machine they may turn out far slower
 _FASTER, _AS_FAST = 1.1, 1.3
 _WORTH_TIMING = 3.0  # seconds; less work than that is trained before both are timed
 _SIZES = (8, 32, 128)  # populations that are timed
+_TIMED = 10**9  # updates
 _FEWEST = 4  # runs below which stacking costs more than it saves
 
 
@@ -90,7 +94,7 @@ class EngineRecord:
 
 
 def choose(
-    task: Task,
+    task: Problem,
     device: torch.device | None,
     work: Work,
     asked: EngineName = "auto",
@@ -104,6 +108,8 @@ def choose(
     Raises InvalidArgument where the batched trainer is asked for and cannot train the task.
     """
     check(task, device, asked)
+    if isinstance(task, Loop):
+        return _driven(task, device)
     bench = _Bench(task, device, on_subset=on_subset)
     if asked != "auto":
         return bench.sequential("as asked") if asked == "sequential" else bench.batched("as asked")
@@ -117,13 +123,18 @@ def choose(
 
 
 def check(
-    task: Task,
+    task: Problem,
     device: torch.device | None,
-    asked: EngineName,
+    asked: EngineName | Name,
     cure: str = "use --engine auto",
 ) -> None:
     """Raise InvalidArgument where the batched trainer is asked for and cannot train the task."""
-    why_not = BatchedTrainer(device).why_not(task) if asked == "batched" else None
+    if asked != "batched":
+        return
+    if isinstance(task, Loop):
+        why_not = "a loop trains as it is written, one training after another"
+    else:
+        why_not = BatchedTrainer(device).why_not(task)
     if why_not is not None:
         raise InvalidArgument(
             f"engine must be able to train the task, but batched cannot: {why_not}; {cure}"
@@ -140,6 +151,15 @@ def again(device: torch.device | None, record: EngineRecord) -> Engine:
             f"{record.trainer} with {record.runs} runs is not; start a new run instead"
         )
     return _engine(device, chosen, record.reason, record.timings)
+
+
+def _driven(loop: Loop, device: torch.device | None) -> Engine:
+    """The one way to train a loop, with as many threads as it would have by itself."""
+    count = torch.get_num_threads()
+    long = loop.lasting(_TIMED, device)  # it does not end while it is timed
+    measured = measure_speed(long, DrivenTrainer(device), 1, count)
+    timing = Timing("driven", 1, count, measured.wall, measured.cpu)
+    return _engine(device, timing, "a loop trains as it is written", (timing,))
 
 
 class _Bench:
@@ -217,6 +237,8 @@ def _engine(
     device: torch.device | None, chosen: Timing, reason: str, timings: tuple[Timing, ...]
 ) -> Engine:
     trainer: AnyTrainer = SequentialTrainer(device)
+    if chosen.trainer == "driven":
+        trainer = DrivenTrainer(device)
     if chosen.trainer == "batched":
         trainer = BatchedTrainer(device, most_runs=chosen.runs)
     return Engine(trainer, chosen, reason, timings)

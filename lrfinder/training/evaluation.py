@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lrfinder.errors import InvalidArgument
+from lrfinder.tasks.kept_state import state_kept
 from lrfinder.tasks.random_states import Stream
-from lrfinder.training.kept_state import state_kept
 
 
 @contextmanager
@@ -52,7 +52,8 @@ def as_number(name: str, value: Any, device: torch.device) -> Tensor | float:  #
     if isinstance(value, int | float | np.generic):
         return float(value)
     got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-    raise InvalidArgument(f"metric {name!r} must give one number, but got {got}")
+    what = "valid_loss" if name == "loss" else f"metric {name!r}"
+    raise InvalidArgument(f"{what} must give one number, but got {got}")
 
 
 def read_numbers(values: Sequence[Tensor | float]) -> NDArray[np.float64]:

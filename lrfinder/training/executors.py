@@ -25,7 +25,7 @@ from loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
 from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument, TaskFailed
-from lrfinder.tasks.task import Task
+from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.user_code import describe
 from lrfinder.training.fit import fit
 from lrfinder.training.history import History, Plan
@@ -33,7 +33,7 @@ from lrfinder.training.prefix_tree import Finished, together
 from lrfinder.training.sent import SentPlan, without_plans
 from lrfinder.training.trainer import AnyTrainer
 
-Build = Callable[[], tuple[Task, AnyTrainer]]
+Build = Callable[[], tuple[Problem, AnyTrainer]]
 """Makes the task and the trainer; a function that can be sent to a process, such as a partial."""
 
 
@@ -59,7 +59,7 @@ class Executor(Protocol):
 class InProcess:
     """Trains in this process, by default with the sequential trainer."""
 
-    task: Task
+    task: Problem
     trainer: AnyTrainer | None = None
 
     def fit(
@@ -142,7 +142,7 @@ class Processes:
                 yield rows[first : first + most]
 
 
-def check_can_be_sent(task: Task) -> None:
+def check_can_be_sent(task: Problem) -> None:
     """Raise InvalidArgument where a task that is an object cannot be sent to other processes."""
     try:
         cloudpickle.dumps(task)
@@ -170,7 +170,7 @@ def _builds() -> list[Build]:
 
 
 @cache
-def _problem() -> tuple[Task, AnyTrainer]:
+def _problem() -> tuple[Problem, AnyTrainer]:
     return _builds()[0]()
 
 

@@ -25,18 +25,19 @@ from typing import Literal
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.task import Task
+from lrfinder.tasks.loops.loop import Loop
+from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.user_code import user_code
+from lrfinder.training.driven import check_trains, reference_trainer
 from lrfinder.training.forks import why_not_forked
 from lrfinder.training.history import History, Plan
 from lrfinder.training.prefix_tree import Finished, Stop, TreeWalk, may_share, together
 from lrfinder.training.record import Record
-from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.trainer import AnyTrainer
 
 
 def fit(
-    task: Task,
+    task: Problem,
     plans: Sequence[Plan],
     *,
     updates: int | None = None,
@@ -61,7 +62,8 @@ def fit(
         evaluate_on: batches, by default the task's validation set; an iterator is read once.
         watch: the measure that adaptive schedules (plateau) are given after each epoch; the most
             recent finite one, where it is not evaluated then.
-        trainer: what trains; by default the sequential trainer on the model's own device.
+        trainer: what trains; by default the sequential trainer on the model's own device, or that
+            of loops.
         progress: called with the number of updates, of all plans, made since the last call.
         finished: called with the rows of plans that are complete, and their own History.
         stop: called with the updates made, of the runs that are trained together: 0 before they
@@ -73,13 +75,16 @@ def fit(
     Raises InvalidArgument for lengths below 1 or a missing validation set, and TaskFailed when the
     task's code raises, or its loss or the watched measure is not finite before the first update.
     """
-    trainer = trainer or SequentialTrainer()
+    trainer = trainer or reference_trainer(task)
+    check_trains(trainer, task)
     if watch not in task.measures:
         raise InvalidArgument(f"watch must be one of {task.measures}, but got {watch!r}")
     further = at_end or {}
     record = Record(task, plans, trainer, updates, evaluate_every, tuple(further))
     evaluate_on = _renamed(evaluate_on, on)
     batches = _validation(task, trainer) if evaluate_on is None else _repeatable(evaluate_on)
+    if isinstance(task, Loop):
+        task = task.lasting(record.updates, trainer.device)
     walk = TreeWalk(task, record, trainer, batches, watch, progress, finished, stop, further)
     capacity = trainer.capacity(task)
     shared = not may_share(plans) or why_not_forked(task, trainer) is None
@@ -108,8 +113,13 @@ def _repeatable(batches: Iterable[Batch]) -> Iterable[Batch]:
         return list(batches)
 
 
-def _validation(task: Task, trainer: AnyTrainer) -> Iterable[Batch]:
+def _validation(task: Problem, trainer: AnyTrainer) -> Iterable[Batch]:
     valid = task.data(trainer.device).valid
+    if valid is None and isinstance(task, Loop):
+        raise InvalidArgument(
+            "training runs are compared by what the loop measures, but it measures nothing; "
+            "call training.measure(...)"
+        )
     if valid is None:
         raise InvalidArgument(
             "training runs are compared on a validation set, but got none; give Task(valid=...)"

@@ -14,8 +14,11 @@ import torch
 
 from lrfinder.arrays import Floats
 from lrfinder.errors import TaskFailed
+from lrfinder.tasks.loops.loop import Loop
+from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.reach import held_of
 from lrfinder.tasks.task import Task
+from lrfinder.training.driven import NO_COPIES
 from lrfinder.training.sequential import SequentialState, SequentialTrainer
 from lrfinder.training.trainer import AnyTrainer
 
@@ -30,11 +33,13 @@ class Forking:
     """One line that says why runs cannot be forked; None where they can."""
 
 
-def why_not_forked(task: Task, trainer: AnyTrainer) -> str | None:
+def why_not_forked(task: Problem, trainer: AnyTrainer) -> str | None:
     """One line that says why runs of the trainer cannot be forked; tried once per task and device.
 
     The batched trainer copies tensors alone, and refuses what holds more.
     """
+    if isinstance(task, Loop):
+        return NO_COPIES
     if not isinstance(trainer, SequentialTrainer):
         return None
     known = task.data(trainer.device).findings

@@ -11,7 +11,7 @@ from lrfinder.arrays import Floats
 from lrfinder.errors import TaskFailed
 from lrfinder.schedules import LiveSchedule
 from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.task import Task
+from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.divergence import Divergence
 from lrfinder.training.history import History, Plan
@@ -58,7 +58,7 @@ class TreeWalk:
 
     def __init__(
         self,
-        task: Task,
+        task: Problem,
         record: Record,
         trainer: AnyTrainer,
         batches: Iterable[Batch],
@@ -112,7 +112,9 @@ class TreeWalk:
             self._go_on(population, heaviest)
             self._epoch(population, at, end)
         self._evaluate_end(population)
-        self._finish([row for branch in population.branches for row in branch.rows])
+        rows = [row for branch in population.branches for row in branch.rows]
+        self._go_on(population, [])
+        self._finish(rows)
 
     def _go_on(self, population: _RunGroup, branches: list[_Branch]) -> None:
         """Make the population that of the branches, which come from its runs."""
@@ -160,8 +162,8 @@ class TreeWalk:
                 self._evaluate(population, b)
             rows = [row for branch in population.branches for row in branch.rows]
             if b < self._record.updates and rows and self._stops(b, rows):
+                self._go_on(population, [])
                 self._finish(rows)
-                population.branches = []
 
     def _stops(self, made: int, rows: Sequence[int]) -> bool:
         """Whether the runs of these rows end after so many updates."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from lrfinder.arrays import Floats, Ints
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.task import Task
+from lrfinder.tasks.problem import Problem
 from lrfinder.training.history import History, Plan
 from lrfinder.training.memory import check_memory
 from lrfinder.training.trainer import AnyTrainer
@@ -18,7 +18,7 @@ class Record:
 
     def __init__(
         self,
-        task: Task,
+        task: Problem,
         plans: Sequence[Plan],
         trainer: AnyTrainer,
         updates: int | None,

@@ -2,7 +2,7 @@
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Schedule
-from lrfinder.tasks.task import Task
+from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.user_code import user_code
 from lrfinder.types import Direction
 
@@ -10,7 +10,7 @@ _MOST_STEPS = 2000
 
 
 def rehearse(
-    task: Task, schedule: Schedule, epochs: int, updates_per_epoch: int, direction: Direction
+    task: Problem, schedule: Schedule, epochs: int, updates_per_epoch: int, direction: Direction
 ) -> None:
     """Start a schedule on the task's optimizer and step it, without training.
 

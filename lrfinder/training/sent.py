@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from lrfinder.schedules import Schedule, Value, family
-from lrfinder.tasks.task import Task
+from lrfinder.tasks.problem import Problem
 from lrfinder.training.history import History, Plan
 from lrfinder.types import Per
 
@@ -40,7 +40,7 @@ class SentPlan:
         params = dict(schedule.params)
         return cls(plan.lr, plan.seed, schedule.family.name, params, schedule.per, schedule.warmup)
 
-    def plan(self, task: Task) -> Plan:
+    def plan(self, task: Problem) -> Plan:
         """The plan, with a family of the task's or of ours."""
         own = None if task.baseline is None else task.baseline.recipe.schedule.family
         families = task.schedules if own is None else {own.name: own, **task.schedules}
@@ -53,7 +53,7 @@ def packed_plans(plans: Sequence[Plan]) -> list[dict[str, Any]]:
     return [asdict(SentPlan.of(plan)) for plan in plans]
 
 
-def unpacked_plans(values: object, task: Task) -> list[Plan]:
+def unpacked_plans(values: object, task: Problem) -> list[Plan]:
     """Plans from values of JSON; raises ValueError for any other."""
     sent = TypeAdapter(list[SentPlan]).validate_python(values)
     return [one.plan(task) for one in sent]

@@ -19,6 +19,7 @@ from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.sources import Feed, in_pieces
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe, user_code
+from lrfinder.tasks.whole_measures import whole_measures
 from lrfinder.training.at_start import Update, check_lost
 from lrfinder.training.building import build_model, build_optimizer, device_of
 from lrfinder.training.evaluation import as_number, evaluating, evaluation_stream, read_numbers
@@ -118,11 +119,13 @@ class SequentialTrainer:
                 weight += sum(rows)
                 for evaluation in evaluations:
                     evaluation.add(piece, rows)
-            sums = read_numbers([e.sums[name] for name in task.measures for e in evaluations])
+            sums = read_numbers([e.sums[name] for name in task.means for e in evaluations])
+            whole = read_numbers([value for e in evaluations for value in e.whole()])
         if weight == 0:
             raise InvalidArgument("the validation data must have a row, but got none")
-        means = sums.reshape(len(task.measures), len(state)) / weight
-        return dict(zip(task.measures, means, strict=True))
+        means = sums.reshape(len(task.means), len(state)) / weight
+        found = [*means, *whole.reshape(len(state), len(task.whole)).T]
+        return dict(zip(task.measures, found, strict=True))
 
     def select(self, state: SequentialState, rows: Sequence[int]) -> SequentialState:
         """Keep, drop or duplicate runs; the first use of a run keeps it, further ones copy it."""
@@ -150,9 +153,14 @@ class SequentialTrainer:
         groups = len(state.stand_ins[0].param_groups)
         self.advance(state, np.full((1, updates, groups), NO_LR))
 
-    def may_go_on(self, error: Exception, task: Task, run: _Training, batch: Batch) -> bool:
-        """Whether what an evaluation raised is a divergence of the run."""
-        made = Update(run.seed, run.update, [batch])
+    def may_go_on(
+        self, error: Exception, task: Task, run: _Training, batches: Sequence[Batch]
+    ) -> bool:
+        """Whether what an evaluation raised is a divergence of the run; without batches the whole.
+
+        That is, what `Task.evaluate` raised.
+        """
+        made = Update(run.seed, run.update, batches)
         control = self.train_at_no_lr
         return is_divergence(error, task, self.device, made, control, evaluating=True)
 
@@ -257,7 +265,7 @@ def _wants_closure(error: Exception) -> bool:
     return "closure" in str(error).lower() or (called_none and "callable" in str(error))
 
 
-_MayGoOn = Callable[[Exception, Task, _Training, Batch], bool]
+_MayGoOn = Callable[[Exception, Task, _Training, Sequence[Batch]], bool]
 
 
 class _Evaluation:
@@ -266,7 +274,7 @@ class _Evaluation:
     def __init__(self, task: Task, run: _Training, may_go_on: _MayGoOn) -> None:
         self._task, self._run, self._may_go_on = task, run, may_go_on
         self._random = evaluation_stream(run.measures.device)
-        self.sums: dict[str, Tensor | float] = dict.fromkeys(task.measures, 0.0)
+        self.sums: dict[str, Tensor | float] = dict.fromkeys(task.means, 0.0)
 
     def add(self, batches: Sequence[Batch], rows: Sequence[float]) -> None:
         """Measure the batches, whose means weigh so many rows."""
@@ -275,13 +283,30 @@ class _Evaluation:
                 if self._run.raised is None:
                     self._add(batch, weight)
 
+    def whole(self) -> Sequence[Tensor | float]:
+        """The measures of the whole set, by name."""
+        task, run = self._task, self._run
+        if task.evaluate is None or run.raised is not None:
+            return [float("nan")] * len(task.whole)
+        try:
+            with evaluation_stream(run.measures.device).active():
+                values = whole_measures(task.evaluate, run.model, task.whole)
+            return [as_number(name, value, run.measures.device) for name, value in values.items()]
+        except Exception as error:
+            self._lose(error, [])
+            return [float("nan")] * len(task.whole)
+
     def _add(self, batch: Batch, weight: float) -> None:
         run = self._run
         try:
             for name, value in run.measures.measure(run.model, batch).items():
                 self.sums[name] += weight * as_number(name, value, run.measures.device)
         except Exception as error:
-            if not self._may_go_on(error, self._task, run, batch):
-                raise
-            run.raised = describe(error)
+            self._lose(error, [batch])
             self.sums = dict.fromkeys(self.sums, float("nan"))
+
+    def _lose(self, error: Exception, batches: Sequence[Batch]) -> None:
+        """Give the run up, or raise what is no divergence."""
+        if not self._may_go_on(error, self._task, self._run, batches):
+            raise error
+        self._run.raised = describe(error)

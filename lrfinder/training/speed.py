@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lrfinder.tasks.task import Task
+from lrfinder.tasks.problem import Problem
 from lrfinder.training.trainer import AnyTrainer
 
 
@@ -68,12 +68,14 @@ class Measured:
 
 
 def measure_speed(
-    task: Task, trainer: AnyTrainer, runs: int, count: int, *, on_subset: bool = False
+    task: Problem, trainer: AnyTrainer, runs: int, count: int, *, on_subset: bool = False
 ) -> Measured:
     """Speed of a run among so many of two seeds, with so many threads.
 
     Evaluated is the validation set, or the fixed subset where there is none or it is asked for.
     """
+    if on_subset and task.evaluate is not None:
+        task = task.measured_by(task.metrics)
     state = trainer.start(task, [run % 2 for run in range(runs)], [_TINY_LR] * runs)
     data = task.data(trainer.device)
     groups = len(state.stand_ins[0].param_groups)
@@ -85,6 +87,7 @@ def measure_speed(
         some = int(min(data.updates_per_epoch, max(1, 0.05 / max(first, 1e-6))))
         updates = _least_seconds(lambda: trainer.advance(state, lrs[:, :some]))
         evaluation = _least_seconds(lambda: trainer.evaluate(state, batches))
+        trainer.select(state, [])
     wall, cpu = (
         Speed(update / some / runs, evaluated / runs)
         for update, evaluated in zip(updates, evaluation, strict=True)

@@ -16,7 +16,6 @@ from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
 from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.task import Task
 
 
 class State(Protocol):
@@ -38,9 +37,11 @@ class State(Protocol):
 
 
 S = TypeVar("S", bound=State)
+P = TypeVar("P", contravariant=True)
+"""What it trains: Tasks, or Loops."""
 
 
-class Trainer(Protocol[S]):
+class Trainer(Protocol[S, P]):
     """Trains populations of runs, each held in a State of its own kind."""
 
     @property
@@ -48,11 +49,11 @@ class Trainer(Protocol[S]):
         """Where models and data are moved to; None leaves the model where its factory put it."""
         ...
 
-    def capacity(self, task: Task) -> int:
+    def capacity(self, task: P) -> int:
         """Most runs that one State should hold."""
         ...
 
-    def start(self, task: Task, seeds: Sequence[int], lrs: Sequence[float]) -> S:
+    def start(self, task: P, seeds: Sequence[int], lrs: Sequence[float]) -> S:
         """Build one model and optimizer per run, each under its own seed and for its own lr."""
         ...
 
@@ -80,9 +81,12 @@ class Trainer(Protocol[S]):
         ...
 
     def fork(self, state: S, rows: Sequence[int]) -> S:
-        """Return independent copies of runs; the state given goes on as if nothing happened."""
+        """Return independent copies of runs; the state given goes on as if nothing happened.
+
+        Raises TaskFailed where a run cannot be copied (`forks.py` asks before).
+        """
         ...
 
 
-AnyTrainer = Trainer[Any]
-"""A trainer whose kind of State does not matter."""
+AnyTrainer = Trainer[Any, Any]
+"""A trainer whose kind of State, and what it trains, do not matter."""

@@ -14,7 +14,7 @@ from inspect import signature
 import torch
 
 from lrfinder.range_tests.suggestion import RULE, SWEEP_RULE, Suggestion
-from lrfinder.tasks.task import Task
+from lrfinder.tasks.problem import Problem
 from lrfinder.tuning.space import Space
 
 BEYOND = {RULE: (2.0, 4.0), SWEEP_RULE: (4.0, 10.0)}
@@ -34,7 +34,9 @@ def given_range(spaces: Sequence[Space], low: float, high: float) -> Ranged:
     return _same_range(spaces, low, high), f"lr searched in {low:g} to {high:g}, as asked"
 
 
-def from_range_test(spaces: Sequence[Space], task: Task, suggestion: Suggestion | None) -> Ranged:
+def from_range_test(
+    spaces: Sequence[Space], task: Problem, suggestion: Suggestion | None
+) -> Ranged:
     """Each family's range as a range test suggests it; without one, as the task does."""
     if suggestion is None or suggestion.lr is None:
         return _without_suggestion(spaces, task, suggestion)
@@ -53,7 +55,7 @@ def _same_range(spaces: Sequence[Space], low: float, high: float) -> list[Space]
     return [replace(s, lr_low=low, lr_default=middle, lr_high=high) for s in spaces]
 
 
-def _around(space: Space, task: Task, suggestion: Suggestion) -> Space:
+def _around(space: Space, task: Problem, suggestion: Suggestion) -> Space:
     """Range around the suggestion, moved to the peak of the family's default schedule."""
     default, moved = space.default_schedule, suggestion
     if default is not None:
@@ -67,7 +69,7 @@ def _around(space: Space, task: Task, suggestion: Suggestion) -> Space:
 
 
 def _without_suggestion(
-    spaces: Sequence[Space], task: Task, suggestion: Suggestion | None
+    spaces: Sequence[Space], task: Problem, suggestion: Suggestion | None
 ) -> Ranged:
     edge = None if suggestion is None else suggestion.diverged_at
     if edge is not None:

@@ -18,7 +18,7 @@ import optuna
 from threadpoolctl import threadpool_limits
 
 from lrfinder.checks import check_count, check_seeds
-from lrfinder.tasks.task import Task
+from lrfinder.tasks.problem import Problem
 from lrfinder.training.executors import Executor, InProcess
 from lrfinder.training.history import History, Plan
 from lrfinder.training.trainer import AnyTrainer
@@ -31,7 +31,7 @@ from lrfinder.tuning.trials import Conditions, FamilyResult, TrialDone
 
 
 def search(
-    task: Task,
+    task: Problem,
     spaces: Sequence[Space],
     *,
     trials: int,
@@ -77,7 +77,7 @@ def search(
     check_seeds(seeds)
     for space in spaces:
         space.check_budget()
-    metrics = tuple(task.metrics)
+    metrics = task.measures[1:]
     conditions = Conditions(
         task.name, trials, tuple(seeds), seed, measure, metrics, trial_done, sampler
     )

@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lrfinder.errors import StorageFailed, TaskFailed
-from lrfinder.tasks.task import Task
+from lrfinder.tasks.problem import Problem
 from lrfinder.training.history import History, Plan
 from lrfinder.training.sent import packed, packed_plans, unpacked, unpacked_plans
 
@@ -100,7 +100,7 @@ class Mailbox:
         """Show that a worker lives."""
         self._storage.set_study_user_attr(self._study, _WORKER + worker, beats)
 
-    def take(self, task: Task) -> Chunk | None:
+    def take(self, task: Problem) -> Chunk | None:
         """A chunk that waits, for this worker alone; None where none does."""
         for trial in self._trials(TrialState.WAITING):
             chunk, attrs = self._number(trial), trial.user_attrs

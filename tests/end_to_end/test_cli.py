@@ -417,7 +417,7 @@ WRONG = [
     (["run", "nothing_like_it"], 3, "no task is called 'nothing_like_it'"),
     (["run", "digit"], 3, "did you mean 'digits'?"),
     (["run", "missing.py"], 3, "no such file"),
-    (["run", "my_task.py:absent"], 3, "has no factory or Task called absent"),
+    (["run", "my_task.py:absent"], 3, "has no factory, Task or Loop called absent"),
     (["run", "my_task.py:fails"], 3, "RuntimeError: no such data (my_task.py, line"),
     (["run", "my_task.py:something_else"], 3, "must return a lrfinder.Task"),
     (["run", "my_task.py:without_a_batch"], 3, "at least one batch"),

@@ -41,6 +41,51 @@ MUTANTS = [
         ("a copy of a stream is not independent", "twin._states = self._states", "twin = self"),
     ),
     *_in(
+        "tasks/measures.py",
+        "tests/tasks/test_losses.py",
+        (
+            "the loss that is trained is compared too",
+            'functions | {"loss": valid_loss}',
+            'functions | {"loss": functions["loss"]}',
+        ),
+        (
+            "every measure makes a forward pass of its own",
+            "name: f(*arguments) for",
+            "name: f(*self._arguments(model, batch)) for",
+        ),
+        (
+            "a valid_loss must be a tensor",
+            '"loss" not in values or VALID_LOSS in self.by_name',
+            '"loss" not in values',
+        ),
+    ),
+    *_in(
+        "tasks/whole_measures.py",
+        "tests/tasks/test_whole_measures.py",
+        (
+            "evaluate may return other measures later",
+            "names is not None and set(values) != set(names)",
+            "False",
+        ),
+        ("a whole measure may have a metric's name", "if name in metrics", "if False"),
+    ),
+    *_in(
+        "tasks/lengths.py",
+        "tests/tasks/test_step_based.py",
+        ("the advised number of updates is no multiple", "round(updates / part)) * part", "1) * 3"),
+        ("epochs that contradict are ignored", "epochs not in (EPOCHS, made)", "False"),
+    ),
+    *_in(
+        "tasks/drawn_batches.py",
+        "tests/tasks/test_step_based.py",
+        ("validation batches have no end", "drawn < self.count", "drawn >= 0"),
+    ),
+    *_in(
+        "tasks/kept_state.py",
+        "tests/tasks/test_kept_state.py",
+        ("means of a batch norm are not put back", " or _moved(value, before)", ""),
+    ),
+    *_in(
         "tasks/sources.py",
         "tests/tasks/test_sources.py",
         (
@@ -326,5 +371,28 @@ MUTANTS = [
         "tasks/targets.py",
         "tests/tasks/test_targets.py",
         ("the batch itself gets the other target", "= copy.copy(cast(object, part))", "= part"),
+    ),
+    *_in(
+        "schedules/as_function.py",
+        "tests/schedules/test_in_frameworks.py",
+        ("a decay does not wait for the warm-up", 'f"t -= {w}", ', ""),
+        ("a restarted period does not grow", "period * {T_mult}", "period * 1"),
+        ("a triangle begins at its peak", 'up = f"1 - abs(', 'up = f"abs('),
+    ),
+    *_in(
+        "schedules/in_frameworks.py",
+        "tests/schedules/test_in_frameworks.py",
+        ("a cosine of any length is theirs", 'and params["T_max"] == updates', ""),
+        (
+            "a scheduler of batches is stepped by epoch",
+            '"epoch" if schedule.stepped_per == "epoch" else "step"',
+            '"epoch"',
+        ),
+    ),
+    *_in(
+        "range_tests/prior.py",
+        "tests/range_tests/test_prior.py",
+        ("a prior is half as wide", "(2 * _MIDDLE_90)", "(4 * _MIDDLE_90)"),
+        ("Optuna is asked evenly", "self.high, log=True", "self.high, log=False"),
     ),
 ]

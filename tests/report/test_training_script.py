@@ -45,12 +45,47 @@ class Rows(torch.utils.data.Dataset):
 def dict_loss(model, batch):
     return ((model(batch["x"]) - batch["y"]) ** 2).mean()
 
+def get_batch():
+    chosen = torch.randint(65, (16,))
+    return x[chosen], y[chosen]
+
+def get_batch_or_none():
+    return get_batch() if torch.rand(()) < 0.5 else None
+
 def mean_error(*arguments):
     return (arguments[0] - arguments[1]).abs().mean()
 """
 TASKS = {
     "pairs": "Task(**plain)",
     "metrics": 'Task(**plain, metrics={"error": mean_error, "twice": mean_error})',
+    "valid_loss": (
+        'Task(**{**plain, "criterion": nn.HuberLoss(delta=9.0)}, '
+        'valid_loss=nn.MSELoss(), metrics={"error": mean_error})'
+    ),
+    "valid_loss_of_dicts": (
+        "Task(**common, train=Rows(), valid=Rows(), loss=lambda *a: 5 * dict_loss(*a), "
+        "valid_loss=dict_loss)"
+    ),
+    "forward": (
+        "Task(**common, train=Rows(), valid=Rows(), forward=lambda model, b: model(b['x']), "
+        "loss=lambda output, b: ((output - b['y']) ** 2).mean(), "
+        "metrics={'error': lambda output, b: (output - b['y']).abs().mean()})"
+    ),
+    "whole": "Task(**plain, evaluate=lambda model: {'norm': model.weight.norm(), 'f1': 0.5})",
+    "whole_and_metrics": (
+        "Task(**plain, metrics={'error': mean_error}, evaluate=lambda model: {'f1': 0.5})"
+    ),
+    "drawn": (
+        "Task(**common, criterion=nn.MSELoss(), batches=get_batch, valid_batches=get_batch, "
+        "updates=12)"
+    ),
+    "drawn_and_accumulated": (
+        "Task(**common, criterion=nn.MSELoss(), batches=get_batch, valid=rows, updates=12, "
+        "accumulate=2)"
+    ),
+    "drawn_or_not": (
+        "Task(**common, criterion=nn.MSELoss(), batches=get_batch_or_none, valid=rows, updates=12)"
+    ),
     "accumulating": "Task(**plain, accumulate=2, clip_norm=1.0)",
     "short_epochs": "Task(**plain, steps_per_epoch=2)",
     "long_epochs": "Task(**plain, steps_per_epoch=7)",

@@ -127,9 +127,9 @@ def test_a_task_at_the_level_of_a_module_is_taken_as_it_is(tmp_path, name, refer
 def test_a_file_with_neither_a_factory_nor_a_task_is_told_both_names(tmp_path):
     path = tmp_path / "empty.py"
     path.write_text("x = 1\n")
-    with pytest.raises(TaskLoadError, match=r"no factory make_task\(\) and no Task called task"):
+    with pytest.raises(TaskLoadError, match=r"no factory make_task\(\) and no Task or Loop called"):
         load_task(str(path))
-    with pytest.raises(TaskLoadError, match="no factory or Task called x2"):
+    with pytest.raises(TaskLoadError, match="no factory, Task or Loop called x2"):
         load_task(f"{path}:x2")
 
 

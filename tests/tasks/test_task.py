@@ -48,6 +48,14 @@ BAD_FIELDS = {
     "criterion and loss": ({"loss": lambda model, batch: 0}, "criterion and loss", "both"),
     "neither": ({"criterion": None}, "criterion and loss", "neither"),
     "criterion a word": ({"criterion": "mse"}, "criterion", "'mse'"),
+    "valid_loss a word": ({"valid_loss": "mse"}, "valid_loss", "'mse'"),
+    "forward with a criterion": (
+        {"forward": lambda model, batch: model(batch[0])},
+        "forward goes with loss",
+        "criterion",
+    ),
+    "forward a word": ({"criterion": None, "loss": lambda *a: 0, "forward": "x"}, "forward", "'x'"),
+    "evaluate a dict": ({"evaluate": {}}, "evaluate", "{}"),
     "model an object": ({"model": MODEL}, "model", "a model"),
     "model a number": ({"model": 3}, "model", "3"),
     "optimizer an object": (

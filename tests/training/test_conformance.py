@@ -283,6 +283,23 @@ TASKS: dict[str, Callable[[], Task]] = {
     "random scale": lambda: image_task(Scaled),
     "named batches": named_task,
     "weighted": weighted,
+    "valid loss": lambda: image_task(
+        dropout, criterion=nn.CrossEntropyLoss(label_smoothing=0.1), valid_loss=nn.MultiMarginLoss()
+    ),
+    "forward": lambda: image_task(
+        dropout,
+        criterion=None,
+        forward=lambda model, batch: model(batch[0]),
+        loss=lambda output, batch: nn.functional.cross_entropy(output, batch[1]),
+        metrics={"accuracy": lambda output, batch: accuracy(output, batch[1])},
+    ),
+    "whole measures": lambda: image_task(
+        convolutions,
+        evaluate=lambda model: {
+            "highest": model(images(3).tensors[0]).max(),
+            "norm": float(sum(p.norm() for p in model.parameters())),
+        },
+    ),
     "two groups": lambda: image_task(mlp, optimizer=two_groups),
     "accumulate": lambda: image_task(convolutions, accumulate=2),
     "clip_norm": lambda: image_task(mlp, clip_norm=0.3),

@@ -25,9 +25,10 @@ from lrfinder.errors import TaskFailed
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.task import Task
+from lrfinder.tasks.whole_measures import whole_measures
 from lrfinder.training.batched.module_state import Template, dims_of, stack_batches
 from lrfinder.training.batched.runs import StackedRuns
-from lrfinder.training.evaluation import as_number
+from lrfinder.training.evaluation import as_number, eval_mode
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,22 @@ class Program:
         values, moved = self._call(call, one.leaves, one.fixed, one.buffers, batch)
         self._take_over(one.buffers, moved)
         return dict(zip(names, values, strict=True))
+
+    def evaluate_run(self, population: StackedRuns, row: int, task: Task) -> list[Tensor | float]:
+        """Measures of the whole set for one run, by name, by calling the task's `evaluate`."""
+
+        def compute(model: nn.Module, _: Batch) -> list[Tensor | float]:
+            if task.evaluate is None:
+                return []
+            values = whole_measures(task.evaluate, model, task.whole)
+            return [as_number(name, value, self._device) for name, value in values.items()]
+
+        one = population.run(row)
+        call = _Call(self.template.model, compute)
+        with eval_mode(self.modules):  # the one model serves all runs, whatever mode it is left in
+            values, moved = self._call(call, one.leaves, one.fixed, one.buffers, None)
+        self._take_over(one.buffers, moved)
+        return values
 
     def _numbers(
         self, model: nn.Module, batch: Batch, names: Sequence[str]

@@ -104,12 +104,14 @@ class BatchedTrainer:
                 weight += sum(rows)
                 if len(state):
                     evaluation.add(piece, rows)
+            whole = evaluation.whole().T
             sums = evaluation.sums()
         for buffer, before in zip(state.population.buffers, buffers, strict=True):
             buffer.copy_(before)
         if weight == 0:
             raise InvalidArgument("the validation data must have a row, but got none")
-        return {name: sums[name] / weight for name in task.measures}
+        means = {name: sums[name] / weight for name in task.means}
+        return means | dict(zip(task.whole, whole, strict=True))
 
     def select(self, state: BatchedState, rows: Sequence[int]) -> BatchedState:
         """Keep, drop or duplicate runs; the state given is used up."""
@@ -198,7 +200,7 @@ class _Evaluation:
     def __init__(self, state: BatchedState, is_divergence: IsDivergence) -> None:
         self._state, self._is_divergence = state, is_divergence
         self._together = state.plan.together
-        self._apart = [name for name in state.task.measures if name not in self._together]
+        self._apart = [name for name in state.task.means if name not in self._together]
         runs = len(state)
         self._random = evaluation_stream(state.device)
         self._randoms = [self._random.copy() for _ in range(runs)] if self._apart else []
@@ -244,6 +246,28 @@ class _Evaluation:
                 raise
             state.raised[run] = describe(error)
             return dict.fromkeys(names, float("nan"))
+
+    def whole(self) -> Floats:
+        """The measures of the whole set: float64[runs, measures]."""
+        task, runs = self._state.task, range(len(self._state))
+        if task.evaluate is None:
+            return np.zeros((len(runs), 0))
+        found = [value for run in runs for value in self._whole_of(run)]
+        return read_numbers(found).reshape(len(runs), len(task.whole))
+
+    def _whole_of(self, run: int) -> Sequence[Tensor | float]:
+        state = self._state
+        lost = [float("nan")] * len(state.task.whole)
+        if run in state.raised:
+            return lost
+        try:
+            with evaluation_stream(state.device).active():
+                return state.program.evaluate_run(state.population, run, state.task)
+        except Exception as error:
+            if not self._is_divergence(error, run, []):
+                raise
+            state.raised[run] = describe(error)
+            return lost
 
     def sums(self) -> dict[str, Floats]:
         """The sums by measure: float64[runs]."""

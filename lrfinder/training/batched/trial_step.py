@@ -18,7 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from lrfinder.errors import LRFinderError, TaskFailed
 from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.measures import check_has_gradient
+from lrfinder.tasks.measures import VALID_LOSS, check_has_gradient
 from lrfinder.tasks.random_states import Stream, derive
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe, shortened
@@ -178,7 +178,7 @@ class _TrialStep:
         for name, module in self._measures.modules.items():
             changed = before[name].changed(module)
             if changed is not None:
-                role = "loss" if name == "loss" else f"metric {name}"
+                role = name if name in ("loss", VALID_LOSS) else f"metric {name}"
                 raise _NotBatchableError(f"the {role} changes its attribute {changed}")
 
     def _stacks(self) -> tuple[list[Tensor], list[Tensor]]:

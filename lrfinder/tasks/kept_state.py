@@ -140,10 +140,15 @@ def _undo_of_numbers(value: Tensor | np.ndarray | torch.Generator) -> _Undo:  # 
     version = _version(value)
 
     def undo() -> None:
-        if version is None or _version(value) != version:
+        if version is None or _version(value) != version or _moved(value, before):
             value.detach().copy_(before)
 
     return undo
+
+
+def _moved(value: Tensor, before: Tensor) -> bool:
+    """Whether the numbers are others: batch normalisation moves its means and is not counted."""
+    return value.layout is torch.strided and not torch.equal(value.detach(), before)
 
 
 def _version(tensor: Tensor) -> int | None:

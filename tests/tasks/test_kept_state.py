@@ -166,3 +166,31 @@ def test_the_state_is_put_back_where_an_evaluation_raises():
     with pytest.raises(Exception, match="in eval mode"):
         trainer.evaluate(state, [(torch.zeros(1, 4).double(), torch.zeros(1, 1).double())])
     assert state.runs[0].model.seen == []
+
+
+def test_batch_normalisation_in_train_mode_moves_nothing_in_an_evaluation():
+    """As where a metric of the user's own forgets to go back to eval mode."""
+
+    def error(model, batch):
+        model.train()
+        return (model(batch[0]) - batch[1]).abs().mean()
+
+    def loss(model, batch):
+        return nn.functional.mse_loss(model(batch[0]), batch[1])
+
+    def task(**fields):
+        return linear_task(
+            model=lambda: nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 1)).double(),
+            criterion=None,
+            loss=loss,
+            **fields,
+        )
+
+    # the metric comes last: what is measured before it is in eval mode
+    ends = [
+        fit(one, [plan()], evaluate_every=every).measures["loss"][0, -1]
+        for one in (task(metrics={"error": error}), task())
+        for every in (1, 12)
+    ]
+    assert len(set(ends[2:])) == 1
+    assert len(set(ends[:2])) == 1

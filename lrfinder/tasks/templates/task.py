@@ -1,4 +1,4 @@
-"""The file that ``lrfinder init`` writes: a commented task that runs as it is."""
+"""The file of kind "task": a commented task that runs as it is."""
 
 TEMPLATE = '''\
 """A task for lrfinder: which learning rate, and which decay, for this model and these data?
@@ -49,10 +49,14 @@ def make_task():
         valid=spirals(400, generator),  # held-out data, by which decays are compared
         criterion=nn.CrossEntropyLoss(),  # criterion(model(x), y)
         # loss=lambda model, batch: model(**batch).loss,   # instead, for batches of another form
+        # forward=lambda model, batch: model(**batch),   # then the others take (output, batch)
+        # valid_loss=nn.CrossEntropyLoss(),   # where training has label smoothing or a penalty
         optimizer=lambda model, lr: torch.optim.Adam(model.parameters(), lr),
         metrics={{"accuracy": accuracy}},  # recorded beside the loss
+        # evaluate=lambda model: {{"f1": f1_of(model)}},   # what is no mean of batches
         batch_size=64,
         epochs=15,  # the length of a training run, over which a decay decays
+        # batches=lambda: get_batch("train"), updates=5000,   # instead of train and epochs
         # clip_norm=1.0, accumulate=4, autocast=torch.bfloat16,
         # baseline=Baseline(1e-3),  # what you use today, always compared; import it from lrfinder
     )

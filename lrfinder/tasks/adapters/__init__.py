@@ -1,0 +1,6 @@
+"""Tasks from the objects of training frameworks: one file a framework.
+
+Each turns the framework's object into the fields of a Task. The object is copied, never trained and
+never changed: a module, a Trainer or a net stands afterwards as it stood before. None of the
+frameworks is imported here; their objects say all that is needed.
+"""

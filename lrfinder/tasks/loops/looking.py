@@ -1,0 +1,304 @@
+"""What a loop shows when it is started: its optimizers, what it measures, how long an epoch is.
+
+It is started twice under one seed, which must build everything anew, and goes on for one epoch at
+next to no lr, whose updates are counted where their number is not given.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from types import ModuleType
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lrfinder.arrays import Floats
+from lrfinder.errors import InvalidArgument, TaskFailed
+from lrfinder.schedules.live import stand_in
+from lrfinder.tasks.data_checks import OTHER_WEIGHTS
+from lrfinder.tasks.held_objects import held_by
+from lrfinder.tasks.kept_state import state_kept
+from lrfinder.tasks.loops.training import DrivenTraining, Measuring, Training, described
+from lrfinder.tasks.lr_groups import TRIED, LRGroups
+from lrfinder.tasks.random_states import Stream
+from lrfinder.tasks.sketch import Sketch, sketch
+from lrfinder.tasks.task import Prototype
+from lrfinder.tasks.task_checks import check_metric_names
+from lrfinder.tasks.user_code import user_code
+
+NO_MEASURE = (
+    "the loop registers nothing to be measured by (training.measure), so its training loss is "
+    "read: that shows no overfitting, and the interval is widened for it"
+)
+OWN_SCHEDULER = (
+    "the loop has a learning-rate scheduler of its own; while it is driven, the learning rates are "
+    "those of lrfinder"
+)
+LITTLE = 1e-12
+"""An lr at which nothing is learnt."""
+_AT_ONCE, _MOST_COUNTED = 256, 1_000_000
+_MOST_OBJECTS = 5000
+"""Objects among which modules are looked for."""
+_MOST_ELEMENTS = 200
+_LEAVES = (str, bytes, int, float, type(None), type, Tensor, np.ndarray, ModuleType)
+
+
+@dataclass
+class LoopData:
+    """What was seen of a loop, under the names that a task's data have."""
+
+    prototype: Prototype
+    lrs_built: list[float]
+    """The lr of every group that it drives, as it was built."""
+    updates_per_epoch: int
+    measures: tuple[str, ...]
+    """"loss" and what else the loop measures."""
+    measured: bool
+    """Whether the loop measures anything; else its training loss is read."""
+    seen: list[str]
+    findings: dict[type, Any] = field(default_factory=dict[type, Any])
+    """What a trainer has found out about the loop: tried only once."""
+
+    @property
+    def valid(self) -> tuple[()] | None:
+        """No batches, which the loop's own function reads; None where it has no such function."""
+        return () if self.measured else None
+
+    @property
+    def fixed_subset(self) -> tuple[()]:
+        """No batches: the loop's own function says what it is evaluated on."""
+        return ()
+
+    def notes(self) -> list[str]:
+        """What a person should know before reading a result."""
+        return [*self.seen, *([] if self.measured else [NO_MEASURE])]
+
+    def later_notes(self) -> list[str]:
+        """Nothing more shows while it trains."""
+        return []
+
+
+def look(
+    train: Callable[[Training], object],
+    steps_per_epoch: int | None,
+    epochs: int,
+    device: torch.device | None,
+) -> LoopData:
+    """Start a loop twice and train one epoch at next to no lr, or one update of a known epoch.
+
+    Raises InvalidArgument for what a loop must not do, and TaskFailed where it raises.
+    """
+    updates = None if steps_per_epoch is None else epochs * steps_per_epoch
+    begin = partial(
+        DrivenTraining,
+        train,
+        0,
+        epochs=1 if steps_per_epoch is None else epochs,
+        updates=updates,
+        device=device,
+    )
+    first, again = begin(), begin()
+    try:
+        first.begin()
+        again.begin()
+        _check_built_anew(first, again)
+        alike = sketch_of_start(first).alike(sketch_of_start(again))
+        groups = [group for one in first.optimizers for group in one.param_groups]
+        seen = [] if alike else [OTHER_WEIGHTS]
+        seen += [OWN_SCHEDULER] if any("initial_lr" in group for group in groups) else []
+        prototype = _prototype(first)
+        measured = {} if first.measuring is None else measured_by(first)
+        again.close()
+        if steps_per_epoch is None:
+            steps_per_epoch = _counted(first)
+        else:
+            _advance(first, min(2, epochs * steps_per_epoch))
+    finally:
+        for one in (first, again):
+            one.close()
+    names = [name for name in measured if name != "loss"]
+    return LoopData(
+        prototype, first.lrs_built, steps_per_epoch, ("loss", *names), bool(measured), seen
+    )
+
+
+def measured_by(training: DrivenTraining) -> dict[str, float]:
+    """What a loop measures where it waits, by name, the loss among it; nothing of it moves."""
+    function = training.measuring
+    assert function is not None
+    with (
+        Stream(0, training.accelerator).active(),
+        training.generators_kept(),
+        modules_kept(function),
+        user_code("evaluating"),
+    ):
+        return as_measures(function())
+
+
+def as_measures(found: Any) -> dict[str, float]:  # noqa: ANN401 (whatever the function returned)
+    """What a measuring function returned as numbers by name; "valid_loss" is the loss."""
+    if not isinstance(found, Mapping):
+        number = _number(found)
+        if number is None:
+            raise InvalidArgument(
+                "the function of training.measure must return a dict of numbers by name, "
+                f'as in {{"valid_loss": 0.5}}, but returned {described(found)}'
+            )
+        return {"loss": number}
+    given = cast(Mapping[Any, Any], found)
+    if "valid_loss" not in given:
+        raise InvalidArgument(
+            'the function of training.measure must return a "valid_loss", which falls as the '
+            f"training learns, but returned {', '.join(map(str, given)) or 'nothing'}"
+        )
+    others = [name for name in given if name != "valid_loss"]
+    check_metric_names(others)
+    numbers = {name: _number(given[name]) for name in ("valid_loss", *others)}
+    for name, number in numbers.items():
+        if number is None:
+            raise InvalidArgument(
+                f"the function of training.measure must return one number for {name!r}, "
+                f"but returned {described(given[name])}"
+            )
+    return {("loss" if k == "valid_loss" else k): v for k, v in numbers.items() if v is not None}
+
+
+def _number(value: Any) -> float | None:  # noqa: ANN401
+    if isinstance(value, Tensor | np.ndarray):
+        one = value.size if isinstance(value, np.ndarray) else value.numel()
+        return float(value.item()) if one == 1 else None
+    return float(value) if isinstance(value, int | float | np.generic) else None
+
+
+@contextmanager
+def modules_kept(function: Measuring) -> Generator[None]:
+    """Put back the train flags, buffers and attributes of the modules that a function leads to."""
+    modules = {id(m): m for root in _modules_of(function) for m in root.modules()}
+    flags = [(module, module.training) for module in modules.values()]
+    with state_kept(modules.values()):
+        try:
+            yield
+        finally:
+            for module, training in flags:
+                module.training = training
+
+
+def _modules_of(function: Measuring) -> list[nn.Module]:
+    found: list[nn.Module] = []
+    waiting, seen, kept = deque([cast(Any, function)]), set[int](), list[Any]()
+    while waiting and len(seen) < _MOST_OBJECTS:
+        one = waiting.popleft()
+        if id(one) in seen or isinstance(one, _LEAVES):
+            continue
+        seen.add(id(one))
+        kept.append(one)
+        if isinstance(one, nn.Module):
+            found.append(one)
+        else:
+            waiting += held_by(one, _MOST_ELEMENTS)
+    return found
+
+
+def group_lrs(built: list[float], lr: float) -> list[float]:
+    """The lr of every group, whose ratios stay as built, where the largest is to be this one.
+
+    >>> group_lrs([0.5, 0.25], 0.1)
+    [0.1, 0.05]
+    """
+    largest = max(built)
+    return [lr if one == largest else one * (lr / largest) for one in built]
+
+
+def joint_stand_in(training: DrivenTraining, lr: float) -> Optimizer:
+    """A stand-in (`schedules/live.py`) of all that a loop drives, built for this lr."""
+    twin, *others = (stand_in(one) for one in training.optimizers)
+    for other in others:
+        twin.param_groups += other.param_groups
+    lrs = group_lrs(training.lrs_built, lr)
+    for group, own in zip(twin.param_groups, lrs, strict=True):
+        group["lr"] = own
+        group.pop("initial_lr", None)
+    return twin
+
+
+def sketch_of_start(training: DrivenTraining) -> Sketch:
+    """Sketch of the parameters that a loop drives."""
+    return sketch(driven_parameters(training))
+
+
+def sketch_of_gradients(training: DrivenTraining) -> Sketch | None:
+    """Sketch of the gradients before the first step, which its first batches gave; None without."""
+    gradients = [p.grad for p in driven_parameters(training) if p.grad is not None]
+    strided = [g.coalesce().values() if g.is_sparse else g for g in gradients]
+    return sketch(strided) if strided else None
+
+
+def driven_parameters(training: DrivenTraining) -> list[Tensor]:
+    """The parameters that a loop drives."""
+    groups = [group for one in training.optimizers for group in one.param_groups]
+    return [p for group in groups for p in group["params"]]
+
+
+def _check_built_anew(first: DrivenTraining, again: DrivenTraining) -> None:
+    known = {id(p) for p in driven_parameters(first)}
+    if any(id(p) in known for p in driven_parameters(again)):
+        raise InvalidArgument(
+            "the loop must build its model and optimizer anew at every call, but drives the same "
+            "parameters twice; build them inside train(training)"
+        )
+
+
+def _prototype(training: DrivenTraining) -> Prototype:
+    parameters = driven_parameters(training)
+    kinds = dict.fromkeys(type(one).__name__ for one in training.optimizers)
+    ratios: Floats = np.array([group_lrs(training.lrs_built, lr) for lr in TRIED])
+    return Prototype(
+        device=parameters[0].device,
+        parameters=sum(p.numel() for p in parameters),
+        untrained=0,
+        trainable=len(parameters),
+        optimizer=" and ".join(kinds),
+        stand_in=joint_stand_in(training, 1.0),
+        groups=LRGroups(ratios),
+    )
+
+
+def lost_at_no_lr(training: DrivenTraining) -> str:
+    """What is said of a training at next to no lr whose last loss is not finite."""
+    return (
+        f"the loss of update {training.made} (seed {training.seed}) is not finite at next to no lr "
+        "either; check the data for nan and the scale of inputs, targets and initial weights"
+    )
+
+
+def _advance(training: DrivenTraining, updates: int) -> None:
+    lrs = np.tile(group_lrs(training.lrs_built, LITTLE), (updates, 1))
+    with user_code("training"):
+        training.advance(lrs, np.full(updates, np.nan))
+
+
+def _counted(training: DrivenTraining) -> int:
+    """Updates until the loop returns."""
+    for _ in count():
+        _advance(training, _AT_ONCE)
+        if training.broken:
+            raise TaskFailed(lost_at_no_lr(training))
+        if training.ended:
+            break
+        if training.made > _MOST_COUNTED:
+            raise InvalidArgument(
+                f"an epoch must have an end, but training.epochs == 1 made {training.made:,} "
+                "updates; go on for training.epochs epochs, or give Loop(steps_per_epoch=...)"
+            )
+    if training.made == 0:
+        raise InvalidArgument(
+            "the loop must report its updates, but an epoch had none; "
+            "call training.log(loss) after optimizer.step()"
+        )
+    return training.made
