@@ -327,4 +327,48 @@ MUTANTS = [
         "tests/tasks/test_targets.py",
         ("the batch itself gets the other target", "= copy.copy(cast(object, part))", "= part"),
     ),
+    *_in(
+        "tasks/loops/training.py",
+        "tests/tasks/test_loops.py tests/training/test_driven.py",
+        (
+            "lrs are set one update late",
+            "self.lrs[len(self.losses)]",
+            "self.lrs[len(self.losses) - 1]",
+        ),
+        (
+            "a second log of an update is believed",
+            "        self._stepped = False\n        self.losses",
+            "        self.losses",
+        ),
+        (
+            "a fault can be caught in the loop",
+            "        raise LeaveLoop\n",
+            "        raise self.fault\n",
+        ),
+    ),
+    *_in(
+        "tasks/loops/driving.py",
+        "tests/training/test_driven.py",
+        (
+            "the loop draws from the caller's random states",
+            "with self._random.active(), self._own.active():",
+            "with self._own.active():",
+        ),
+        ("gradients stay off outside", "outside.restore()", "pass"),
+        ("generators of the owner's go on", "self._put(outside)", "pass"),
+    ),
+    *_in(
+        "tasks/loops/measuring.py",
+        "tests/training/test_driven.py",
+        ("train flags stay where an evaluation left them", "module.training = training", "pass"),
+    ),
+    *_in(
+        "training/driven.py",
+        "tests/training/test_driven.py",
+        (
+            "whatever a loop raises is a divergence",
+            "        except LRFinderError:\n            return False",
+            "        except LRFinderError:\n            return True",
+        ),
+    ),
 ]
