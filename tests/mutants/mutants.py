@@ -341,9 +341,9 @@ MUTANTS = [
             "        self.losses",
         ),
         (
-            "a fault can be caught in the loop",
-            "        raise LeaveLoop\n",
-            "        raise self.fault\n",
+            "a refusal is told nobody",
+            "self.fault = InvalidArgument(message)",
+            "self.broken = True",
         ),
     ),
     *_in(

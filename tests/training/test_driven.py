@@ -50,6 +50,8 @@ def test_a_loop_at_the_lr_it_was_built_with_is_its_own_program_bit_by_bit(name, 
         for updates in (1, 3, 5, 3):
             trainer.evaluate(state, ())
             pieces.append(trainer.advance(state, constant_rows(state, LR, updates)))
+            assert torch.is_grad_enabled()
+            assert not torch.is_autocast_enabled("cpu")
         trainer.evaluate(state, ())
     assert np.concatenate(pieces, axis=1)[0].tolist() == program.losses
     model = handed[-1].model
