@@ -15,15 +15,15 @@ from torch.optim import Optimizer
 from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument, LRFinderError, TaskFailed
 from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.loops.driving import DrivenTraining
 from lrfinder.tasks.loops.looking import (
     LITTLE,
     group_lrs,
     joint_stand_in,
     lost_at_no_lr,
-    measured_by,
 )
 from lrfinder.tasks.loops.loop import Loop
-from lrfinder.tasks.loops.training import DrivenTraining
+from lrfinder.tasks.loops.measuring import measured_by
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.user_code import describe, user_code
 from lrfinder.training.raised import may_be_divergence

@@ -395,4 +395,48 @@ MUTANTS = [
         ("a prior is half as wide", "(2 * _MIDDLE_90)", "(4 * _MIDDLE_90)"),
         ("Optuna is asked evenly", "self.high, log=True", "self.high, log=False"),
     ),
+    *_in(
+        "tasks/loops/training.py",
+        "tests/tasks/test_loops.py tests/training/test_driven.py",
+        (
+            "lrs are set one update late",
+            "self.lrs[len(self.losses)]",
+            "self.lrs[len(self.losses) - 1]",
+        ),
+        (
+            "a second log of an update is believed",
+            "        self._stepped = False\n        self.losses",
+            "        self.losses",
+        ),
+        (
+            "a refusal is told nobody",
+            "self.fault = InvalidArgument(message)",
+            "self.broken = True",
+        ),
+    ),
+    *_in(
+        "tasks/loops/driving.py",
+        "tests/training/test_driven.py",
+        (
+            "the loop draws from the caller's random states",
+            "with self._random.active(), self._own.active():",
+            "with self._own.active():",
+        ),
+        ("gradients stay off outside", "outside.restore()", "pass"),
+        ("generators of the owner's go on", "self._put(outside)", "pass"),
+    ),
+    *_in(
+        "tasks/loops/measuring.py",
+        "tests/training/test_driven.py",
+        ("train flags stay where an evaluation left them", "module.training = training", "pass"),
+    ),
+    *_in(
+        "training/driven.py",
+        "tests/training/test_driven.py",
+        (
+            "whatever a loop raises is a divergence",
+            "        except LRFinderError:\n            return False",
+            "        except LRFinderError:\n            return True",
+        ),
+    ),
 ]

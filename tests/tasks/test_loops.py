@@ -14,8 +14,9 @@ from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.tasks.data_checks import OTHER_WEIGHTS
 from lrfinder.tasks.fingerprint import check_same, fingerprint
 from lrfinder.tasks.loading import load_named
-from lrfinder.tasks.loops.looking import OWN_SCHEDULER, as_measures
+from lrfinder.tasks.loops.looking import OWN_SCHEDULER
 from lrfinder.tasks.loops.loop import Loop
+from lrfinder.tasks.loops.measuring import as_measures
 
 PER_EPOCH = 4
 

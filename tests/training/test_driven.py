@@ -33,26 +33,30 @@ def constant_rows(state, lr: float, updates: int) -> np.ndarray:
     return np.tile(lrs, (1, updates, 1))
 
 
-def driven_model(state) -> torch.nn.Module:
-    return vars(state.runs[0].training)["_handed"].model
-
-
 @pytest.mark.parametrize("name", LOOPS)
 @pytest.mark.parametrize("seed", [0, 5])
 def test_a_loop_at_the_lr_it_was_built_with_is_its_own_program_bit_by_bit(name, seed):
     program = plain(LOOPS[name], seed, 3)
-    loop, trainer = small_loop(LOOPS[name]), DrivenTrainer()
+    handed: list = []
+
+    def train(training) -> None:
+        handed.append(training)
+        LOOPS[name](training)
+
+    loop, trainer = small_loop(train), DrivenTrainer()
     with no_global_draw():
         state = trainer.start(loop, [seed], [LR])
         pieces = []
         for updates in (1, 3, 5, 3):
             trainer.evaluate(state, ())
             pieces.append(trainer.advance(state, constant_rows(state, LR, updates)))
+            assert torch.is_grad_enabled()
+            assert not torch.is_autocast_enabled("cpu")
         trainer.evaluate(state, ())
     assert np.concatenate(pieces, axis=1)[0].tolist() == program.losses
-    assert same_tensors(driven_model(state).state_dict(), program.model.state_dict())
-    flags = [module.training for module in driven_model(state).modules()]
-    assert all(flags)
+    model = handed[-1].model
+    assert same_tensors(model.state_dict(), program.model.state_dict())
+    assert all(module.training for module in model.modules())
 
 
 def test_what_is_measured_is_what_the_program_measures():

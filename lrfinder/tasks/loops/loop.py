@@ -27,13 +27,9 @@ from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Family
 from lrfinder.tasks.baseline import Baseline, as_baseline
+from lrfinder.tasks.loops.driving import DrivenTraining, accelerator
 from lrfinder.tasks.loops.looking import LoopData, group_lrs, look
-from lrfinder.tasks.loops.training import (
-    DrivenTraining,
-    Training,
-    accelerator,
-    takes_one_argument,
-)
+from lrfinder.tasks.loops.training import Training, takes_one_argument
 from lrfinder.tasks.measures import Measure
 from lrfinder.tasks.task import Prototype
 from lrfinder.tasks.task_checks import check_by_name, check_functions, check_name, check_schedules
