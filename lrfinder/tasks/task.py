@@ -49,6 +49,9 @@ from lrfinder.tasks.user_code import user_code
 from lrfinder.tasks.whole_measures import Evaluate, names_of, whole_measures
 from lrfinder.types import Per
 
+_STEPS_ASKED = 1000
+"""Updates of an epoch whose length is not known yet, as a function of their number is asked."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
@@ -137,9 +140,11 @@ class Task:
     it.
     """
     baseline: Baseline | None = None
-    """The lr and schedule in use today, or a number for a constant lr.
+    """The lr and schedule in use today, which is always a candidate of the comparison.
 
-    It is always a candidate of the comparison.
+    A Baseline, or what stands for one: a number for a constant lr, a pair ``(lr, lambda optimizer:
+    scheduler)``, a function get_lr(it) of the update's number, counted from 0, or a text such as
+    "0.1,step,step_size=30,gamma=0.1".
     """
     schedules: Mapping[str, Family] = field(default_factory=dict[str, Family])
     """Further decay families, each under its own `Family.name`, searched like the built-in ones."""
@@ -148,7 +153,6 @@ class Task:
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
-        object.__setattr__(self, "baseline", as_baseline(self.baseline))
         check_by_name("metrics", self.metrics)
         check_by_name("schedules", self.schedules)
         check_one_loss(self.criterion, self.loss, self.forward)
@@ -176,6 +180,10 @@ class Task:
             check_data("valid", self.valid)
         check_metric_names(self.metrics)
         check_schedules(self.schedules)
+        if self.baseline is not None:
+            asked = self.updates or self.epochs * (self.steps_per_epoch or _STEPS_ASKED)
+            baseline = as_baseline(self.baseline, self.per, asked, self.schedules)
+            object.__setattr__(self, "baseline", baseline)
 
     def _settle_length(self) -> None:
         """Work out epochs and their updates where the length is told in updates."""

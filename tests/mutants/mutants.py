@@ -81,6 +81,22 @@ MUTANTS = [
         ("validation batches have no end", "drawn < self.count", "drawn >= 0"),
     ),
     *_in(
+        "tasks/baseline.py",
+        "tests/tasks/test_baseline.py",
+        ("get_lr is read per epoch", 'per="batch"), per="batch")', 'per="epoch"), per="epoch")'),
+        ("get_lr is scaled by its first lr", "/ peak)", "/ lrs[0])"),
+        ("a period that is said is not kept", " or self.per is not None", ""),
+    ),
+    *_in(
+        "training/rehearsal.py",
+        "tests/tasks/test_baseline.py",
+        (
+            "every plateau follows the objective",
+            "watch if named is None else",
+            "watch if task else",
+        ),
+    ),
+    *_in(
         "training/kept_state.py",
         "tests/training/test_kept_state.py",
         ("means of a batch norm are not put back", " or _moved(value, before)", ""),

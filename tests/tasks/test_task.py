@@ -113,8 +113,16 @@ BAD_FIELDS = {
         "'a/b'",
     ),
     "the baseline True": ({"baseline": True}, "baseline", "bool"),
-    "the baseline a text": ({"baseline": "0.1"}, "baseline", "str"),
-    "the baseline a scheduler": ({"baseline": lambda optimizer: optimizer}, "baseline", "function"),
+    "the baseline a word": ({"baseline": "fast"}, "baseline must look like 0.1", "'fast'"),
+    "the baseline a list": ({"baseline": [0.1]}, "baseline", "list"),
+    "the baseline a triple": ({"baseline": (0.1, None, 3)}, "baseline", "tuple"),
+    "the baseline never an lr": ({"baseline": lambda it: 0.0}, "baseline: lr", "0.0"),
+    "the baseline not a number": ({"baseline": lambda it: float("nan")}, "baseline: lr", "nan"),
+    "the baseline a scheduler": (
+        {"baseline": lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 3)},
+        "baseline",
+        "function",
+    ),
     "the baseline zero": ({"baseline": 0}, "baseline: lr", "0"),
     "a family with a built-in name": (
         {"schedules": {"step": FAMILIES["step"]}},
