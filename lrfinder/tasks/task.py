@@ -126,7 +126,11 @@ class Task:
     accumulate: int = 1
     """Micro-batches whose gradients are averaged for one update."""
     autocast: torch.dtype | None = None
-    """torch.bfloat16: forward and loss run under torch.autocast."""
+    """torch.bfloat16 or torch.float16: forward and loss run under torch.autocast.
+
+    With float16 the loss is scaled by a torch.amp.GradScaler of the run's own, which leaves updates
+    out whose gradients are not finite; such runs are not batched.
+    """
     steps_per_epoch: int | None = None
     """Updates that make an epoch; needed where the data have no length."""
     rows: Callable[[Any], int] = count_rows

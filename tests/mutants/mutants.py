@@ -97,6 +97,17 @@ MUTANTS = [
         ),
     ),
     *_in(
+        "training/sequential.py",
+        "tests/training/test_float16.py",
+        (
+            "a fork begins with a new scale",
+            "twin.load_state_dict(self.scaler",
+            "twin.state_dict() or (self.scaler",
+        ),
+        ("scaled gradients are clipped", "run.scaler.unscale_(run.optimizer)", "pass"),
+        ("the scale never changes", "    run.scaler.update()", "    pass"),
+    ),
+    *_in(
         "training/kept_state.py",
         "tests/training/test_kept_state.py",
         ("means of a batch norm are not put back", " or _moved(value, before)", ""),
