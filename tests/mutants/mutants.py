@@ -78,7 +78,7 @@ MUTANTS = [
     *_in(
         "tasks/drawn_batches.py",
         "tests/tasks/test_step_based.py",
-        ("validation batches have no end", "drawn < self.count", "drawn >= 0"),
+        ("a replaced valid_size is not taken", "(draw, count):", "(draw, dataset.count):"),
     ),
     *_in(
         "tasks/baseline.py",
