@@ -9,13 +9,14 @@ from lrfinder.comparison.candidates import BASELINE
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.lengths import Lengths, lengths
 from lrfinder.range_tests.suggestion import Suggestion
-from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule, Value, family
+from lrfinder.schedules import DEFAULT_FAMILIES, Family, family
 from lrfinder.settings import RangeTestSettings, RunSettings
+from lrfinder.tasks.baseline import read_baseline
 from lrfinder.tasks.loading import load_named
 from lrfinder.tasks.measures import measure_name
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.reference import TaskReference
-from lrfinder.tasks.task import Baseline, Task
+from lrfinder.tasks.task import Task
 from lrfinder.training.memory import check_memory
 from lrfinder.training.rehearsal import rehearse
 from lrfinder.training.speed import Work
@@ -217,38 +218,10 @@ def prepared_task(task: Problem, settings: RunSettings) -> Problem:
         task = task.trained_for(settings.epochs)
     if settings.baseline is not None:
         task = replace(
-            task, baseline=_read_baseline(settings.baseline, settings.per or task.per, task)
+            task,
+            baseline=read_baseline(settings.baseline, settings.per or task.per, task.schedules),
         )
     return task
-
-
-def _read_baseline(text: str, per: str, task: Problem) -> Baseline:
-    """Read "0.1" or "0.1,step,step_size=30,gamma=0.1"."""
-    lr, *rest = (part.strip() for part in text.split(","))
-    try:
-        number = float(lr)
-        params = {k.strip(): _value(v.strip()) for k, v in (part.split("=") for part in rest[1:])}
-    except ValueError as error:
-        raise InvalidArgument(
-            f"baseline must look like 0.1 or 0.1,step,step_size=30,gamma=0.1, but got {text!r}"
-        ) from error
-    if not rest:
-        return Baseline(number)
-    stepped = "batch" if per == "batch" else "epoch"
-    return Baseline(number, Schedule(family(rest[0], task.schedules), params, stepped))
-
-
-def _value(text: str) -> Value:
-    """Read a parameter as the Python value it looks like."""
-    words: dict[str, Value] = {"true": True, "false": False}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def device_of(name: str) -> torch.device | None:

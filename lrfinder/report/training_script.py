@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -159,7 +160,8 @@ class _Loop:
     def setting_up(self, source: TaskReference | None, scheduler: str) -> list[str]:
         """Lines that make the model, the optimizer, its scheduler and the data."""
         if source is None:
-            return ["torch.manual_seed(SEED)", *self._marked_place(scheduler), scheduler]
+            filled_in = self._marked_place(scheduler)
+            return ["torch.manual_seed(SEED)", *filled_in, scheduler, *self._scaler]
         loaded = loaded_by(source)
         return [
             *([] if loaded == "task" else [f"task = {loaded}"]),
@@ -168,6 +170,7 @@ class _Loop:
             "model = task.model().to(device)",
             "optimizer = task.optimizer(model, LR)",
             scheduler,
+            *self._scaler,
             *(self._on_device("criterion", "criterion") if self._task.criterion else []),
             *(self._on_device("valid_loss_of", "valid_loss") if self._task.valid_loss else []),
             *(
@@ -304,12 +307,14 @@ class _Loop:
             cycles = "map(batches_of, repeat(train_loader))" if self._without_none else ""
             cycles = cycles or "repeat(train_loader)"
             batches = f"islice(chain.from_iterable({cycles}), {task.data().source.batches})"
-        step = ["optimizer.step()", *after_step]
+        scaled = bool(self._scaler)
+        step = ["scaler.step(optimizer)", "scaler.update()"] if scaled else ["optimizer.step()"]
+        step += after_step
         if task.clip_norm is not None:
             clip = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {task.clip_norm})"
-            step.insert(0, clip)
+            step = [*(["scaler.unscale_(optimizer)"] if scaled else []), clip, *step]
         if size == 1:
-            body = ["optimizer.zero_grad()", *self._forward("train"), "loss.backward()", *step]
+            body = ["optimizer.zero_grad()", *self._forward("train"), self._backward("loss"), *step]
             if isinstance(task.train, DataLoader) and task.data().source.drops_single_row:
                 skip = f"if {self._own('rows')}({'(x, y)' if self.pairs else 'batch'}) == 1:"
                 body = [skip, "    continue  # batch normalisation cannot train on it", *body]
@@ -319,7 +324,7 @@ class _Loop:
             f"while group := list(islice(batches, {size})):",
             "    optimizer.zero_grad()",
             f"    for {self._batch} in group:",
-            *_indented([*self._forward("train"), "(loss / len(group)).backward()"], 2),
+            *_indented([*self._forward("train"), self._backward("loss / len(group)")], 2),
             *_indented(step, 1),
         ]
 
@@ -329,6 +334,17 @@ class _Loop:
         if self._without_none:
             return f"islice(batches_of({draw} for _ in repeat(None)), {count})"
         return f"({draw} for _ in range({count}))"
+
+    @property
+    def _scaler(self) -> list[str]:
+        """The line that makes the gradient scaler, where float16 wants one."""
+        wanted = self._task.autocast is torch.float16
+        return ["scaler = torch.amp.GradScaler(device.type)"] if wanted else []
+
+    def _backward(self, loss: str) -> str:
+        if self._scaler:
+            return f"scaler.scale({loss}).backward()"
+        return f"({loss}).backward()" if " " in loss else f"{loss}.backward()"
 
     @property
     def _batch(self) -> str:

@@ -114,3 +114,5 @@ class Family:
     """Whether some parameter, or its range, depends on another one."""
     by_measure: bool = False
     """Whether it is stepped once an epoch with that epoch's validation measure."""
+    watch: str | None = None
+    """Which measure that is, "valid_loss" or a metric; None: the one that is optimised."""

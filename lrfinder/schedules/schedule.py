@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 
 from lrfinder.checks import COUNT, one_of, whole
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules.codegen import call, written
+from lrfinder.schedules.codegen import call, variable_name, written
 from lrfinder.schedules.family import Family, Params
 from lrfinder.schedules.live import LiveSchedule
 from lrfinder.types import Per, Value
@@ -85,13 +85,15 @@ class Schedule:
         """The statement that steps the scheduler of `code`, after every epoch or optimizer step.
 
         Where the family is stepped by measure it reads a variable of this name, and `epoch` (from
-        0) if there is a warm-up. InvalidArgument where Python has no variable of this name.
+        0) if there is a warm-up, or of the name of the measure that the family watches.
+        InvalidArgument where Python has no variable of this name.
         """
         if not measure.isidentifier() or iskeyword(measure):
             raise InvalidArgument(f"measure must be the name of a variable, but got {measure!r}")
         if not self.family.by_measure:
             return "scheduler.step()"
-        stepped = f"scheduler.step({measure})"
+        watched = self.family.watch
+        stepped = f"scheduler.step({measure if watched is None else variable_name(watched)})"
         return f"warmup.step() if epoch < {self.warmup} else {stepped}" if self.warmup else stepped
 
     def start(self, lrs: Sequence[float] | Optimizer) -> LiveSchedule:

@@ -152,10 +152,10 @@ def measure_column(measure: str) -> str:
     return VALID_LOSS if measure == "loss" else measure
 
 
-def measure_name(column: str, known: Sequence[str]) -> str:
+def measure_name(column: str, known: Sequence[str], what: str = "objective") -> str:
     """Measure behind the name that people use; InvalidArgument for an unknown one."""
     name = "loss" if column == VALID_LOSS else column
     if name not in known or column == "loss":
         names = ", ".join(measure_column(k) for k in known)
-        raise InvalidArgument(f"objective must be one of {names}, but got {column!r}")
+        raise InvalidArgument(f"{what} must be one of {names}, but got {column!r}")
     return name

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Family
-from lrfinder.tasks.baseline import Baseline, as_baseline
+from lrfinder.tasks.baseline import STEPS_ASKED, Baseline, as_baseline
 from lrfinder.tasks.batches import Batch, count_rows
 from lrfinder.tasks.drawn_batches import Draw, data_or_drawn
 from lrfinder.tasks.lengths import EPOCHS, in_epochs
@@ -123,7 +123,11 @@ class Task:
     accumulate: int = 1
     """Micro-batches whose gradients are averaged for one update."""
     autocast: torch.dtype | None = None
-    """torch.bfloat16: forward and loss run under torch.autocast."""
+    """torch.bfloat16 or torch.float16: forward and loss run under torch.autocast.
+
+    With float16 the loss is scaled by a torch.amp.GradScaler of the run's own, which leaves updates
+    out whose gradients are not finite; such runs are not batched.
+    """
     steps_per_epoch: int | None = None
     """Updates that make an epoch; needed where the data have no length."""
     rows: Callable[[Any], int] = count_rows
@@ -137,9 +141,11 @@ class Task:
     it.
     """
     baseline: Baseline | None = None
-    """The lr and schedule in use today, or a number for a constant lr.
+    """The lr and schedule in use today, which is always a candidate of the comparison.
 
-    It is always a candidate of the comparison.
+    A Baseline, or what stands for one: a number for a constant lr, a pair ``(lr, lambda optimizer:
+    scheduler)``, a function get_lr(it) of the update's number, counted from 0, or a text such as
+    "0.1,step,step_size=30,gamma=0.1".
     """
     schedules: Mapping[str, Family] = field(default_factory=dict[str, Family])
     """Further decay families, each under its own `Family.name`, searched like the built-in ones."""
@@ -148,7 +154,6 @@ class Task:
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
-        object.__setattr__(self, "baseline", as_baseline(self.baseline))
         check_by_name("metrics", self.metrics)
         check_by_name("schedules", self.schedules)
         check_one_loss(self.criterion, self.loss, self.forward)
@@ -176,6 +181,10 @@ class Task:
             check_data("valid", self.valid)
         check_metric_names(self.metrics)
         check_schedules(self.schedules)
+        if self.baseline is not None:
+            asked = self.updates or self.epochs * (self.steps_per_epoch or STEPS_ASKED)
+            baseline = as_baseline(self.baseline, self.per, asked, self.schedules)
+            object.__setattr__(self, "baseline", baseline)
 
     def _settle_length(self) -> None:
         """Work out epochs and their updates where the length is told in updates."""

@@ -155,11 +155,10 @@ def check_clip_norm(norm: Any) -> None:  # noqa: ANN401 (whatever was given)
 
 
 def check_autocast(dtype: object) -> None:
-    """torch.bfloat16, or None."""
-    if dtype not in (None, torch.bfloat16):
+    """torch.bfloat16, torch.float16 or None."""
+    if dtype not in (None, torch.bfloat16, torch.float16):
         raise InvalidArgument(
-            f"autocast must be torch.bfloat16 or None, but got {dtype}; "
-            "float16 would need a gradient scaler"
+            f"autocast must be torch.bfloat16, torch.float16 or None, but got {_short(dtype)}"
         )
 
 

@@ -16,7 +16,7 @@ from lrfinder.tasks.user_code import user_code
 from lrfinder.training.divergence import Divergence
 from lrfinder.training.history import History, Plan
 from lrfinder.training.record import Record
-from lrfinder.training.rehearsal import starting, stepping
+from lrfinder.training.rehearsal import starting, stepping, watched_by
 from lrfinder.training.trainer import AnyTrainer, State
 
 Finished = Callable[[Sequence[int], History], None]
@@ -37,8 +37,8 @@ class _Branch:
     source: int
     """Place of the run it was forked from, in the population before."""
     divergence: Divergence = field(default_factory=Divergence)
-    last: float | None = None
-    """The most recent finite measure that is watched."""
+    last: dict[str, float] = field(default_factory=dict[str, float])
+    """The most recent finite values of the measures."""
 
 
 @dataclass
@@ -142,10 +142,10 @@ class TreeWalk:
         parts: dict[bytes, _Branch] = {}
         for row in branch.rows:
             with user_code(stepping(self._record.plans[row].schedule)):
-                lrs = self._schedules[row].epoch(updates, branch.last)
+                lrs = self._schedules[row].epoch(updates, branch.last.get(self._watched(row)))
             if lrs.tobytes() not in parts:
                 divergence = copy.copy(branch.divergence)
-                parts[lrs.tobytes()] = _Branch([], lrs, place, divergence, branch.last)
+                parts[lrs.tobytes()] = _Branch([], lrs, place, divergence, dict(branch.last))
             parts[lrs.tobytes()].rows.append(row)
         yield from parts.values()
 
@@ -196,8 +196,8 @@ class TreeWalk:
         for place, branch in enumerate(population.branches):
             for name, values in measured.items():
                 record.measures[name][branch.rows, record.column[at]] = values[place]
-            if np.isfinite(measured[self._watch][place]):
-                branch.last = float(measured[self._watch][place])
+                if np.isfinite(values[place]):
+                    branch.last[name] = float(values[place])
             if at > 0 and not np.isfinite(measured["loss"][place]):
                 broken[place] = at - 1
         self._drop(population, broken, at)
@@ -246,10 +246,15 @@ class TreeWalk:
 
     def _refuse_unusable_start(self, population: _RunGroup) -> None:
         rows = [branch.rows[0] for branch in population.branches]
-        for name in ("loss", self._watch):
+        watched = {self._watched(row) for branch in population.branches for row in branch.rows}
+        for name in ("loss", *sorted(watched - {"loss"})):
             start = self._record.measures[name][rows, 0]
             if not np.isfinite(start).all():
                 raise TaskFailed(_unusable(name, start, self._seeds(population.branches)))
+
+    def _watched(self, row: int) -> str:
+        """Measure by which a plan's schedule is stepped."""
+        return watched_by(self._record.plans[row].schedule, self._watch, self._task)
 
     def _seeds(self, branches: Sequence[_Branch]) -> list[int]:
         return [self._record.plans[branch.rows[0]].seed for branch in branches]

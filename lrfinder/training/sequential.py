@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
@@ -42,6 +43,8 @@ class _Training:
     """Micro-batches of the last update."""
     raised: str | None = None
     """What the task raised, where the run has diverged by it."""
+    scaler: GradScaler | None = None
+    """What scales the loss, where the task trains in float16."""
     control: bool = False
     """Whatever the task raises is raised."""
 
@@ -53,7 +56,15 @@ class _Training:
             measures=self.measures.copy(),
             optimizer=optimizer,
             random=self.random.copy(),
+            scaler=self._copied_scaler(),
         )
+
+    def _copied_scaler(self) -> GradScaler | None:
+        if self.scaler is None:
+            return None
+        twin = GradScaler(self.measures.device.type)
+        twin.load_state_dict(self.scaler.state_dict())
+        return twin
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -167,7 +178,9 @@ class SequentialTrainer:
     def _build(self, task: Task, seed: int, lr: float) -> _Training:
         model, random = build_model(task, seed, self.device)
         optimizer = build_optimizer(task, model, lr, random)
-        return _Training(seed, model, task.measures_on(device_of(model)), optimizer, random)
+        device = device_of(model)
+        scaler = GradScaler(device.type) if task.autocast is torch.float16 else None
+        return _Training(seed, model, task.measures_on(device), optimizer, random, scaler=scaler)
 
     def _advance(self, state: SequentialState, rows: list[int], lrs: Floats, out: Floats) -> None:
         """Train runs of one seed that stand at the same update."""
@@ -226,19 +239,21 @@ def _update(
         loss = run.measures.loss(run.model, batch)
         check_has_gradient(loss)
         loss = loss / len(micro_batches)
-        loss.backward()
+        (loss if run.scaler is None else run.scaler.scale(loss)).backward()
         total += loss.item()
     run.broken = not np.isfinite(total)
     if run.broken:
         return total
     if task.clip_norm is not None:
+        if run.scaler is not None:
+            run.scaler.unscale_(run.optimizer)
         nn.utils.clip_grad_norm_(run.model.parameters(), task.clip_norm)
     for group, lr in zip(run.optimizer.param_groups, lrs.tolist(), strict=True):
         group["lr"] = lr
     if run.update == 1:
         _check_gradients(run.optimizer)
     try:
-        run.optimizer.step()
+        _step(run)
     except Exception as error:
         if run.update == 1 and _wants_closure(error):
             name = type(run.optimizer).__name__
@@ -247,6 +262,14 @@ def _update(
             ) from error
         raise
     return total
+
+
+def _step(run: _Training) -> None:
+    if run.scaler is None:
+        run.optimizer.step()
+        return
+    run.scaler.step(run.optimizer)  # unless a gradient is not finite
+    run.scaler.update()
 
 
 def _check_gradients(optimizer: Optimizer) -> None:

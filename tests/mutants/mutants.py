@@ -78,7 +78,34 @@ MUTANTS = [
     *_in(
         "tasks/drawn_batches.py",
         "tests/tasks/test_step_based.py",
-        ("validation batches have no end", "drawn < self.count", "drawn >= 0"),
+        ("a replaced valid_size is not taken", "(draw, count):", "(draw, dataset.count):"),
+    ),
+    *_in(
+        "tasks/baseline.py",
+        "tests/tasks/test_baseline.py",
+        ("get_lr is read per epoch", 'per="batch"), per="batch")', 'per="epoch"), per="epoch")'),
+        ("get_lr is scaled by its first lr", "/ peak)", "/ lrs[0])"),
+        ("a period that is said is not kept", " or self.per is not None", ""),
+    ),
+    *_in(
+        "training/rehearsal.py",
+        "tests/tasks/test_baseline.py",
+        (
+            "every plateau follows the objective",
+            "watch if named is None else",
+            "watch if task else",
+        ),
+    ),
+    *_in(
+        "training/sequential.py",
+        "tests/training/test_float16.py",
+        (
+            "a fork begins with a new scale",
+            "twin.load_state_dict(self.scaler",
+            "twin.state_dict() or (self.scaler",
+        ),
+        ("scaled gradients are clipped", "run.scaler.unscale_(run.optimizer)", "pass"),
+        ("the scale never changes", "    run.scaler.update()", "    pass"),
     ),
     *_in(
         "tasks/kept_state.py",

@@ -90,6 +90,11 @@ TASKS = {
     "short_epochs": "Task(**plain, steps_per_epoch=2)",
     "long_epochs": "Task(**plain, steps_per_epoch=7)",
     "bfloat16": "Task(**plain, autocast=torch.bfloat16)",
+    "float16": "Task(**plain, autocast=torch.float16, clip_norm=1.0)",
+    "float16_accumulated": (
+        "Task(**{**plain, 'criterion': lambda *a: nn.functional.mse_loss(*a) / 99}, "
+        "autocast=torch.float16, accumulate=2)"
+    ),
     "dicts": "Task(**common, train=Rows(), valid=Rows(), loss=dict_loss)",
     "loaders": (
         "Task(**common, train=DataLoader(rows, 16, shuffle=True), valid=DataLoader(rows, 16), "

@@ -141,7 +141,11 @@ def plateau(mode):
     [
         (fails, TaskFailed, r"starting the schedule baseline, .*by nothing \(test_baseline.py"),
         (lambda optimizer: None, InvalidArgument, "build of baseline must return"),
-        (plateau("max"), InvalidArgument, "mode of baseline must be 'min' .* but got 'max'"),
+        (
+            plateau("max"),
+            InvalidArgument,
+            "mode of baseline must be 'min' .* but got 'max'; name .*watch=",
+        ),
         (
             Schedule(FAMILIES["plateau"], {"mode": "max", "factor": 0.5, "patience": 0}),
             InvalidArgument,
@@ -179,4 +183,85 @@ def test_a_scheduler_for_another_optimizer_than_sgd_is_taken():
 def test_what_is_no_schedule_is_refused(given):
     with pytest.raises(InvalidArgument, match="write lambda optimizer") as error:
         Baseline(0.1, given)
+    assert "\n" not in str(error.value)
+
+
+def warm(it):
+    return 0.05 * (it + 1) / 4 if it < 4 else 0.05 * 0.9 ** (it - 4)
+
+
+@pytest.mark.parametrize("trainer", [SequentialTrainer(), BatchedTrainer()])
+def test_a_function_of_the_updates_number_is_what_is_trained_by(trainer):
+    task = linear_task(baseline=warm, epochs=3)
+    recipe = task.baseline.recipe
+    assert recipe.lr == 0.05
+    history = fit(task, [Plan(recipe.lr, recipe.schedule, 0)], trainer=trainer)
+    np.testing.assert_allclose(
+        history.lr[0, :, 0], [warm(it) for it in range(3 * PER_EPOCH)], rtol=1e-12
+    )
+    again = replace(task, epochs=4).baseline
+    assert again.recipe.schedule.per == "batch"
+    assert str(recipe.schedule) == "own warm()"
+
+
+def test_what_stands_for_a_baseline_is_that_baseline():
+    factory = FACTORIES["class"]
+    spelt = linear_task(baseline="0.1, step, step_size=3, gamma=0.5").baseline
+    step = Schedule(FAMILIES["step"], {"step_size": 3, "gamma": 0.5})
+    assert spelt == Baseline(0.1, step) == linear_task(baseline=(0.1, step)).baseline
+    assert linear_task(baseline="0.1").baseline == Baseline(0.1)
+    pair = linear_task(baseline=(0.1, factory)).baseline
+    assert pair.recipe.schedule.rows([0.1], 3).ravel().tolist() == [0.1, 0.05, 0.025]
+
+
+def test_a_scheduler_is_stepped_as_the_schedules_of_its_task_are():
+    pairs = [
+        (linear_task(baseline=(0.1, FACTORIES["class"])), "epoch"),
+        (linear_task(baseline=(0.1, FACTORIES["class"]), updates=21), "batch"),
+        (linear_task(baseline=Baseline(0.1, FACTORIES["class"], per="batch")), "batch"),
+        (linear_task(baseline=Baseline(0.1, FACTORIES["class"], per="epoch"), updates=21), "epoch"),
+        (linear_task(baseline="0.1,exponential,gamma=0.9", updates=21), "batch"),
+    ]
+    assert [task.baseline.recipe.schedule.per for task, _ in pairs] == [per for _, per in pairs]
+
+
+@pytest.mark.parametrize("trainer", [SequentialTrainer(), BatchedTrainer()])
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("watch", ["valid_loss", "share"])
+def test_plateau_may_follow_any_measure_in_either_mode(watch, mode, trainer):
+    def factory(optimizer):
+        return ReduceLROnPlateau(optimizer, mode=mode, factor=0.5, patience=0)
+
+    metrics = {"share": lambda output, y: (output * y > 0).double().mean()}
+    task = linear_task(baseline=Baseline(0.02, factory, watch=watch), metrics=metrics, epochs=6)
+    recipe = task.baseline.recipe
+    Experiment(SETTINGS, task)  # whose objective is another one, or in another direction
+    others = Plan(recipe.lr, Schedule(FAMILIES["constant"]), 0)
+    history = fit(task, [Plan(recipe.lr, recipe.schedule, 0), others], trainer=trainer)
+    optimizer, rows = task.optimizer(task.model(), recipe.lr), []
+    scheduler = factory(optimizer)
+    for measured in history.measures["loss" if watch == "valid_loss" else watch][0, 1:]:
+        rows.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step(measured)
+    np.testing.assert_allclose(history.lr[0, ::PER_EPOCH, 0], rows, rtol=1e-12)
+    assert f"# after every epoch: scheduler.step({watch})" in recipe.schedule.code("other")
+
+
+@pytest.mark.parametrize(
+    ("baseline", "said"),
+    [
+        (lambda: Baseline(0.1, plateau("max"), watch="f1"), "watch must be one of valid_loss, but"),
+        (lambda: Baseline(0.1, FACTORIES["class"], watch="valid_loss"), "but got a StepLR|partial"),
+        (lambda: Baseline(0.1, plateau("max"), per="step"), "baseline: per must be 'epoch' or"),
+        (
+            lambda: Baseline(0.1, Schedule(FAMILIES["constant"]), per="batch"),
+            "but got a Schedule; say per in it",
+        ),
+        (lambda: FACTORIES["lambda"], "a function that gives no lr at update 0"),
+    ],
+)
+def test_a_measure_or_a_period_that_does_not_fit_is_told_in_one_line(baseline, said):
+    with pytest.raises(InvalidArgument, match=said) as error:
+        Experiment(SETTINGS, linear_task(baseline=baseline()))
     assert "\n" not in str(error.value)

@@ -1,5 +1,7 @@
 """Tasks whose batches are drawn by a function, and whose length is told in updates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -126,6 +128,14 @@ def test_other_epochs_are_other_updates():
     task = drawn_task().trained_for(5)
     assert (task.epochs, task.updates, task.steps_per_epoch, task.per) == (5, 20, 4, "batch")
     assert linear_task().trained_for(5).updates is None
+
+
+def test_a_field_that_is_replaced_is_taken():
+    task = drawn_task()
+    assert len(list(replace(task, valid_size=5).data().valid)) == 5
+    ones = replace(task, batches=lambda: (torch.ones(2, 4), torch.ones(2, 1)))
+    assert torch.equal(next(ones.data().source.epoch(0, 0))[0], torch.ones(2, 4))
+    assert replace(task, name="other").train is task.train
 
 
 def test_updates_of_a_data_set_go_on_from_one_pass_to_the_next():

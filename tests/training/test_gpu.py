@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from small_tasks import linear_task, no_global_draw, noisy_task, plan
+from small_tasks import linear_task, no_global_draw, noisy_task, plan, regression_rows
 from torch import nn
 
 from lrfinder.range_tests.range_test import range_test
@@ -58,3 +58,17 @@ def test_a_range_test_reads_the_same_off_both():
     ]
     first, second = (curve.suggest() for curve in curves)
     assert first.lr == pytest.approx(second.lr, rel=1e-6)
+
+
+def test_float16_on_an_accelerator_learns_and_its_forks_are_exact():
+    task = linear_task(
+        model=lambda: nn.Linear(4, 1),
+        train=regression_rows(dtype=torch.float32),
+        valid=regression_rows(41, seed=1, dtype=torch.float32),
+        autocast=torch.float16,
+    )
+    trainer = SequentialTrainer("cuda")
+    shared = fit(task, PLANS[:2], trainer=trainer)
+    alone = [fit(task, [one], trainer=trainer) for one in PLANS[:2]]
+    assert np.array_equal(shared.train_loss, np.concatenate([one.train_loss for one in alone]))
+    assert (shared.measures["loss"][:, -1] < shared.measures["loss"][:, 0]).all()

@@ -11,7 +11,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lrfinder.tasks.baseline import Baseline, own_schedule
+from lrfinder.tasks.baseline import Baseline, of_scheduler
 from lrfinder.types import Per
 
 _BY_SCHEDULERS = ("initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum")
@@ -52,7 +52,7 @@ def baseline_of(optimizer: Optimizer, scheduler: LRScheduler | None, per: Per) -
         return None
     if scheduler is None:
         return Baseline(top)
-    return Baseline(top, own_schedule(copies_of(scheduler), per))
+    return of_scheduler(top, copies_of(scheduler), per)
 
 
 def copies_of(scheduler: LRScheduler) -> Callable[[Optimizer], LRScheduler]:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.adapters.lengths import batches_of
 from lrfinder.tasks.adapters.optimizers import peak_lrs, with_lr
-from lrfinder.tasks.baseline import Baseline, own_schedule
+from lrfinder.tasks.baseline import Baseline, of_scheduler
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.random_states import kept
 from lrfinder.tasks.task_checks import fitting_name
@@ -184,4 +184,4 @@ def _baseline(net: Any, optimizer: Optimizer) -> Baseline | None:  # noqa: ANN40
     def build(optimizer: Optimizer) -> Any:  # noqa: ANN401 (an LRScheduler)
         return policy(optimizer, **options)
 
-    return Baseline(top, own_schedule(build, "batch" if one.step_every == "batch" else "epoch"))
+    return of_scheduler(top, build, "batch" if one.step_every == "batch" else "epoch")

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.adapters.lengths import batches_of, updates_per_epoch, whole_epochs
 from lrfinder.tasks.adapters.optimizers import baseline_of, peak_lrs, with_lr
-from lrfinder.tasks.baseline import Baseline, own_schedule
+from lrfinder.tasks.baseline import Baseline, of_scheduler
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.from_objects import factories
 from lrfinder.tasks.optimizer_copies import copied_model, unwrapped
@@ -181,7 +181,7 @@ def _baseline(worker: Any, optimizer: Optimizer, updates: int) -> Baseline | Non
         own.optimizer = optimizer
         return own.create_scheduler(updates, optimizer)
 
-    return Baseline(top, own_schedule(build, "batch"))
+    return of_scheduler(top, build, "batch")
 
 
 def _loss_by(worker: Any) -> Any:  # noqa: ANN401

@@ -26,7 +26,7 @@ from lrfinder.arrays import Floats
 from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Family
-from lrfinder.tasks.baseline import Baseline, as_baseline
+from lrfinder.tasks.baseline import STEPS_ASKED, Baseline, as_baseline
 from lrfinder.tasks.loops.driving import DrivenTraining, accelerator
 from lrfinder.tasks.loops.looking import LoopData, group_lrs, look
 from lrfinder.tasks.loops.training import Training, takes_one_argument
@@ -64,7 +64,6 @@ class Loop:
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
-        object.__setattr__(self, "baseline", as_baseline(self.baseline))
         check_by_name("schedules", self.schedules)
         check_schedules(self.schedules)
         check_functions({"train": self.train})
@@ -76,6 +75,10 @@ class Loop:
         check_count("epochs", self.epochs)
         if self.steps_per_epoch is not None:
             check_count("steps_per_epoch", self.steps_per_epoch)
+        if self.baseline is not None:
+            asked = self.epochs * (self.steps_per_epoch or STEPS_ASKED)
+            baseline = as_baseline(self.baseline, self.per, asked, self.schedules)
+            object.__setattr__(self, "baseline", baseline)
 
     @property
     def measures(self) -> tuple[str, ...]:

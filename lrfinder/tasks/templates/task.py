@@ -57,8 +57,8 @@ def make_task():
         batch_size=64,
         epochs=15,  # the length of a training run, over which a decay decays
         # batches=lambda: get_batch("train"), updates=5000,   # instead of train and epochs
-        # clip_norm=1.0, accumulate=4, autocast=torch.bfloat16,
-        # baseline=Baseline(1e-3),  # what you use today, always compared; import it from lrfinder
+        # clip_norm=1.0, accumulate=4, autocast=torch.bfloat16 or torch.float16,
+        # baseline=(1e-3, lambda optimizer: StepLR(optimizer, 5)),  # what you use today, or get_lr
     )
 '''
 """Text of the file; {name} is its name."""

@@ -134,6 +134,8 @@ class _TrialStep:
 
     def plan(self) -> BatchingPlan:
         """How the task is batched; an exception says why it cannot be."""
+        if self._task.autocast is torch.float16:
+            raise _NotBatchableError("float16 needs a gradient scaler of its own for each run")
         attributes = self._attributes()
         kept = {k: Attributes(m, tensors=True) for k, m in self._measures.modules.items()}
         stacks = self._stacks()
