@@ -46,7 +46,8 @@ from lrfinder.types import Device, Direction, EngineName, Every, Growth, Per
 FAMILIES = (
     "Decay families to compare, separated by commas: constant, step, exponential, inverse_time, "
     "cosine, polynomial, plateau, wsd (the default), multistep, exponential_steps, "
-    "cosine_restarts, one_cycle, triangular, or the task's own. constant is always included."
+    "cosine_restarts, one_cycle, triangular, stable_power, or the task's own. "
+    "constant is always included."
 )
 RECORD = {"name", "task_hash", "version"}
 """Keys of the table [run] in a config.toml."""
