@@ -10,7 +10,7 @@ import gc
 import json
 import sys
 from collections.abc import Callable, Generator, Iterable
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from inspect import Parameter, Signature
@@ -42,7 +42,12 @@ _err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 _RANGE_TEST, _GIVEN_LR = list(RangeTestSettings.model_fields), ["lr", "lr_range"]
 _STUDIES = [name for name in RunSettings.model_fields if name not in _RANGE_TEST + _GIVEN_LR]
 _STUDIES.append("timeout")  # the range test alone has one of its own
-_METAVARS = {"task": "TASK", "families": "A,B,C", "lr_range": "LOW HIGH"}
+_METAVARS = {
+    "task": "TASK",
+    "families": "A,B,C",
+    "lr_range": "LOW HIGH",
+    "warmup": "EPOCHS|search",
+}
 
 
 def _version(asked: bool) -> None:
@@ -70,7 +75,7 @@ def _parameter(name: str, field: FieldInfo, spelling: str) -> Parameter:
     more: dict[str, Any] = {"help": says, "metavar": _METAVARS.get(name), "show_default": False}
     if get_origin(kind) is Literal:
         kind, more["metavar"] = str, f"[{'|'.join(get_args(kind))}]"  # checked by the settings
-    if get_origin(kind) is list:
+    if get_origin(kind) is list or name == "warmup":
         kind = str
     if name == "task":
         how: Any = typer.Argument(**more)
@@ -213,6 +218,9 @@ def _asked(options: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None}
     if "families" in given:
         given["families"] = [name.strip() for name in given["families"].split(",")]
+    if "warmup" in given:
+        with suppress(ValueError):  # what is no number is checked by the settings
+            given["warmup"] = float(given["warmup"])
     if given.get("task", "").endswith(".toml"):
         return {**read_settings_file(Path(given.pop("task"))), **given}
     return given

@@ -117,6 +117,7 @@ def search_act(
         experiment.task,
         spaces,
         trials=settings.trials,
+        even=settings.even,
         seeds=seeds,
         storage=storage,
         name=name,

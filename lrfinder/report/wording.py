@@ -11,6 +11,7 @@ from lrfinder.results.saved_run import Run
 from lrfinder.results.summary import BestFacts, FamilyFacts
 from lrfinder.training.engine import EngineRecord
 from lrfinder.training.speed import Speed, Work
+from lrfinder.tuning.shares import total
 
 
 def suggestion_line(suggestion: Suggestion) -> str:
@@ -152,12 +153,9 @@ def _cautions(run: Run) -> list[str]:
         )
     if suggestion is not None and suggestion.lr is None:
         found.append(f"The range test was inconclusive: {suggestion.reason}.")
-    asked = run.settings.trials
-    least = min(
-        (f.trials for f in families.values() if f.trials and not f.exhausted), default=asked
-    )
-    if least < asked:
-        found.append(f"The timeout cut the studies short, to {least} trials for some families.")
+    made, asked = _trials_made_and_asked(run)
+    if made < asked:
+        found.append(f"The timeout cut the studies short, to {made} of {asked} trials.")
     best = comparison_of(run).best
     if best.diverged:
         found.append(f"Even the best diverged on {best.diverged} seeds: lower the lr.")
@@ -171,6 +169,14 @@ def _cautions(run: Run) -> list[str]:
     if len(comparison_of(run).seeds) < 3:
         found.append("Fewer than 3 seeds: intervals say little.")
     return found
+
+
+def _trials_made_and_asked(run: Run) -> tuple[int, int]:
+    """Trials of the families that are compared, and as many as they were to get in all."""
+    studied = [facts for facts in run.answers.families.values() if facts.trials]
+    points = [facts.trials if facts.exhausted else None for facts in studied]
+    made = sum(facts.trials for facts in studied)
+    return made, total(points, run.settings.trials, even=run.settings.even)
 
 
 def _before_training(run: Run) -> float:
