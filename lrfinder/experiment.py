@@ -13,7 +13,7 @@ from lrfinder.range_tests.trainings import lengths
 from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule, Value, family
 from lrfinder.settings import RangeTestSettings, RunSettings
 from lrfinder.tasks.loading import load_named
-from lrfinder.tasks.measures import measure_name
+from lrfinder.tasks.measures import evaluated, measure_name
 from lrfinder.tasks.reference import TaskReference
 from lrfinder.tasks.task import Baseline, Task
 from lrfinder.training.memory import check_memory
@@ -93,7 +93,8 @@ class Experiment(RangeTestExperiment):
         self.task = prepared_task(self.task, settings)
         self._check_memory(settings.confirm_seeds, self.training)
         self.measure = measure_name(settings.objective, self.task.measures)
-        direction = settings.direction or ("minimize" if self.measure == "loss" else "maximize")
+        of_loss = evaluated(self.measure, self.task.measures) == "loss"
+        direction = settings.direction or ("minimize" if of_loss else "maximize")
         self.direction: Direction = direction
         self.settings = settings
         self.notes: list[str] = []
@@ -142,8 +143,9 @@ class Experiment(RangeTestExperiment):
         """What the studies ask for."""
         trials, searched = self.settings.trials, 1.0 if self.settings.lr is not None else 2.0
         spaces = [replace(self._space(member), lr_high=searched) for member in self.families]
-        points = [space.all_trials(trials) for space in spaces]
-        count = total([own and len(own) for own in points], trials, even=self.settings.even)
+        enumerated = [space.all_trials(trials) for space in spaces]
+        points = [None if own is None else len(own) for own in enumerated]
+        count = total(points, trials, even=self.settings.even)
         besides = len(spaces) * overhead(count / len(spaces), self.training.evaluations)
         return replace(self.training, runs=count * len(self.search_seeds), overhead=besides)
 

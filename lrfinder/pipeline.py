@@ -36,6 +36,7 @@ from lrfinder.results.summary import LRSearch
 from lrfinder.settings import RunSettings
 from lrfinder.tasks.fingerprint import Fingerprint, check_same, fingerprint
 from lrfinder.tasks.loading import load_task
+from lrfinder.tasks.measures import evaluated
 from lrfinder.tasks.task import Task
 from lrfinder.training import engine
 from lrfinder.training.engine import Engine
@@ -321,7 +322,8 @@ def _notes_on_runs_alike(comparison: Comparison, candidates: Sequence[Candidate]
     """Notes where seeds, or lrs and schedules, made no difference at all."""
     finals: dict[str, dict[int, float]] = {}
     for run in comparison.runs:
-        finals.setdefault(run.candidate, {})[run.seed] = run.measures[comparison.measure]
+        measure = evaluated(comparison.measure, run.measures)
+        finals.setdefault(run.candidate, {})[run.seed] = run.measures[measure]
     notes: list[str] = []
     if len(comparison.seeds) > 1 and all(_alike(list(own.values())) for own in finals.values()):
         notes.append(SEEDS_ALIKE)

@@ -131,7 +131,11 @@ class RunSettings(RangeTestSettings):
         0.0,
         description="Epochs of linear warm-up; search: up to a fifth of a training, as it is best.",
     )
-    objective: str = Field("valid_loss", description="valid_loss or a metric of the task.")
+    objective: str = Field(
+        "valid_loss",
+        description="valid_loss or a metric of the task, after the last epoch; best_valid_loss or "
+        "best_METRIC: of the best epoch, for those who keep that checkpoint.",
+    )
     direction: Direction | None = Field(
         None, description="Which way is better. Default: minimize a loss, maximize a metric."
     )

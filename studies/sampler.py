@@ -3,8 +3,8 @@
     python studies/sampler.py            about 20 minutes on one core
 
 All try a family's defaults first, at the lr given, at half and at twice of it; *TPE, random first*
-draws at random after the defaults instead, as Optuna does by itself; *around the best* moves the best
-trial so far by a seventh of the range of each parameter (Cauchy), one of ten at random.
+draws at random after the defaults instead, as Optuna does by itself; *around the best* moves the
+best trial so far by a seventh of the range of each parameter (Cauchy), one of ten at random.
 
 For every sampler the best trial of each family is trained again on fresh seeds: a row tells what
 the sampler is worth (`loss`, the mean over tasks, families and repeats of the fresh loss,

@@ -123,6 +123,8 @@ def conclusions(run: Run) -> list[str]:
         f"{with_interval(comparison.best)} "
         f"over {seeds} fresh seed{'s'[: seeds != 1]}."
     ]
+    if run.answers.objective.of_best_epoch:
+        said.append(best_epoch_line(run))
     ties = list(comparison.ties)
     if ties:
         said.append(f"Not distinguishable from it with these seeds: {', '.join(ties)}.")
@@ -137,6 +139,18 @@ def conclusions(run: Run) -> list[str]:
         said.append(_against(baseline, "the baseline in use today"))
     said += _cautions(run)
     return said
+
+
+def best_epoch_line(run: Run) -> str:
+    """What an objective of the best epoch asks for, and about where that epoch was."""
+    objective, best = run.answers.objective, comparison_of(run).best.candidate
+    curve = run.mean_curves[best][objective.column].iloc[1:]
+    at = curve.idxmin() if objective.direction == "minimize" else curve.idxmax()
+    return (
+        f"{objective.name} is the {objective.column} of each run's best epoch, so keep that "
+        f"checkpoint; the mean of the winner's runs is best after {at:g} of {run.answers.epochs} "
+        "epochs."
+    )
 
 
 def _cautions(run: Run) -> list[str]:
@@ -182,7 +196,7 @@ def _trials_made_and_asked(run: Run) -> tuple[int, int]:
 def _before_training(run: Run) -> float:
     """Mean objective of the best before its first update, over the fresh seeds."""
     curve = run.mean_curves[comparison_of(run).best.candidate]
-    return float(curve[run.answers.objective.name].iloc[0])
+    return float(curve[run.answers.objective.column].iloc[0])
 
 
 def _against(standing: Standing, what: str) -> str:

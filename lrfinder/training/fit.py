@@ -25,6 +25,7 @@ from typing import Literal
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.measures import evaluated
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.forks import why_not_forked
@@ -60,7 +61,7 @@ def fit(
             update and after the last.
         evaluate_on: batches, by default the task's validation set; an iterator is read once.
         watch: the measure that adaptive schedules (plateau) are given after each epoch; the most
-            recent finite one, where it is not evaluated then.
+            recent finite one, where it is not evaluated then. For "best_loss" that is the loss.
         trainer: what trains; by default the sequential trainer on the model's own device.
         progress: called with the number of updates, of all plans, made since the last call.
         finished: called with the rows of plans that are complete, and their own History.
@@ -74,6 +75,7 @@ def fit(
     task's code raises, or its loss or the watched measure is not finite before the first update.
     """
     trainer = trainer or SequentialTrainer()
+    watch = evaluated(watch, task.measures)
     if watch not in task.measures:
         raise InvalidArgument(f"watch must be one of {task.measures}, but got {watch!r}")
     further = at_end or {}

@@ -62,7 +62,8 @@ def search(
         storage: URL or storage of Optuna; in memory by default.
         name: studies are called "<name>-<family>".
         seed: of the samplers, together with the number of trials already in the storage.
-        measure: what is optimised, in the direction of the spaces.
+        measure: what is optimised, in the direction of the spaces: "loss" or a metric after the
+            last epoch; with "best_" before it of the best epoch.
         even: every family gets `trials`; else that is the average, and those whose best values are
             worst get fewer, the others more.
         ask_size: trials of a family that are asked without knowing each other's result, of

@@ -20,7 +20,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from lrfinder.errors import LRFinderError
 from lrfinder.schedules.recipe import Recipe
-from lrfinder.tasks.measures import measure_column
+from lrfinder.tasks.measures import evaluated, measure_column
 from lrfinder.tasks.random_states import derive
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.history import History
@@ -172,7 +172,8 @@ class FamilyStudy:
         """Store what a trial's runs came to."""
         shared, trial = self._conditions, asked.trial
         history = History.joined(asked.runs)
-        values = history.measures[shared.measure].mean(axis=0)
+        watched = evaluated(shared.measure, history.measures)
+        values = history.measures[watched].mean(axis=0)
         for epoch in reported_epochs(len(values)):
             if np.isfinite(values[epoch]):
                 trial.report(rounded(values[epoch]), epoch)
