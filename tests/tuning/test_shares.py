@@ -123,6 +123,7 @@ def test_an_lr_that_is_in_training_is_not_asked_again():
 def test_a_best_lr_at_the_bound_is_settled():
     assert settled([(1.0, 0.1), (0.5, 0.2)], 0.01, 0.2)
     assert not settled([(1.0, 0.1), (0.5, 0.2)], 0.01, 0.3)
+    assert not settled([(0.5, 0.1), (1.0, 0.2)], 0.01, 0.3)
 
 
 @pytest.mark.parametrize("asked", [1, 4])
@@ -163,6 +164,8 @@ def test_a_family_begins_with_its_defaults_at_the_lr_at_half_and_at_twice_of_it(
 def test_no_lr_is_tried_beyond_the_range_or_twice():
     narrow = space("step", lr_low=0.04, lr_high=0.05)
     assert [first["lr"] for first in narrow.first_trials()] == [0.05, 0.04]
+    low = space("step", lr_low=0.05, lr_high=0.06)
+    assert [first["lr"] for first in low.first_trials()] == [0.05, 0.06]
 
 
 @pytest.mark.parametrize("per", ["epoch", "batch"])
