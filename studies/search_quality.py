@@ -80,7 +80,7 @@ def _adam(model: nn.Module, lr: float) -> torch.optim.Optimizer:
 
 
 def tasks() -> dict[str, Task]:
-    """Five tasks of 60 to 345 updates."""
+    """Five tasks of 135 to 330 updates."""
     digits = load_digits(return_X_y=True)
     wrong = digits[1].copy()
     draw = np.random.default_rng(0)
