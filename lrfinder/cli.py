@@ -10,7 +10,7 @@ import gc
 import json
 import sys
 from collections.abc import Callable, Generator, Iterable
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from inspect import Parameter, Signature
@@ -44,8 +44,14 @@ _err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 _RANGE_TEST, _GIVEN_LR = list(RangeTestSettings.model_fields), ["lr", "lr_range"]
 _STUDIES = [name for name in RunSettings.model_fields if name not in _RANGE_TEST + _GIVEN_LR]
 _STUDIES.append("timeout")  # the range test alone has one of its own
-_WRITTEN = {"cost"}  # numbers with a sign of their own, which the settings read
-_METAVARS = {"task": "TASK", "cost": "SHARE", "families": "A,B,C", "lr_range": "LOW HIGH"}
+_WRITTEN = {"cost", "warmup"}  # numbers that may be words, which the settings read
+_METAVARS = {
+    "task": "TASK",
+    "cost": "SHARE",
+    "families": "A,B,C",
+    "lr_range": "LOW HIGH",
+    "warmup": "EPOCHS|search",
+}
 
 
 def _version(asked: bool) -> None:
@@ -253,6 +259,9 @@ def _asked(options: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None}
     if "families" in given:
         given["families"] = [name.strip() for name in given["families"].split(",")]
+    if "warmup" in given:
+        with suppress(ValueError):  # what is no number is checked by the settings
+            given["warmup"] = float(given["warmup"])
     if given.get("task", "").endswith(".toml"):
         return {**read_settings_file(Path(given.pop("task"))), **given}
     return given

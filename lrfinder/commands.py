@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 from lrfinder import plots
 from lrfinder.arrays import NUMPYS_DEFAULTS
@@ -47,6 +47,7 @@ class RunOptions(TypedDict, total=False):
     epochs: int
     families: Sequence[str]
     trials: int
+    even: bool
     find_seeds: int
     trial_seeds: int
     confirm_seeds: int
@@ -61,7 +62,7 @@ class RunOptions(TypedDict, total=False):
     every: Every
     growth: Growth
     per: Per
-    warmup: float
+    warmup: float | Literal["search"]
     objective: str
     direction: Direction
     baseline: str

@@ -13,7 +13,7 @@ from lrfinder.schedules import DEFAULT_FAMILIES, Family, family
 from lrfinder.settings import RangeTestSettings, RunSettings
 from lrfinder.tasks.baseline import read_baseline
 from lrfinder.tasks.loading import load_named
-from lrfinder.tasks.measures import measure_name
+from lrfinder.tasks.measures import evaluated, measure_name
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.reference import TaskReference
 from lrfinder.tasks.task import Task
@@ -21,6 +21,7 @@ from lrfinder.training.memory import check_memory
 from lrfinder.training.rehearsal import rehearse
 from lrfinder.training.speed import Work
 from lrfinder.tuning import lr_ranges
+from lrfinder.tuning.shares import total
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.trials import overhead
 from lrfinder.types import Direction
@@ -107,7 +108,8 @@ class Experiment(RangeTestExperiment):
         self.task = prepared_task(self.task, settings)
         self._check_memory(settings.confirm_seeds, self.training, self.task.measures)
         self.measure = measure_name(settings.objective, self.task.measures)
-        direction = settings.direction or ("minimize" if self.measure == "loss" else "maximize")
+        of_loss = evaluated(self.measure, self.task.measures) == "loss"
+        direction = settings.direction or ("minimize" if of_loss else "maximize")
         self.direction: Direction = direction
         self.settings = settings
         self.notes: list[str] = []
@@ -151,11 +153,11 @@ class Experiment(RangeTestExperiment):
     def search_work(self) -> Work:
         """What the studies ask for."""
         trials, searched = self.settings.trials, 1.0 if self.settings.lr is not None else 2.0
-        count, besides = 0, 0.0
-        for member in self.families:
-            points = replace(self._space(member), lr_high=searched).all_trials(trials)
-            own = trials if points is None else len(points)
-            count, besides = count + own, besides + overhead(own, self.training.evaluations)
+        spaces = [replace(self._space(member), lr_high=searched) for member in self.families]
+        enumerated = [space.all_trials(trials) for space in spaces]
+        points = [None if own is None else len(own) for own in enumerated]
+        count = total(points, trials, even=self.settings.even)
+        besides = len(spaces) * overhead(count / len(spaces), self.training.evaluations)
         return replace(self.training, runs=count * len(self.search_seeds), overhead=besides)
 
     def compare_work(self) -> Work:
@@ -188,6 +190,7 @@ class Experiment(RangeTestExperiment):
 
     def _space(self, member: Family) -> Space:
         """The family's space for this budget, at an lr of 1 until its range is known."""
+        warmup = self.settings.warmup
         return Space(
             family=member,
             lr_low=1.0,
@@ -196,7 +199,8 @@ class Experiment(RangeTestExperiment):
             epochs=self.task.epochs,
             updates_per_epoch=self.updates_per_epoch,
             per=self.settings.per or self.task.per,
-            warmup_epochs=self.settings.warmup,
+            warmup_epochs=0.0 if warmup == "search" else warmup,
+            warmup_searched=warmup == "search" and member.warmup,
             lowest_lr=self.task.prototype.groups.lowest,
             direction=self.direction,
         )

@@ -38,6 +38,7 @@ from lrfinder.settings import RunSettings
 from lrfinder.tasks.fingerprint import Fingerprint, check_same, fingerprint
 from lrfinder.tasks.loading import load_task
 from lrfinder.tasks.loops.loop import Loop
+from lrfinder.tasks.measures import evaluated
 from lrfinder.tasks.problem import Problem
 from lrfinder.training import engine
 from lrfinder.training.engine import Engine
@@ -125,6 +126,7 @@ def search_act(
         experiment.task,
         spaces,
         trials=settings.trials,
+        even=settings.even,
         seeds=seeds,
         storage=storage,
         name=name,
@@ -337,7 +339,8 @@ def _notes_on_runs_alike(comparison: Comparison, candidates: Sequence[Candidate]
     """Notes where seeds, or lrs and schedules, made no difference at all."""
     finals: dict[str, dict[int, float]] = {}
     for run in comparison.runs:
-        finals.setdefault(run.candidate, {})[run.seed] = run.measures[comparison.measure]
+        measure = evaluated(comparison.measure, run.measures)
+        finals.setdefault(run.candidate, {})[run.seed] = run.measures[measure]
     notes: list[str] = []
     if len(comparison.seeds) > 1 and all(_alike(list(own.values())) for own in finals.values()):
         notes.append(SEEDS_ALIKE)

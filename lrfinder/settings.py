@@ -17,13 +17,14 @@ import difflib
 import math
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, cast
+from typing import Annotated, Any, Literal, Self, SupportsFloat, TypeVar, cast
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -48,7 +49,8 @@ from lrfinder.types import Device, Direction, EngineName, Every, Growth, Per
 FAMILIES = (
     "Decay families to compare, separated by commas: constant, step, exponential, inverse_time, "
     "cosine, polynomial, plateau, wsd (the default), multistep, exponential_steps, "
-    "cosine_restarts, one_cycle, triangular, or the task's own. constant is always included."
+    "cosine_restarts, one_cycle, triangular, stable_power, or the task's own. "
+    "constant is always included."
 )
 RECORD = {"name", "task_hash", "version"}
 """Keys of the table [run] in a config.toml."""
@@ -119,7 +121,7 @@ class RangeTestSettings(BaseModel):
         if info.field_name == "cost" and isinstance(value, str):
             return taken
         pairs = zip(value, taken, strict=True) if isinstance(taken, tuple) else [(value, taken)]
-        if any(isinstance(raw, bool | str) and not isinstance(kept, str) for raw, kept in pairs):
+        if any(_is_converted(raw, kept) for raw, kept in pairs):
             raise ValueError("input should be a number")
         return taken
 
@@ -144,7 +146,13 @@ class RunSettings(RangeTestSettings):
 
     epochs: int | None = Field(None, ge=1, description="Epochs per training. Default: the task's.")
     families: list[str] | None = Field(None, min_length=1, description=FAMILIES)
-    trials: int = Field(10, ge=1, description="Completed trials per family.")
+    trials: int = Field(
+        10,
+        ge=1,
+        description="Completed trials per family on average: families that can still win get those "
+        "of the others.",
+    )
+    even: StrictBool = Field(False, description="Give every family the same number of trials.")
     trial_seeds: int = Field(2, ge=1, description="Number of seeds per trial.")
     confirm_seeds: int = Field(8, ge=1, description="Number of fresh seeds in the comparison.")
     lr: float | None = Field(None, gt=0, allow_inf_nan=False, description="Fixed initial lr.")
@@ -154,8 +162,15 @@ class RunSettings(RangeTestSettings):
         description="How often schedules are stepped. Default: epoch, or batch where the task "
         "tells its length in updates.",
     )
-    warmup: float = Field(0.0, ge=0, description="Epochs of linear warm-up.")
-    objective: str = Field("valid_loss", description="valid_loss or a metric of the task.")
+    warmup: float | Literal["search"] = Field(
+        0.0,
+        description="Epochs of linear warm-up; search: up to a fifth of a training, as it is best.",
+    )
+    objective: str = Field(
+        "valid_loss",
+        description="valid_loss or a metric of the task, after the last epoch; best_valid_loss or "
+        "best_METRIC: of the best epoch, for those who keep that checkpoint.",
+    )
     direction: Direction | None = Field(
         None, description="Which way is better. Default: minimize a loss, maximize a metric."
     )
@@ -174,6 +189,17 @@ class RunSettings(RangeTestSettings):
         le=1000,
         description="Training processes, for models that do not gain from batching.",
     )
+
+    @field_validator("warmup", mode="before")
+    @classmethod
+    def _epochs_or_search(cls, warmup: Any) -> Any:  # noqa: ANN401 (whatever was given)
+        """Refuse what is neither, in one line for both."""
+        words = isinstance(warmup, str) and warmup != "search"
+        if words or isinstance(warmup, bool):
+            raise ValueError("input should be a number of epochs, or search")
+        if not isinstance(warmup, str) and isinstance(warmup, SupportsFloat) and not warmup >= 0:  # pyright: ignore[reportOperatorIssue]
+            raise ValueError("input should be greater than or equal to 0")
+        return warmup
 
     @field_validator("storage")
     @classmethod
@@ -203,6 +229,11 @@ class RunSettings(RangeTestSettings):
 
 
 S = TypeVar("S", bound=RangeTestSettings)
+
+
+def _is_converted(raw: object, kept: object) -> bool:
+    """Whether a flag or a word was taken for a number."""
+    return isinstance(raw, bool | str) and not isinstance(kept, bool | str)
 
 
 def settings_from(kind: type[S], values: dict[str, Any]) -> S:

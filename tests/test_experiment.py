@@ -137,6 +137,8 @@ def test_work_counts_what_is_asked():
     asked = problem(families=["step"], trials=5, trial_seeds=2, confirm_seeds=3)
     assert asked.search_work().runs == 2 * 5 * 2
     assert asked.compare_work().runs == 2 * 3
-    fixed = problem(families=["step"], trials=5, lr=0.1).search_work()
+    fixed = problem(families=["step"], trials=5, lr=0.1, even=True, trial_seeds=2).search_work()
     assert fixed.runs == (5 + 1) * 2
+    shared = problem(families=["step"], trials=5, lr=0.1, trial_seeds=2).search_work()
+    assert shared.runs == 2 * 5 * 2
     assert 0 < fixed.overhead < asked.search_work().overhead

@@ -96,6 +96,7 @@ def test_a_known_key_is_read(file, key):
         "warmup": 1.5,
         "lr": 0.5,
         "timeout": 60.0,
+        "even": True,
     }
     value = values.get(key, 9)
     file.write_text(tomli_w.dumps({key: value}))
@@ -123,6 +124,13 @@ def test_a_known_key_is_read(file, key):
         ('every = "hour"\n', "every: input should be 'batch' or 'epoch', but got 'hour'"),
         ("min_lr = 1.0\nmax_lr = 0.1\n", "min_lr < max_lr must hold"),
         ("lr = inf\n", "lr: input should be a finite number"),
+        ("even = 1\n", "even: input should be a valid boolean, but got 1"),
+        (
+            "warmup = 'find'\n",
+            "warmup: input should be a number of epochs, or search, but got 'find'",
+        ),
+        ("warmup = -1\n", "warmup: input should be greater than or equal to 0, but got -1"),
+        ("warmup = nan\n", "warmup: input should be greater than or equal to 0, but got nan"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_in_one_line(file, text, said):

@@ -41,7 +41,7 @@ def figures(run: Run) -> Mapping[str, Callable[[Path], None]]:
         found["range_test.png"] = range_test_figure(run.curve, run.suggestion)
     if run.comparison is not None:
         found["comparison.png"] = comparison_figure(run.comparison, name)
-        found["schedules.png"] = schedules_figure(run.mean_curves, name)
+        found["schedules.png"] = schedules_figure(run.mean_curves, run.answers.objective.column)
     if parameter_panels(run.trials):
         found["parameters.png"] = parameters_figure(run.trials, name, direction)
     return {file: partial(_save, figure) for file, figure in found.items()}

@@ -141,7 +141,7 @@ def _pictures(run: Run, family: str, folder: Path) -> list[Path]:
     if facts is not None and facts.best_trial is not None:
         with suppress(RunFolderError):  # its curve was lost
             curve = run.trial_curve(family, facts.best_trial)
-            plots.save_trial(folder / BEST_TRIAL, curve, run.answers.objective.name)
+            plots.save_trial(folder / BEST_TRIAL, curve, run.answers.objective.column)
             found.append(folder / BEST_TRIAL)
     return found
 

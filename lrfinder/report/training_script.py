@@ -25,6 +25,7 @@ from lrfinder.tasks.own_states import parts_with_epochs
 from lrfinder.tasks.reference import DEFAULT_FACTORY, TaskReference
 from lrfinder.tasks.sources import are_tensors
 from lrfinder.tasks.task import Task
+from lrfinder.training.optimizer_modes import has_modes
 
 _TO_DEVICE = """
 def to_device(batch, device):
@@ -255,6 +256,7 @@ class _Loop:
             f'    """{what}."""',
             f"    sums, count = {sums}, 0",
             "    model.eval()",
+            *(["    optimizer.eval()"] if self._has_modes else []),
             "    with torch.no_grad():",
             f"        for {self._batch} in {batches}:",
             *_indented(body, 3),
@@ -278,6 +280,7 @@ class _Loop:
             *_indented([f"{name}.set_epoch(epoch)" for name in self._told_epochs()], 1),
             '    lr = max(float(group["lr"]) for group in optimizer.param_groups)',
             "    model.train()",
+            *(["    optimizer.train()"] if self._has_modes else []),
             *_indented(self._updates([step] if per == "batch" else []), 1),
             f"    {found} = evaluate()",
             *_indented(self._watched(step), 1),
@@ -345,6 +348,11 @@ class _Loop:
         if self._scaler:
             return f"scaler.scale({loss}).backward()"
         return f"({loss}).backward()" if " " in loss else f"{loss}.backward()"
+
+    @property
+    def _has_modes(self) -> bool:
+        """Whether the optimizer trains at other weights than it evaluates."""
+        return has_modes(self._task.prototype.stand_in)
 
     @property
     def _batch(self) -> str:

@@ -11,6 +11,7 @@ from lrfinder.results.saved_run import Run
 from lrfinder.results.summary import BestFacts, FamilyFacts
 from lrfinder.training.engine import EngineRecord
 from lrfinder.training.speed import Speed, Work
+from lrfinder.tuning.shares import total
 
 
 def suggestion_line(suggestion: Suggestion) -> str:
@@ -122,6 +123,8 @@ def conclusions(run: Run) -> list[str]:
         f"{with_interval(comparison.best)} "
         f"over {seeds} fresh seed{'s'[: seeds != 1]}."
     ]
+    if run.answers.objective.of_best_epoch:
+        said.append(best_epoch_line(run))
     ties = list(comparison.ties)
     if ties:
         said.append(f"Not distinguishable from it with these seeds: {', '.join(ties)}.")
@@ -138,6 +141,18 @@ def conclusions(run: Run) -> list[str]:
     return said
 
 
+def best_epoch_line(run: Run) -> str:
+    """What an objective of the best epoch asks for, and about where that epoch was."""
+    objective, best = run.answers.objective, comparison_of(run).best.candidate
+    curve = run.mean_curves[best][objective.column].iloc[1:]
+    at = curve.idxmin() if objective.direction == "minimize" else curve.idxmax()
+    return (
+        f"{objective.name} is the {objective.column} of each run's best epoch, so keep that "
+        f"checkpoint; the mean of the winner's runs is best after {at:g} of {run.answers.epochs} "
+        "epochs."
+    )
+
+
 def _cautions(run: Run) -> list[str]:
     """What to doubt."""
     families, suggestion = run.answers.families, run.suggestion
@@ -152,12 +167,9 @@ def _cautions(run: Run) -> list[str]:
         )
     if suggestion is not None and suggestion.lr is None:
         found.append(f"The range test was inconclusive: {suggestion.reason}.")
-    asked = run.settings.trials
-    least = min(
-        (f.trials for f in families.values() if f.trials and not f.exhausted), default=asked
-    )
-    if least < asked:
-        found.append(f"The timeout cut the studies short, to {least} trials for some families.")
+    made, asked = _trials_made_and_asked(run)
+    if made < asked:
+        found.append(f"The timeout cut the studies short, to {made} of {asked} trials.")
     best = comparison_of(run).best
     if best.diverged:
         found.append(f"Even the best diverged on {best.diverged} seeds: lower the lr.")
@@ -173,10 +185,18 @@ def _cautions(run: Run) -> list[str]:
     return found
 
 
+def _trials_made_and_asked(run: Run) -> tuple[int, int]:
+    """Trials of the families that are compared, and as many as they were to get in all."""
+    studied = [facts for facts in run.answers.families.values() if facts.trials]
+    points = [facts.trials if facts.exhausted else None for facts in studied]
+    made = sum(facts.trials for facts in studied)
+    return made, total(points, run.settings.trials, even=run.settings.even)
+
+
 def _before_training(run: Run) -> float:
     """Mean objective of the best before its first update, over the fresh seeds."""
     curve = run.mean_curves[comparison_of(run).best.candidate]
-    return float(curve[run.answers.objective.name].iloc[0])
+    return float(curve[run.answers.objective.column].iloc[0])
 
 
 def _against(standing: Standing, what: str) -> str:

@@ -25,7 +25,7 @@ from lrfinder.results.summary import (
 from lrfinder.schedules.codegen import variable_name
 from lrfinder.schedules.in_frameworks import Answer, codes
 from lrfinder.schedules.recipe import Recipe
-from lrfinder.tasks.measures import measure_column
+from lrfinder.tasks.measures import evaluated, measure_column
 from lrfinder.tuning.trials import FamilyResult
 
 _PACKAGES = ("lrfinder", "torch", "optuna", "numpy", "pandas")
@@ -54,6 +54,7 @@ def first_summary(experiment: Experiment) -> RunSummary:
             name=experiment.settings.objective,
             measure=experiment.measure,
             direction=experiment.direction,
+            column=measure_column(evaluated(experiment.measure, experiment.task.measures)),
         ),
         seeds=Seeds(
             find=experiment.find_seeds if experiment.settings.finds_lr else [],
@@ -81,7 +82,7 @@ def with_answers(
     """The summary with what the studies and the comparison say: families, best, ties and cost."""
     searched = {result.space.family.name: result for result in results}
     named = {candidate.name: candidate for candidate in candidates}
-    measure = variable_name(summary.objective.name)
+    measure = variable_name(summary.objective.column)
     families: dict[str, FamilyFacts] = {}
     for name in (standing.candidate for standing in comparison.ranking):
         facts = _family(named[name], experiment.task.measures, measure, comparison)

@@ -248,7 +248,10 @@ class Run:
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
-    """Read what a run was asked; RunFolderError in one line where the folder is none."""
+    """Read what a run was asked; RunFolderError in one line where the folder is none.
+
+    A run that does not say how trials are shared was made when every family got as many.
+    """
     with _readable(path):
         config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8-sig"))
     run = config.get("run")
@@ -256,7 +259,7 @@ def read_config(path: Path) -> Mapping[str, Any]:
         raise RunFolderError(
             f"{path}/config.toml must have a table [run] with name and task_hash, but has none"
         )
-    return config
+    return {"even": True, **config} if "trials" in config else config
 
 
 def has_begun(path: Path) -> bool:

@@ -101,9 +101,22 @@ class Objective(_Facts):
     """What is optimised and compared."""
 
     name: str
-    """As people call it: valid_loss, or a metric."""
+    """As people call it: valid_loss, or a metric; best_... where the best epoch counts."""
     measure: str
     direction: Direction
+    column: str = ""
+    """What is evaluated every epoch, in the columns of the curves: valid_loss, or a metric."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_column(cls, facts: Any) -> Any:  # noqa: ANN401
+        """A run that does not say it counts the last epoch: its objective is the column."""
+        return {"column": facts.get("name"), **facts} if isinstance(facts, dict) else facts
+
+    @property
+    def of_best_epoch(self) -> bool:
+        """Whether a run counts by its best epoch, not its last."""
+        return self.column != self.name
 
 
 class Seeds(_Facts):
@@ -245,7 +258,7 @@ class RunSummary(RangeTestSummary):
         if self.best is not None and self.best.family not in self.families:
             raise ValueError("best: its family must be among the families")
         for name, facts in self.families.items():
-            if self.objective.name not in ("valid_loss", *facts.metrics):
+            if self.objective.column not in ("valid_loss", *facts.metrics):
                 raise ValueError(f"families: {name} must have the objective among its metrics")
         return self
 

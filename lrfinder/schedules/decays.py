@@ -45,6 +45,11 @@ def _step_space(trial: Trial, budget: Budget) -> Params:
     return {"step_size": step_size, "gamma": suggest_gamma(trial)}
 
 
+def _step_defaults(budget: Budget) -> list[Params]:
+    """One late drop."""
+    return [{"step_size": min(budget.steps - 1, max(1, round(0.7 * budget.steps))), "gamma": 0.1}]
+
+
 STEP = Family(
     name="step",
     label="StepLR",
@@ -52,7 +57,7 @@ STEP = Family(
     build=builder(StepLR),
     code=torch_writer("StepLR"),
     space=_step_space,
-    defaults=lambda budget: [{"step_size": max(1, budget.steps // 3), "gamma": 0.1}],
+    defaults=_step_defaults,
     formula="lr(t) = lr0 * gamma**floor(t / step_size)",
     source="torch.optim.lr_scheduler.StepLR",
     min_steps=2,
@@ -122,8 +127,8 @@ EXPONENTIAL = Family(
 
 
 def _cosine_space(trial: Trial, budget: Budget) -> Params:
-    low, high = max(1, round(budget.steps / 4)), 2 * budget.steps
-    T_max = trial.suggest_int("T_max", low, high)
+    """A T_max below the budget would let the lr climb back before the end."""
+    T_max = trial.suggest_int("T_max", budget.steps, 2 * budget.steps)
     return {"T_max": T_max, "eta_min": suggest_eta_min(trial, budget)}
 
 

@@ -4,7 +4,7 @@ Each is a factor: the learning rate at scheduler step t as a share of the initia
 below it is the same formula as Python text, for `Schedule.code`.
 """
 
-from lrfinder.checks import COUNT, FLAG, POSITIVE, SHARE, one_of
+from lrfinder.checks import COUNT, FLAG, FROM_ZERO, POSITIVE, SHARE, one_of
 from lrfinder.schedules.codegen import Factor, lambda_builder, lambda_writer
 from lrfinder.schedules.family import Budget, Family, Params, Trial
 
@@ -131,7 +131,7 @@ def _wsd_space(trial: Trial, budget: Budget) -> Params:
 
 
 def _wsd_defaults(budget: Budget) -> list[Params]:
-    return [{"cooldown": max(0.2, _shortest_cooldown(budget)), "shape": "1-sqrt"}]
+    return [{"cooldown": max(0.4, _shortest_cooldown(budget)), "shape": "1-sqrt"}]
 
 
 WSD = Family(
@@ -146,5 +146,45 @@ WSD = Family(
         "lr0 * (1 - sqrt(u)) if 1-sqrt, u = (t - (steps - n)) / n; 0 from t = steps on"
     ),
     source="Haegele et al. 2024, arXiv 2405.18392",
+    min_steps=3,
+)
+
+
+def _stable_power(stable: float, power: float, steps: int) -> Factor:
+    length = _cooldown_steps(1 - stable, steps)
+    return lambda t: min(1.0, max(0.0, (steps - t) / length)) ** power
+
+
+def _stable_power_code(stable: float, power: float, steps: int) -> str:
+    length = _cooldown_steps(1 - stable, steps)
+    return f"min(1.0, max(0.0, ({steps} - t) / {length!r})) ** {power!r}"
+
+
+def _stable_power_space(trial: Trial, budget: Budget) -> Params:
+    return {
+        "stable": trial.suggest_float("stable", 0.0, max(0.0, 1 - _shortest_cooldown(budget))),
+        "power": trial.suggest_float("power", 0.5, 4.0, log=True),
+        "steps": budget.steps,
+    }
+
+
+def _middle(budget: Budget) -> float:
+    """The usual stable share: the first half."""
+    return min(0.5, 1 - _shortest_cooldown(budget))
+
+
+STABLE_POWER = Family(
+    name="stable_power",
+    params={"stable": FROM_ZERO, "power": POSITIVE, "steps": COUNT},
+    build=lambda_builder(_stable_power),
+    code=lambda_writer(_stable_power_code),
+    space=_stable_power_space,
+    defaults=lambda budget: [{"stable": _middle(budget), "power": 1.0}],
+    formula=(
+        "lr(t) = lr0 until t = stable * steps, then lr0 * ((steps - t) / n)**power, "
+        "n = (1 - stable) * steps, and 0 from t = steps on; stable 0 is polynomial (linear at "
+        "power 1), power 1 is wsd with a linear cooldown"
+    ),
+    source="Haegele et al. 2024, arXiv 2405.18392; torch.optim.lr_scheduler.PolynomialLR",
     min_steps=3,
 )

@@ -69,6 +69,7 @@ FAMILIES: dict[str, Family] = {
         cycles.ONE_CYCLE,
         cycles.TRIANGULAR,
         formulas.WSD,
+        formulas.STABLE_POWER,
     )
 }
 

@@ -147,15 +147,41 @@ def _got(loss: Any) -> str:  # noqa: ANN401
     return f"{outline(loss)}; {cure}"
 
 
+BEST = "best_"
+"""Begins the name of an objective for which a run's best epoch counts: best_loss."""
+
+
 def measure_column(measure: str) -> str:
-    """Name that people see for a measure: the loss on the validation set is "valid_loss"."""
-    return VALID_LOSS if measure == "loss" else measure
+    """Name that people see for a measure: the loss on the validation set is "valid_loss".
+
+    >>> measure_column("loss"), measure_column("best_loss"), measure_column("accuracy")
+    ('valid_loss', 'best_valid_loss', 'accuracy')
+    """
+    return {"loss": VALID_LOSS, f"{BEST}loss": f"{BEST}{VALID_LOSS}"}.get(measure, measure)
 
 
 def measure_name(column: str, known: Sequence[str], what: str = "objective") -> str:
-    """Measure behind the name that people use; InvalidArgument for an unknown one."""
-    name = "loss" if column == VALID_LOSS else column
-    if name not in known or column == "loss":
-        names = ", ".join(measure_column(k) for k in known)
-        raise InvalidArgument(f"{what} must be one of {names}, but got {column!r}")
-    return name
+    """Measure behind the name that people use; InvalidArgument for an unknown one.
+
+    >>> measure_name("best_valid_loss", ["loss", "accuracy"])
+    'best_loss'
+    """
+    objectives = [*known, *(BEST + name for name in known)]
+    named = {measure_column(name): name for name in reversed(objectives)}
+    if column not in named:
+        names = ", ".join(measure_column(name) for name in known)
+        raise InvalidArgument(
+            f"{what} must be one of {names}, or {BEST} before one of them, but got {column!r}"
+        )
+    return named[column]
+
+
+def evaluated(measure: str, known: Collection[str]) -> str:
+    """Measure that is evaluated for an objective: for best_loss the loss.
+
+    A metric of that very name is itself.
+
+    >>> evaluated("best_loss", ["loss"]), evaluated("best_f1", ["loss", "f1", "best_f1"])
+    ('loss', 'best_f1')
+    """
+    return measure if measure in known else measure.removeprefix(BEST)

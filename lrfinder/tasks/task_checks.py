@@ -16,6 +16,8 @@ from lrfinder.tasks.loaders import loader_length, no_batch_message
 _TAKEN = {
     "loss",
     "valid_loss",
+    "best_loss",
+    "best_valid_loss",
     "train_loss",
     "lr",
     "peak_lr",

@@ -20,6 +20,7 @@ from lrfinder.tasks.task import Task
 from lrfinder.tasks.task_checks import check_built
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.evaluation import eval_mode
+from lrfinder.training.optimizer_modes import in_training
 
 
 def build_model(task: Task, seed: int, device: torch.device | None) -> tuple[nn.Module, Stream]:
@@ -54,7 +55,7 @@ def build_optimizer(task: Task, model: nn.Module, lr: float, random: Stream) -> 
     with random.active(), user_code("building the model"):
         optimizer = unwrapped(task.optimizer(model, lr))
         _check_optimizer(optimizer, model, task)
-    return optimizer
+        return in_training(optimizer)
 
 
 def lrs_of_groups(task: Problem, lrs: Sequence[float]) -> Floats:
@@ -78,10 +79,6 @@ def _check_optimizer(optimizer: Any, model: nn.Module, task: Task) -> None:  # n
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise InvalidArgument(f"{name} needs a closure, which is not supported; use another one")
-    if hasattr(optimizer, "train") and hasattr(optimizer, "eval"):
-        raise InvalidArgument(
-            f"{name} switches between train() and eval(), which is not supported; use another one"
-        )
     check_copyable(optimizer, model)
     if not task.prototype.groups.follow:
         raise InvalidArgument(

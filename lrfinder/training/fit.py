@@ -26,6 +26,7 @@ from typing import Literal
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.loops.loop import Loop
+from lrfinder.tasks.measures import evaluated
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.driven import check_trains, reference_trainer
@@ -61,7 +62,7 @@ def fit(
             update and after the last.
         evaluate_on: batches, by default the task's validation set; an iterator is read once.
         watch: the measure that adaptive schedules (plateau) are given after each epoch; the most
-            recent finite one, where it is not evaluated then.
+            recent finite one, where it is not evaluated then. For "best_loss" that is the loss.
         trainer: what trains; by default the sequential trainer on the model's own device, or that
             of loops.
         progress: called with the number of updates, of all plans, made since the last call.
@@ -77,6 +78,7 @@ def fit(
     """
     trainer = trainer or reference_trainer(task)
     check_trains(trainer, task)
+    watch = evaluated(watch, task.measures)
     if watch not in task.measures:
         raise InvalidArgument(f"watch must be one of {task.measures}, but got {watch!r}")
     further = at_end or {}

@@ -9,7 +9,7 @@ import numpy as np
 from lrfinder.arrays import Floats, Ints
 from lrfinder.schedules import Schedule
 from lrfinder.schedules.recipe import Recipe
-from lrfinder.tasks.measures import measure_column
+from lrfinder.tasks.measures import evaluated, measure_column
 from lrfinder.types import Direction
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class Outcome:
     value: float
     """The final measure, or the one before training where that is better or the run diverged."""
     final: float
-    """The measure after the last update; nan where the run diverged before it."""
+    """The measure after the last update, or of the best epoch where that counts; nan where the run
+    diverged."""
     start: float
     """The measure before the first update."""
     diverged: bool
@@ -117,12 +118,18 @@ class History:
         )
 
     def outcomes(self, measure: str = "loss", direction: Direction = "minimize") -> list[Outcome]:
-        """Return how each run ended: never nan or infinite in `value`."""
+        """Return how each run ended: never nan or infinite in `value`.
+
+        For "best_loss", and "best_" before a metric, the best evaluation after the first counts.
+        """
         better = min if direction == "minimize" else max
+        name = evaluated(measure, self.measures)
         found: list[Outcome] = []
-        for run, at in zip(self.measures[measure], self.diverged_at, strict=True):
+        for run, at in zip(self.measures[name], self.diverged_at, strict=True):
             start, final = float(run[0]), float(run[-1])
             lost = bool(at >= 0) or not np.isfinite(final)
+            if name != measure:
+                final = better((float(v) for v in run[1:] if np.isfinite(v)), default=final)
             value = start if lost else better(start, final)
             found.append(Outcome(value, float("nan") if lost else final, start, lost))
         return found

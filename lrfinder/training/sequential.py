@@ -24,6 +24,7 @@ from lrfinder.tasks.whole_measures import whole_measures
 from lrfinder.training.at_start import Update, check_lost
 from lrfinder.training.building import build_model, build_optimizer, device_of
 from lrfinder.training.evaluation import as_number, evaluating, evaluation_stream, read_numbers
+from lrfinder.training.optimizer_modes import in_evaluation
 from lrfinder.training.raised import NO_LR, is_divergence
 
 
@@ -124,7 +125,9 @@ class SequentialTrainer:
         """Row-weighted means over the batches, in eval mode, by measure: float64[runs]."""
         task, weight = state.task, 0
         evaluations = [_Evaluation(task, run, self.may_go_on) for run in state.runs]
-        with evaluating(m for run in state.runs for m in run.modules), user_code("evaluating"):
+        modules = [module for run in state.runs for module in run.modules]
+        modes = in_evaluation(run.optimizer for run in state.runs)
+        with modes, evaluating(modules), user_code("evaluating"):
             for piece in in_pieces(batches):
                 rows = [task.count(batch) for batch in piece]
                 weight += sum(rows)

@@ -51,8 +51,12 @@ def describe_ranges(spaces: Sequence[Space]) -> dict[str, tuple[float, float]]:
 
 
 def _same_range(spaces: Sequence[Space], low: float, high: float) -> list[Space]:
+    """One range for all, whose middle is tried first, and then the middles of its halves."""
     middle = min(max(math.sqrt(low * high), low), high)
-    return [replace(s, lr_low=low, lr_default=middle, lr_high=high) for s in spaces]
+    spread = (high / low) ** 0.25
+    return [
+        replace(s, lr_low=low, lr_default=middle, lr_high=high, lr_spread=spread) for s in spaces
+    ]
 
 
 def _around(space: Space, task: Problem, suggestion: Suggestion) -> Space:

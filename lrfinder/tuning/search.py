@@ -2,8 +2,9 @@
 
 A trial is one schedule, trained once per training seed; its objective is the mean over those seeds
 of the final validation measure. All trials of all families train on the same seeds, so that
-schedules are compared on the same luck. Every family gets the same number of trials, in turns, so
-that a timeout is fair.
+schedules are compared on the same luck. Every family gets the same number of trials, or one that
+can still win gets those of the others (`lrfinder.tuning.shares`); in turns, so that a timeout is
+fair.
 
     ask ─> lr and parameters ─> Schedule ─> Plans, one per seed ─> fit ─> tell
 
@@ -24,6 +25,7 @@ from lrfinder.training.history import History, Plan
 from lrfinder.training.trainer import AnyTrainer
 from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.samplers import MakeSampler, sampler_for
+from lrfinder.tuning.shares import even_goals, goals
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.storage import open_storage
 from lrfinder.tuning.study import FamilyStudy, PendingTrial
@@ -40,6 +42,7 @@ def search(
     name: str = "lrfinder",
     seed: int = 0,
     measure: str = "loss",
+    even: bool = True,
     ask_size: int = 1,
     together: int | None = None,
     trainer: AnyTrainer | None = None,
@@ -59,8 +62,12 @@ def search(
         storage: URL or storage of Optuna; in memory by default.
         name: studies are called "<name>-<family>".
         seed: of the samplers, together with the number of trials already in the storage.
-        measure: what is optimised, in the direction of the spaces.
-        ask_size: trials of a family that are asked without knowing each other's result.
+        measure: what is optimised, in the direction of the spaces: "loss" or a metric after the
+            last epoch; with "best_" before it of the best epoch.
+        even: every family gets `trials`; else that is the average, and those whose best values are
+            worst get fewer, the others more.
+        ask_size: trials of a family that are asked without knowing each other's result, of
+            `trials`; of more in proportion more.
         together: trials, over all families, that are asked and trained together at most; by
             default `ask_size`.
         trainer: what trains; by default the sequential trainer.
@@ -102,8 +109,14 @@ def search(
 
         chosen.fit(plans, watch=measure, progress=progress, finished=finished)
 
-    while waiting := [study for study in studies if study.goes_on(deadline)]:
-        asked = _ask(waiting, ask_size, together or ask_size)
+    share = even_goals if even else goals
+    while True:
+        for study, goal in zip(studies, share([one.told for one in studies], trials), strict=True):
+            study.goal = goal
+        waiting = [study for study in studies if study.goes_on(deadline)]
+        if not waiting:
+            break
+        asked = _ask(waiting, ask_size / trials, together or ask_size)
         try:
             train(asked)
         except BaseException:
@@ -113,8 +126,10 @@ def search(
         return [study.result() for study in studies]
 
 
-def _ask(studies: Sequence[FamilyStudy], ask_size: int, together: int) -> list[PendingTrial]:
+def _ask(studies: Sequence[FamilyStudy], share: float, together: int) -> list[PendingTrial]:
     """Ask for the trials of one round, of the families with the fewest complete trials first.
+
+    A family is asked for this share of its trials.
 
     BLAS gets a single thread: the samplers' matrices are tiny, and its threads would only spin.
     """
@@ -125,7 +140,7 @@ def _ask(studies: Sequence[FamilyStudy], ask_size: int, together: int) -> list[P
                 room = together - len(asked)
                 if room == 0:
                     break
-                asked.extend(study.ask(min(room, study.wanted(ask_size))))
+                asked.extend(study.ask(min(room, study.wanted(share))))
     except BaseException:
         _fail(asked)
         raise

@@ -16,10 +16,13 @@ from optuna.distributions import (
 from optuna.trial import FixedTrial
 
 from lrfinder.errors import InvalidArgument, LRFinderError
-from lrfinder.schedules import Budget, Family, Params, Schedule
+from lrfinder.schedules import Budget, Family, Schedule
 from lrfinder.schedules.family import Trial
 from lrfinder.tasks.user_code import user_code
 from lrfinder.types import Direction, Per
+
+WARMUP = "warmup"
+"""Name of the parameter that is the warm-up in scheduler steps, where it is searched."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ class Space:
     lowest_lr: Callable[[float], float] = float
     """The smallest lr of a parameter group where this peak lr is asked for."""
     direction: Direction = "minimize"
+    lr_spread: float = 2.0
+    """The default parameters are tried at the default lr over this and times this next."""
+    warmup_searched: bool = False
+    """Whether the length of the warm-up is searched, up to a fifth of the scheduler steps."""
 
     def __post_init__(self) -> None:
         if not 0 < self.lr_low <= self.lr_default <= self.lr_high < math.inf:
@@ -65,13 +72,24 @@ class Space:
         return max(1, steps) if self.warmup_epochs > 0 else 0
 
     @property
+    def longest_warmup(self) -> int:
+        """Scheduler steps of the longest warm-up that is searched; 0 where none is."""
+        if not self.warmup_searched:
+            return 0
+        steps = self.budget.steps
+        return max(0, min(max(1, steps // 5), steps - self.family.min_steps))
+
+    @property
     def budget(self) -> Budget:
         """What the family's parameters are searched for."""
+        return self._budget(self.warmup)
+
+    def _budget(self, warmup: int) -> Budget:
         per_epoch = self.updates_per_epoch if self.per == "batch" else 1
         if self.family.by_measure:
             per_epoch = 1
         return Budget(
-            steps=self.epochs * per_epoch - self.warmup,
+            steps=self.epochs * per_epoch - warmup,
             steps_per_epoch=per_epoch,
             lowest_lr=self.lowest_lr(self.lr_low),
             direction=self.direction,
@@ -81,14 +99,13 @@ class Space:
         """Peak lr and schedule of a trial."""
         trial.suggest_categorical("schedule", [self.family.name])
         lr = _written(trial.suggest_float("lr", self.lr_low, self.lr_high, log=True))
+        warmup, longest = self.warmup, self.longest_warmup
+        if longest:
+            warmup = trial.suggest_int(WARMUP, 0, longest)
         with self._own_code():
-            params = self.family.space(trial, self.budget)
-        return lr, self.schedule(params)
-
-    def schedule(self, params: Params) -> Schedule:
-        """Return the family's schedule with these parameters, warm-up included."""
+            params = self.family.space(trial, self._budget(warmup))
         plain = {k: _written(v) if isinstance(v, float) else v for k, v in params.items()}
-        return Schedule(self.family, plain, self.per, self.warmup)
+        return lr, Schedule(self.family, plain, self.per, warmup)
 
     @property
     def default_schedule(self) -> Schedule | None:
@@ -112,11 +129,35 @@ class Space:
         return user_code(f"searching the schedule {self.family.name}")
 
     def first_trials(self) -> list[dict[str, Any]]:
-        """Parameters to try first: the family's defaults at the default lr."""
-        fixed = {"schedule": self.family.name, "lr": self.lr_default}
+        """Parameters to try first: the defaults at the default lr, at a lower and at a higher one.
+
+        The lower and the higher one are left out where the range has no room for them. Where the
+        warm-up is searched, the higher one has one: that is what a warm-up is for.
+        """
+        at, low, high = self.lr_default, self.lr_low, self.lr_high
+        lower, higher = max(low, at / self.lr_spread), min(high, at * self.lr_spread)
+        longest = self.longest_warmup
+        first = self._defaults(self.warmup)
+        tried = [(at, 0, params) for params in first]
+        if lower != at:
+            tried.append((lower, 0, first[0]))
+        if higher != at or longest:
+            warmup = -(-longest // 2)
+            tried.append((higher, warmup, self._defaults(warmup or self.warmup)[0]))
+        name, searched = self.family.name, longest > 0
+        return [
+            {"schedule": name, "lr": lr, **({WARMUP: warmup} if searched else {}), **params}
+            for lr, warmup, params in tried
+        ]
+
+    def _defaults(self, warmup: int) -> list[dict[str, Any]]:
         with self._own_code():
-            defaults = self.family.defaults(self.budget)
-        return [fixed | dict(params) for params in defaults or [{}]]
+            return [dict(params) for params in self.family.defaults(self._budget(warmup))] or [{}]
+
+    @property
+    def only_lr(self) -> bool:
+        """Whether the family has nothing to search but the lr."""
+        return not self.family.conditional and not self.searched()
 
     def searched(self) -> dict[str, str]:
         """Each parameter that is searched beside the lr, with its kind, or with its choices.
@@ -133,7 +174,7 @@ class Space:
 
     def all_trials(self, most: int) -> list[dict[str, Any]] | None:
         """Every point of a discrete space of at most `most` points; None for any other space."""
-        if self.family.conditional:
+        if self.family.conditional or self.longest_warmup:
             return None
         asked = _RecordingTrial()
         self.ask(asked)

@@ -9,6 +9,7 @@ The sampler works on a study in memory, which holds what the storage holds and t
 training; a trial goes to the storage when it has ended.
 """
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,11 +20,13 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from lrfinder.errors import LRFinderError
 from lrfinder.schedules.recipe import Recipe
-from lrfinder.tasks.measures import measure_column
+from lrfinder.tasks.measures import evaluated, measure_column
 from lrfinder.tasks.random_states import derive
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.history import History
 from lrfinder.tuning.interrupts import deferred
+from lrfinder.tuning.samplers import settled
+from lrfinder.tuning.shares import Told
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.storage import study_name
 from lrfinder.tuning.stored import StoredStudy, retry_of
@@ -76,7 +79,10 @@ class FamilyStudy:
         self._stored.refuse_other_conditions(self._recorded_conditions())
         self._stored.settle()
         self._points = space.all_trials(conditions.trials)
-        self._startup = max(4, conditions.trials // 4)
+        self._first = space.first_trials()
+        self._startup = len(self._first) if len(self._first) > 2 else max(4, conditions.trials // 4)
+        self.goal = 0
+        """Trials that are to be complete."""
         existing = self._stored.next_number
         seed = derive(conditions.seed, space.family.name, existing)
         sampler = conditions.sampler(space, self._startup, seed)
@@ -96,9 +102,25 @@ class FamilyStudy:
         """Trials that are still to be completed; points, where the space is enumerated."""
         complete = self.complete
         if self._points is None:
-            return max(0, self._conditions.trials - len(complete))
+            return max(0, self.goal - len(complete))
         done = [asked_params(trial) for trial in complete]
         return sum(point not in done for point in self._points)
+
+    @property
+    def told(self) -> Told:
+        """What its trials have told so far."""
+        space, sign = self._space, 1 if self._space.direction == "minimize" else -1
+        results = [
+            (math.inf if t.user_attrs["diverged"] else sign * float(t.values[0]), t.params["lr"])
+            for t in self.complete
+        ]
+        return Told(
+            values=tuple(value for value, _ in results),
+            points=None if self._points is None else len(self._points),
+            settled=settled(results, space.lr_low, space.lr_high)
+            if space.family.name == "constant" and space.only_lr
+            else None,
+        )
 
     def goes_on(self, deadline: float) -> bool:
         """Whether another trial is to be asked; every family gets one, whatever the deadline."""
@@ -106,12 +128,13 @@ class FamilyStudy:
         with deferred():
             return self.missing > 0 and (in_time or not self.complete)
 
-    def wanted(self, ask_size: int) -> int:
-        """Trials to ask for now: so many, or all that are drawn before any result is used."""
+    def wanted(self, share: float) -> int:
+        """Trials to ask for now: this share, or all that are drawn before any result is used."""
         with deferred():
             enumerated = self.missing if self._points is not None else 0
             unguided = max(enumerated, self._startup - len(self.complete))
-            return min(self.missing, max(ask_size, unguided))
+            asked = round(share * max(self.goal, self._conditions.trials))
+            return min(self.missing, max(1, asked, unguided))
 
     def ask(self, count: int) -> list[PendingTrial]:
         """Ask for trials, which are in training until each is told or failed."""
@@ -149,7 +172,8 @@ class FamilyStudy:
         """Store what a trial's runs came to."""
         shared, trial = self._conditions, asked.trial
         history = History.joined(asked.runs)
-        values = history.measures[shared.measure].mean(axis=0)
+        watched = evaluated(shared.measure, history.measures)
+        values = history.measures[watched].mean(axis=0)
         for epoch in reported_epochs(len(values)):
             if np.isfinite(values[epoch]):
                 trial.report(rounded(values[epoch]), epoch)
@@ -181,7 +205,7 @@ class FamilyStudy:
             "direction": space.direction,
             "lr_range": [rounded(space.lr_low), rounded(space.lr_high)],
             "per": space.per,
-            "warmup_epochs": space.warmup_epochs,
+            "warmup_epochs": "search" if space.warmup_searched else space.warmup_epochs,
             "metrics": list(shared.metrics),
             "searched": self._searched(),
         }
@@ -195,16 +219,15 @@ class FamilyStudy:
             return None
 
     def _enqueue(self) -> None:
-        """Queue failed trials, then the defaults or every point of a small discrete space."""
+        """Queue failed trials, then what is tried first or every point of a small space."""
         for failed in self._stored.owed():
             self._study.enqueue_trial(asked_params(failed), user_attrs=retry_of(failed))
-        first = self._space.first_trials()
         if self._points is None:
-            for params in first:
+            for params in self._first:
                 self._study.enqueue_trial(params, skip_if_exists=True)
             return
         asked = [asked_params(trial) for trial in self._study.get_trials(deepcopy=False)]
-        for point in sorted(self._points, key=lambda point: point not in first):
+        for point in sorted(self._points, key=lambda point: point not in self._first):
             if point not in asked:
                 self._study.enqueue_trial(point)
 

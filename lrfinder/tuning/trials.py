@@ -74,7 +74,7 @@ class Conditions:
     task: str
     """Name of the task."""
     trials: int
-    """COMPLETE trials that every study is to reach."""
+    """COMPLETE trials that a study is to reach, on average; so many points are enumerated."""
     seeds: tuple[int, ...]
     """Training seeds of every trial."""
     seed: int
@@ -130,7 +130,7 @@ def reported_epochs(evaluations: int) -> list[int]:
     return places.round().astype(int).tolist()
 
 
-def overhead(trials: int, evaluations: int) -> float:
+def overhead(trials: float, evaluations: int) -> float:
     """Seconds that the storage and the sampler take for so many trials of a family.
 
     Measured with SQLite on a core at about 2.5 GHz: 15 ms a trial, half a millisecond for every

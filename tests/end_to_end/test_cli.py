@@ -152,12 +152,12 @@ def complete_trials(folder: Path) -> dict[str, list[dict]]:
 
 
 def assert_complete(folder: Path, trials: int, families: set[str]):
-    """As many COMPLETE trials as asked in every study, none of them twice."""
+    """As many COMPLETE trials as asked in all studies together, none of them twice."""
     found = complete_trials(folder)
     assert {name.rpartition("-")[2] for name in found} == families
+    assert sum(map(len, found.values())) == trials * len(families)
     for params in found.values():
-        assert len(params) == trials
-        assert len({json.dumps(p, sort_keys=True) for p in params}) == trials
+        assert len({json.dumps(p, sort_keys=True) for p in params}) == len(params) > 0
 
 
 def test_run_answers_and_leaves_a_folder(here):
@@ -196,7 +196,15 @@ def test_sweep_uses_the_lr_given(here):
     assert facts["suggestion"] is None
     assert {family["lr"] for family in facts["families"].values()} == {0.05}
     assert facts["families"]["constant"]["trials"] == 1  # nothing left to search
-    assert facts["families"]["step"]["trials"] == 3
+    shared = [facts["families"][name]["trials"] for name in ("step", "inverse_time")]
+    assert shared == [4, 4]  # what the constant lr gives back, too
+
+
+def test_even_gives_every_family_as_many_trials(here):
+    words = ["--lr-range", "0.01", "0.2", "--even", "--out", "r", "--json", "-q"]
+    facts = json.loads(call("sweep", "my_task.py", *SMALL, *words).stdout)
+    assert {family["trials"] for family in facts["families"].values()} == {3}
+    assert not any("cut the studies short" in note for note in facts["notes"])
 
 
 def test_sweep_searches_the_range_given(here):

@@ -252,6 +252,43 @@ MUTANTS = [
         ("a trial that ended has the number of the one before", "= len(self.trials)\n", "= 0\n"),
     ),
     *_in(
+        "tuning/shares.py",
+        "tests/tuning/test_shares.py",
+        ("the best family is dropped first", "left.remove(max(left,", "left.remove(min(left,"),
+        ("what the constant gives back is lost", "self.budget + spare -", "self.budget -"),
+        (
+            "the constant stops before its lr is bracketed",
+            "(made, made) if told.settled",
+            "(made, made) if True",
+        ),
+        (
+            "a family is as good as its first trial",
+            "min(self.values[k][:asked])",
+            "self.values[k][0]",
+        ),
+    ),
+    *_in(
+        "tuning/samplers.py",
+        "tests/tuning/test_shares.py",
+        ("an lr in training is asked again", "| set(asked))", "| set())"),
+        ("a best lr at the edge is taken for settled", "(min(lrs) < best or best <= low)", "True"),
+    ),
+    *_in(
+        "tuning/space.py",
+        "tests/tuning/test_shares.py",
+        ("start-ups leave the range", "min(high, at * self.lr_spread)", "at * self.lr_spread"),
+    ),
+    *_in(
+        "training/history.py",
+        "tests/training/test_best_epoch.py",
+        ("the weights before training are a best epoch", "for v in run[1:] if", "for v in run if"),
+    ),
+    *_in(
+        "training/optimizer_modes.py",
+        "tests/training/test_optimizer_modes.py",
+        ("a run is evaluated in train mode", "            one.eval()", "            pass"),
+    ),
+    *_in(
         "tuning/trials.py",
         "tests/tuning/test_search.py",
         ("a diverged trial may be the best", "if not trial.diverged]", "]"),

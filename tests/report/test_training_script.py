@@ -104,6 +104,7 @@ TASKS = {
         "Task(**{**common, 'model': lambda: Adder()}, criterion=nn.MSELoss(), "
         "train=Pairs(), valid=Pairs())"
     ),
+    "modes": ("Task(**{**plain, 'optimizer': lambda model, lr: Modes(model.parameters(), lr)})"),
 }
 NESTED = """
 class Adder(nn.Linear):
@@ -111,6 +112,15 @@ class Adder(nn.Linear):
         super().__init__(4, 1)
     def forward(self, parts):
         return super().forward(parts[0] + parts[1])
+
+class Modes(torch.optim.SGD):
+    def train(self):
+        self.param_groups[0]["mode"] = "train"
+    def eval(self):
+        self.param_groups[0]["mode"] = "eval"
+    def step(self, closure=None):
+        assert self.param_groups[0]["mode"] == "train"
+        super().step()
 
 class Pairs(torch.utils.data.Dataset):
     def __len__(self):
@@ -170,6 +180,12 @@ def test_the_script_runs_and_learns_like_fit(tmp_path, task, schedule):
     plans = [Plan(0.05, SCHEDULES[schedule], seed) for seed in range(12)]
     finals = torch.tensor([o.final for o in fit(problem, plans).outcomes()])
     assert finals.min() / 3 < loss < finals.max() * 3
+
+
+def test_an_optimizer_with_modes_is_switched_around_the_evaluation(tmp_path):
+    script, _ = run_script(tmp_path, "modes", SCHEDULES["step"])
+    assert "    model.eval()\n    optimizer.eval()\n" in script
+    assert "    model.train()\n    optimizer.train()\n" in script
 
 
 def test_plateau_follows_the_metric_that_was_optimised(tmp_path):

@@ -83,6 +83,9 @@ EXAMPLES = {
         {"cooldown": 0.5, "shape": "1-sqrt", "steps": 12},
         lambda t: 1 - math.sqrt(max(0, t - 6) / 6),
     ),
+    "stable_power": Example(
+        {"stable": 0.25, "power": 2.0, "steps": 12}, lambda t: min(1, max(0, 12 - t) / 9) ** 2
+    ),
 }
 GROWTH_EXAMPLES = {
     "exponential": Example({"factor": 1e4, "steps": 9}, lambda t: 1e4 ** min(1, t / 8)),
@@ -302,6 +305,30 @@ def test_warmup_climbs_to_the_peak_where_the_decay_begins(name, warmup):
     np.testing.assert_allclose(
         rows[warmup:], example(name).rows(LRS, STEPS), rtol=1e-11, atol=1e-16
     )
+
+
+MEMBERS_OF_STABLE_POWER = {
+    "linear": ((0.0, 1.0), "polynomial", {"total_iters": 40, "power": 1.0}),
+    "polynomial": ((0.0, 2.5), "polynomial", {"total_iters": 40, "power": 2.5}),
+    "wsd": ((0.7, 1.0), "wsd", {"cooldown": 0.3, "shape": "linear", "steps": 40}),
+}
+
+
+@pytest.mark.parametrize("member", MEMBERS_OF_STABLE_POWER)
+def test_stable_power_contains(member):
+    (stable, power), name, params = MEMBERS_OF_STABLE_POWER[member]
+    one = Schedule(family("stable_power"), {"stable": stable, "power": power, "steps": 40})
+    other = Schedule(family(name), params)
+    np.testing.assert_allclose(one.rows(LRS, 45), other.rows(LRS, 45), rtol=1e-9, atol=1e-15)
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_a_cosine_that_is_searched_never_climbs_back(data):
+    budget = data.draw(budgets("cosine"))
+    params = FAMILIES["cosine"].space(ask("cosine", budget, data.draw(st.integers(0, 99))), budget)
+    rows = Schedule(FAMILIES["cosine"], params).rows([budget.lowest_lr], budget.steps).ravel()
+    assert (np.diff(rows) <= 1e-15).all()
 
 
 def test_warmup_of_wsd_ends_exactly_at_the_lr():
@@ -590,10 +617,17 @@ def test_searched_families_have_a_default(name):
 
 def test_defaults_are_those_of_torch_where_they_fit():
     budget = Budget(90, 1, 0.1)
-    assert FAMILIES["step"].defaults(budget) == [{"step_size": 30, "gamma": 0.1}]
     assert FAMILIES["cosine"].defaults(budget) == [{"T_max": 90, "eta_min": 0.0}]
     assert FAMILIES["plateau"].defaults(budget) == [{"factor": 0.1, "patience": 10}]
     assert FAMILIES["one_cycle"].defaults(budget) == [{"pct_start": 0.3}]
+
+
+@pytest.mark.parametrize("steps", [2, 3, 10, 90])
+def test_the_default_of_step_drops_once_and_late(steps):
+    [params] = FAMILIES["step"].defaults(Budget(steps, 1, 0.1))
+    rows = Schedule(FAMILIES["step"], params).rows([1.0], steps).ravel()
+    assert np.count_nonzero(np.diff(rows)) == 1
+    assert steps / 2 <= np.argmax(rows < 1) <= max(steps - 1, 0.85 * steps)
 
 
 @pytest.mark.parametrize("name", ["exponential", "exponential_steps"])

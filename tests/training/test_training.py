@@ -709,17 +709,8 @@ def test_an_interrupt_is_passed_on_and_moves_nothing():
         fit(linear_task(model=lambda: Trips(3, KeyboardInterrupt)), [plan()])
 
 
-class Switching(torch.optim.SGD):
-    """An optimizer with modes of its own, as schedule-free ones have."""
-
-    def train(self) -> None: ...
-
-    def eval(self) -> None: ...
-
-
 UNUSABLE = {
     "closure": (lambda m, lr: torch.optim.LBFGS(m.parameters(), lr), "LBFGS needs a closure"),
-    "modes": (lambda m, lr: Switching(m.parameters(), lr), r"Switching.*train\(\) and eval\(\)"),
     "own lr": (lambda m, lr: torch.optim.SGD(m.parameters(), 0.3), r"must use its lr.*\[0.3\]"),
 }
 

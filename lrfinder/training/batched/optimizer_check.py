@@ -23,6 +23,7 @@ from lrfinder.training.batched.optimizers import (
     elementwise,
     kept_parameters,
 )
+from lrfinder.training.optimizer_modes import has_modes
 
 _STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 _STEPS = 12  # past the start-up phases of optimizers that have one
@@ -59,6 +60,8 @@ def why_not_stacked(optimizer: Optimizer) -> str | None:
     A hook, or an attribute that is more than plain values, may hold on to what is not stacked.
     """
     name = type(optimizer).__name__
+    if has_modes(optimizer):
+        return f"{name} switches between train() and eval()"
     for attribute, value in vars(optimizer).items():
         if attribute in _STEP_HOOKS and value:
             return f"{name} has a hook on its step"
