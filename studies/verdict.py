@@ -144,13 +144,13 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=500)
     draws, tables = parser.parse_args().draws, records()
     found = rows(tables, draws)
+    error = 100 * (0.05 * 0.95 / draws) ** 0.5
     lines = [
         "# Does the comparison show what is there?",
         f"Made by `python studies/verdict.py`: {draws} draws from {len(SEEDS)} recorded seeds; "
-        f"torch {version('torch')}. What the columns are stands at the top of the script. A "
-        f"share of 5% has a standard error of {100 * (0.05 * 0.95 / draws) ** 0.5:.1f}%. The numbers of "
-        f"`comparison/policy.py` were chosen on {', '.join(CHOSEN_ON)} and, for power, in view of "
-        "the other three.",
+        f"torch {version('torch')}. What the columns are stands at the top of the script. A share "
+        f"of 5% has a standard error of {error:.1f}%. The numbers of `comparison/policy.py` were "
+        f"chosen on {', '.join(CHOSEN_ON)}, and for power in view of the other three.",
         "Excess of each candidate's mean over the best one, and its deviation over seeds, in %:",
         "\n".join(f"- **{name}**: {means(table)}" for name, table in tables.items()),
         "## Reported on",

@@ -13,8 +13,9 @@ _REACH = 2.0  # how far behind the better half a candidate is still drawn, in sp
 def comparison(axes: Axes, compared: Comparison, name: str) -> None:
     """Mean, interval and seeds of every candidate, best on top, with its difference to the best.
 
-    A candidate that diverged shows the seeds that did not and a cross; what lies far behind is an
-    arrow at the edge with its value, and single seeds there are a triangle.
+    A candidate that diverged shows the seeds that did not and a cross, one that was dropped no
+    interval; what lies far behind is an arrow at the edge with its value, and single seeds there
+    are a triangle.
     """
     if not compared.seeds:
         style.note(axes, "no seed on which every candidate has finished yet")
@@ -62,7 +63,7 @@ def _draw(
     elif not bounds[0] <= mean <= bounds[1]:
         _arrow(axes, place, mean, mean > bounds[1])
     else:
-        if np.isfinite(low):
+        if np.isfinite(low) and standing.dropped_at is None:
             axes.plot([low, high], [place, place], color=colour, linewidth=3.5)
         face = "white" if not standing.ties and place > 0 else colour
         marker = "D" if place == 0 else "o"
@@ -148,7 +149,13 @@ def _caption(compared: Comparison, name: str) -> str:
 def _limits(compared: Comparison) -> tuple[float, float]:
     """Limits around the better half of the candidates; the others as far as they are near it."""
     sound = [s for s in compared.ranking if s.diverged == 0] or list(compared.ranking)
-    extents = [np.append(compared.values[s.candidate].dropna().to_numpy(), s.value) for s in sound]
+    extents = [
+        np.append(
+            compared.values[s.candidate].dropna().to_numpy(),
+            s.value if s.dropped_at is None else s.value.mean,
+        )
+        for s in sound
+    ]
     better = np.concatenate(extents[: max(2, (len(extents) + 1) // 2)])
     found = style.limits(better, np.concatenate(extents), _REACH)
     return (0.0, 1.0) if found is None else found

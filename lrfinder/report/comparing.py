@@ -11,7 +11,7 @@ from lrfinder.results.saved_run import Run
 
 _WORTH_IT = 6
 """Continuing is advised for at most so many times the runs that were made."""
-_EPOCHS_DIFFER = 0.01
+_EPOCHS_DIFFER = 0.03
 """Share of the final value by which the best epoch is better, from which on it is shown."""
 
 
@@ -100,9 +100,9 @@ def _what_to_use(run: Run, comparison: Comparison) -> list[str]:
 
 
 def _as_good(said: Verdict) -> list[str]:
-    return [f"Not distinguishable from it with these seeds: {_listed(said.as_good)}."][
-        : len(said.as_good)
-    ]
+    if not said.as_good:
+        return []
+    return [f"Not distinguishable from it with these seeds: {_listed(said.as_good)}."]
 
 
 def _against(one: Against, run: Run) -> str:
@@ -177,9 +177,9 @@ def _best_epoch(run: Run) -> list[str]:
         return []
     facts = run.answers.families[use]
     return [
-        f"On its way {use} was better than at its end: {name} {facts.best_epoch:.4g} at the best "
-        f"epoch of each run, {facts.mean(name):.4g} after the last; keep the best checkpoint, or "
-        "train for fewer epochs."
+        f"At the best epoch of each run {use} had {name} {facts.best_epoch:.4g}, against "
+        f"{facts.mean(name):.4g} after the last: the best checkpoint is worth keeping, though part "
+        "of that is luck."
     ]
 
 
@@ -210,13 +210,9 @@ def _compared_on(comparison: Comparison) -> int:
 
 
 def _share(share: float) -> str:
-    return (
-        ""
-        if share != share
-        else f" ({abs(share):.2g} times)"
-        if abs(share) > 10
-        else f" ({abs(share):.2%})"
-    )
+    if share != share:
+        return ""
+    return f" ({abs(share):.0%})" if abs(share) >= 0.1 else f" ({abs(share):.1%})"
 
 
 def _listed(names: Iterable[str]) -> str:
