@@ -99,7 +99,9 @@ class Comparison:
             own = [run for run in self.runs if run.candidate == name]
             columns[name] = pd.Series([r.value for r in own], index=[r.seed for r in own])
         table = pd.DataFrame(columns)
-        return table.dropna().sort_index() if not self.looks else table.loc[seeds_of(self.looks)]
+        if not self.looks:
+            return table.dropna().sort_index()
+        return table.loc[seeds_of(self.looks), list(self.looks[0].candidates)]
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -116,11 +118,12 @@ class Comparison:
     def results(self) -> Results:
         """What the policy decides by."""
         sign = 1 if self.direction == "minimize" else -1
-        values: dict[str, dict[int, float]] = {}
-        lrs: dict[str, dict[int, int]] = {}
+        names = self.looks[0].candidates if self.looks else [run.candidate for run in self.runs]
+        values: dict[str, dict[int, float]] = {name: {} for name in names}
+        lrs: dict[str, dict[int, int]] = {name: {} for name in names}
         for run in self.runs:
-            values.setdefault(run.candidate, {})[run.seed] = sign * run.value
-            lrs.setdefault(run.candidate, {})[run.seed] = run.lrs
+            values[run.candidate][run.seed] = sign * run.value
+            lrs[run.candidate][run.seed] = run.lrs
         lost = frozenset(run.candidate for run in self.runs if run.diverged)
         return Results(values, lost, same_lrs(lrs) if self.looks else {})
 

@@ -169,3 +169,11 @@ def test_one_that_trained_by_the_same_lrs_stands_beside_the_one_that_stands_for_
     assert second.same_as == "constant"
     assert second.value == first.value
     assert second.seeds == first.seeds == 4
+
+
+def test_the_order_of_the_runs_makes_no_difference():
+    made = halved(constant=1.1, step=1.0, polynomial=0.9, start=1.2)
+    mixed = Comparison(tuple(reversed(made.runs)), looks=made.looks)
+    assert repr(mixed.ranking) == repr(made.ranking)  # nan is not nan
+    assert mixed.values.equals(made.values)
+    assert list(mixed.results.values) == list(made.looks[0].candidates)

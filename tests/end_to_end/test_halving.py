@@ -153,7 +153,7 @@ def test_the_old_name_of_the_option_is_taken_with_a_warning(tmp_path, capsys):
 def test_what_is_said_stands_wherever_a_run_is_told(finished):
     run = lrfinder.open_run(finished)
     said, shown = conclusions(run), run._repr_html_()
-    for begins in ("Use ", "Best: ", "Against a constant lr: ", "Dropped on the way: "):
+    for begins in ("Use ", "Best: ", "Against the baseline in use today: ", "Dropped on the way: "):
         assert sum(sentence.startswith(begins) for sentence in said) == 1
     pages = Pages(dict.fromkeys(run.answers.families, 1))
     note = study_note(run, "cosine", pages, {})
