@@ -41,6 +41,8 @@ def test_the_simplest_of_those_that_are_as_good_is_recommended():
     assert (found.best, found.recommended, found.as_good) == ("step", "polynomial", ("polynomial",))
     found = verdict(comparison(**alike, start=around(1.05, seed=4)), SEARCHED)
     assert found.recommended == "start"
+    both = comparison(start=around(1.0, seed=4), constant=around(1.01, seed=3))
+    assert verdict(both, {"start": 0, "constant": 0}).recommended == "constant"
 
 
 def test_of_as_many_parameters_the_earlier_is_recommended():

@@ -126,7 +126,7 @@ def interrupted(folder: Path, act: str) -> Path:
 def test_the_note_of_every_study_gives_the_answer_of_the_run_first(finished, family):
     run = open_run(finished)
     note = get_note(studies(finished)[family])
-    best = run.summary["best"]
+    best = run.summary["recommended"]
     assert note.startswith(f"# Answer: {best['family']} at lr {best['lr']:.3g}\n")
     assert all(f"- {sentence}\n" in note for sentence in conclusions(run))
     assert f"# lr = {best['lr']!r}\n{best['code']}\n```" in note
