@@ -1,6 +1,5 @@
 """What a comparison says, in sentences."""
 
-import shlex
 from collections.abc import Iterable
 
 from lrfinder.comparison.candidates import BASELINE, CONSTANT, START
@@ -145,8 +144,8 @@ def _would_more_tell(run: Run, comparison: Comparison, said: Verdict) -> list[st
         )
     elif confirm.continued is None:
         found.append(
-            "If the difference is what was seen, more seeds would probably show it: `lrfinder run "
-            f"--resume {shlex.quote(str(run.path))} --confirm-runs {needed}`."
+            "If the difference is what was seen, more seeds would probably show it: go on with "
+            f"`lrfinder run --resume DIR --confirm-runs {needed}`, DIR being the folder of this run."
         )
     else:
         found.append(

@@ -236,7 +236,8 @@ def test_another_storage_is_written_too_and_json_stays_one_object(tmp_path):
 
 def test_a_family_that_could_not_be_compared_says_so(copy):
     summary = json.loads((copy / "summary.json").read_text())
-    other = next(name for name in studies(copy) if name != summary["best"]["family"])
+    answered = {summary[kind]["family"] for kind in ("best", "recommended")}
+    other = next(name for name in studies(copy) if name not in answered)
     rows = (copy / "comparison.csv").read_text().splitlines(keepends=True)
     (copy / "comparison.csv").write_text("".join(r for r in rows if not r.startswith(other)))
     del summary["families"][other]
