@@ -145,7 +145,7 @@ def _would_more_tell(run: Run, comparison: Comparison, said: Verdict) -> list[st
     elif confirm.continued is None:
         found.append(
             "If the difference is what was seen, more seeds would probably show it: go on with "
-            f"`lrfinder run --resume DIR --confirm-runs {needed}`, DIR being the folder of this run."
+            f"`lrfinder run --resume DIR --confirm-runs {needed}` (DIR: this folder)."
         )
     else:
         found.append(
