@@ -32,6 +32,9 @@ The words:
     trial        a recipe that a study tries, trained once per training seed
     study        Optuna's: the trials of one decay family
     candidate    a recipe with a name, compared on fresh seeds
+    start        the candidate without a search: the suggested lr under the default cosine
+    look         a part of a comparison: candidates on the same further seeds, then who goes on
+    finalist     a candidate that no look has dropped
     sweep        a training whose learning rate grows; also the command without a range test
     probe        a short training at a constant learning rate, after a sweep
     seeds        training seeds; an option that ends in `seeds` is how many of them

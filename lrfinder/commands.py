@@ -16,7 +16,7 @@ from typing import Any, Literal, TypedDict, Unpack
 from lrfinder import plots
 from lrfinder.arrays import NUMPYS_DEFAULTS
 from lrfinder.errors import InvalidArgument, RunFolderError, StorageFailed
-from lrfinder.experiment import Experiment, RangeTestExperiment
+from lrfinder.experiment import SEEDS_PER_ACT, Experiment, RangeTestExperiment
 from lrfinder.paths import resolved
 from lrfinder.pipeline import OF_THE_STUDIES, all_acts, range_test_act
 from lrfinder.range_tests.curve import Curve
@@ -50,6 +50,7 @@ class RunOptions(TypedDict, total=False):
     even: bool
     find_seeds: int
     trial_seeds: int
+    confirm_runs: int
     confirm_seeds: int
     seed: int
     lr: float
@@ -199,9 +200,14 @@ def start(
     except BaseException:
         folder.discard()
         raise
-    recorder = RunRecorder(folder, first_summary(experiment))
+    recorder, shows = RunRecorder(folder, first_summary(experiment)), progress or Silent()
+    if settings.confirm_seeds is not None:
+        shows.say(
+            "note: confirm_seeds goes with the next release; it is now "
+            f"confirm_runs {experiment.confirm_runs}, so many for each candidate"
+        )
     try:
-        return all_acts(experiment, recorder, name, progress or Silent())
+        return all_acts(experiment, recorder, name, shows)
     except InvalidArgument:
         folder.discard()
         raise
@@ -217,17 +223,20 @@ def go_on(
     """Go on with an interrupted run, up to the numbers in its config.
 
     One that has left no summary yet starts with its first act. `given` are options that were given
-    again: one that differs from the config is an error. A task file that has changed is noted.
+    again: one that differs from the config is an error, but for a number of confirm_runs that has
+    grown, by which the comparison is continued, once. A task file that has changed is noted.
     """
     here = Path.cwd()
     config = read_config(path)
-    settings = _same_settings(path, config, given)
+    of_comparison = {k: given[k] for k in ("confirm_runs", "confirm_seeds") if k in given}
+    settings = _same_settings(path, config, {k: given[k] for k in given.keys() - of_comparison})
     shows = progress or Silent()
     if settings.storage is not None and "storage" not in given:
         _check_named_storage(path, settings.storage, shows)
     experiment = Experiment(settings, task)
     path = _seen_from(here, path)
     earlier = open_studies(path) if has_begun(path) else None
+    continued = _continued(path, experiment, of_comparison, earlier)
     record = None if earlier is None else earlier.answers.engine
     asked = settings.engine if record is None else record.trainer
     engine.check(experiment.task, experiment.device, asked, "start a new run instead")
@@ -241,6 +250,7 @@ def go_on(
             range_test=before.range_test if earlier.curve_can_be_read else None,
             suggestion=before.suggestion,
             lr_search=before.lr_search,
+            confirm=before.confirm,
             cost=cost,
         )
     if _source_hash(settings.task) != config["run"]["task_hash"]:
@@ -248,7 +258,7 @@ def go_on(
     finished = earlier is not None and earlier.answers.status == "complete"
     recorder = RunRecorder(RunFolder(path), summary, finished=finished)
     name = str(config["run"]["name"])
-    return all_acts(experiment, recorder, name, shows, earlier)
+    return all_acts(experiment, recorder, name, shows, earlier, continued)
 
 
 def finished_run(path: Path) -> Run:
@@ -305,6 +315,35 @@ def _same_settings(path: Path, config: Mapping[str, Any], given: Mapping[str, An
             )
     named = settings_from(RunSettings, {**asked, "storage": given.get("storage", settings.storage)})
     return settings.model_copy(update={"storage": named.storage})
+
+
+def _continued(
+    path: Path, experiment: Experiment, given: Mapping[str, int], earlier: Run | None
+) -> int | None:
+    """Runs of a continued comparison, in all; RunFolderError where they cannot be asked for."""
+    confirm = None if earlier is None else earlier.answers.confirm
+    before = None if confirm is None else confirm.continued
+    runs, candidates = experiment.confirm_runs, len(experiment.candidate_names)
+    asked = given.get("confirm_runs")
+    if "confirm_seeds" in given:
+        asked = given["confirm_seeds"] * candidates
+    if asked is None or asked in (runs, before):
+        return before
+    if before is not None or asked < runs:
+        must = f"stay {before}, for a comparison is continued once" if before else "only grow"
+        raise RunFolderError(
+            f"confirm_runs must {must}, when {path} with {runs} is resumed, but got {asked}; "
+            "start a new run instead"
+        )
+    looks = [] if confirm is None else confirm.looks
+    made = sum(len(look.candidates) * len(look.seeds) for look in looks)
+    least = max(runs + 1, made + 2 * len(looks[-1].candidates) if looks else 0)
+    if not least <= asked <= SEEDS_PER_ACT * candidates:
+        raise RunFolderError(
+            f"confirm_runs must be from {least} to {SEEDS_PER_ACT * candidates}, "
+            f"when {path} is continued, but got {asked}"
+        )
+    return asked
 
 
 def _check_named_storage(path: Path, storage: str, progress: Progress) -> None:

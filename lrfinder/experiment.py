@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import torch
 
-from lrfinder.comparison.candidates import BASELINE
+from lrfinder.comparison.candidates import BASELINE, CONSTANT, START, Candidate
+from lrfinder.comparison.policy import RUNS_PER_CANDIDATE, Halving
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.lengths import Lengths, lengths
 from lrfinder.range_tests.suggestion import Suggestion
@@ -26,7 +27,8 @@ from lrfinder.tuning.space import Space
 from lrfinder.tuning.trials import overhead
 from lrfinder.types import Direction
 
-_SEEDS_PER_SEED = 3000
+SEEDS_PER_ACT = 1000
+_SEEDS_PER_SEED = 3 * SEEDS_PER_ACT
 """A run's seed owns this many training seeds, a third of them for each act."""
 
 
@@ -36,10 +38,9 @@ def training_seeds(act: str, seed: int, count: int) -> list[int]:
     >>> training_seeds("find", 0, 2), training_seeds("confirm", 0, 2), training_seeds("find", 1, 1)
     ([0, 1], [2000, 2001], [3000])
     """
-    third = _SEEDS_PER_SEED // 3
-    if count > third:
-        raise InvalidArgument(f"at most {third} seeds can be asked for, but got {count}")
-    first = seed * _SEEDS_PER_SEED + ("find", "search", "confirm").index(act) * third
+    if count > SEEDS_PER_ACT:
+        raise InvalidArgument(f"at most {SEEDS_PER_ACT} seeds can be asked for, but got {count}")
+    first = seed * _SEEDS_PER_SEED + ("find", "search", "confirm").index(act) * SEEDS_PER_ACT
     return list(range(first, first + count))
 
 
@@ -106,7 +107,6 @@ class Experiment(RangeTestExperiment):
     def __init__(self, settings: RunSettings, task: Problem | None = None) -> None:
         super().__init__(settings, task)
         self.task = prepared_task(self.task, settings)
-        self._check_memory(settings.confirm_seeds, self.training, self.task.measures)
         self.measure = measure_name(settings.objective, self.task.measures)
         of_loss = evaluated(self.measure, self.task.measures) == "loss"
         direction = settings.direction or ("minimize" if of_loss else "maximize")
@@ -114,8 +114,13 @@ class Experiment(RangeTestExperiment):
         self.settings = settings
         self.notes: list[str] = []
         names = settings.families or self._default_families()
-        compared = dict.fromkeys(["constant", *names])  # shows whether a decay helps at all
+        compared = dict.fromkeys([CONSTANT, *names])  # shows whether a decay helps at all
         self.families = [family(name, self.task.schedules) for name in compared]
+        for name in (START, BASELINE):
+            if name in compared:
+                raise InvalidArgument(
+                    f"no family may be called {name!r}, the name of another candidate; rename it"
+                )
         device = self.device or self.task.prototype.device
         resolved = {
             "epochs": self.task.epochs,
@@ -126,7 +131,12 @@ class Experiment(RangeTestExperiment):
         }
         self.settings = settings.model_copy(update=resolved)
         self.search_seeds = training_seeds("search", settings.seed, settings.trial_seeds)
-        self.confirm_seeds = training_seeds("confirm", settings.seed, settings.confirm_seeds)
+        self.confirm_seeds = training_seeds("confirm", settings.seed, SEEDS_PER_ACT)
+        """Training seeds of the comparison, which takes as many of them as it needs."""
+        self.confirm_runs = self._confirm_runs()
+        self.settings = self.settings.model_copy(
+            update={"confirm_runs": self.confirm_runs, "confirm_seeds": None}
+        )
         self._check_families_fit_budget(self.families)
         self._rehearse_schedules()
 
@@ -138,17 +148,37 @@ class Experiment(RangeTestExperiment):
     @property
     def candidate_names(self) -> list[str]:
         """Names of what the comparison may compare."""
+        start = [] if self._start_family is None else [START]
         baseline = [] if self.task.baseline is None else [BASELINE]
-        return [*(member.name for member in self.families), *baseline]
+        return [*(member.name for member in self.families), *start, *baseline]
+
+    @property
+    def halving(self) -> Halving:
+        """How many runs the comparison may take, and who is kept in it."""
+        return Halving(self.confirm_runs, (CONSTANT, BASELINE))
 
     def spaces(self, suggestion: Suggestion | None) -> lr_ranges.Ranged:
         """Return each family's search space, and where its lr range comes from."""
-        settings, spaces = self.settings, [self._space(member) for member in self.families]
+        return self._ranged([self._space(member) for member in self.families], suggestion)
+
+    def _ranged(self, spaces: Sequence[Space], suggestion: Suggestion | None) -> lr_ranges.Ranged:
+        settings = self.settings
         if settings.lr is not None:
             return lr_ranges.fixed_lr(spaces, settings.lr)
         if settings.lr_range is not None:
             return lr_ranges.given_range(spaces, *settings.lr_range)
         return lr_ranges.from_range_test(spaces, self.task, suggestion)
+
+    def start(self, suggestion: Suggestion | None) -> Candidate | None:
+        """The suggested lr under the default cosine, without any search; None without an lr."""
+        member, known = self._start_family, suggestion is not None and suggestion.lr is not None
+        if member is None or not (known or self.settings.lr is not None):
+            return None
+        [space], _ = self._ranged([self._space(member)], suggestion)
+        schedule = space.default_schedule
+        if schedule is None:
+            return None
+        return Candidate(START, float(f"{space.lr_default:.12g}"), schedule)
 
     def search_work(self) -> Work:
         """What the studies ask for."""
@@ -162,7 +192,31 @@ class Experiment(RangeTestExperiment):
 
     def compare_work(self) -> Work:
         """What the comparison asks for."""
-        return replace(self.training, runs=len(self.candidate_names) * len(self.confirm_seeds))
+        return replace(self.training, runs=self.confirm_runs)
+
+    def _confirm_runs(self) -> int:
+        """Runs of the comparison, in all; InvalidArgument where they cannot be made."""
+        settings, count = self.settings, len(self.candidate_names)
+        runs = settings.confirm_runs or (settings.confirm_seeds or RUNS_PER_CANDIDATE) * count
+        if not count <= runs <= SEEDS_PER_ACT * count:
+            raise InvalidArgument(
+                f"confirm_runs must be from {count}, one for each candidate, to "
+                f"{SEEDS_PER_ACT * count}, but got {runs}"
+            )
+        self._check_memory(runs // count, self.training, self.task.measures)
+        return runs
+
+    @property
+    def _start_family(self) -> Family | None:
+        """The family of the candidate that is not searched; None where there is no such one."""
+        if self.settings.lr_range is not None:
+            return None
+        cosine = family("cosine")
+        try:
+            self._check_families_fit_budget([cosine])
+        except InvalidArgument:
+            return None
+        return cosine
 
     def _default_families(self) -> list[str]:
         """Names of the usual families and the task's own; a note for one that cannot decay here."""

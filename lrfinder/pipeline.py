@@ -18,7 +18,8 @@ import numpy as np
 from optuna.storages import BaseStorage
 
 from lrfinder.comparison.candidates import BASELINE, Candidate, ConfirmedRun
-from lrfinder.comparison.compare import compare
+from lrfinder.comparison.compare import compare_by_halving
+from lrfinder.comparison.policy import Halving
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import Interrupted, StorageFailed, TaskFailed
 from lrfinder.experiment import Experiment, RangeTestExperiment, prepared_task
@@ -143,24 +144,36 @@ def search_act(
 
 
 def comparison_act(
-    bench: "Workbench", candidates: Sequence[Candidate], known: Sequence[ConfirmedRun]
+    bench: "Workbench",
+    candidates: Sequence[Candidate],
+    known: Sequence[ConfirmedRun],
+    halving: Halving,
 ) -> Comparison:
     """Act 3: the candidates on fresh seeds; runs of them that are known are not made again."""
-    experiment = bench.experiment
-    runs = len(candidates) * len(experiment.confirm_seeds) - len(known)
-    bench.progress.stage("comparison", runs * experiment.updates)
-    comparison = compare(
+    experiment, made = bench.experiment, 0
+    most = max(halving.continued or halving.runs, len(known)) - len(known)
+    bench.progress.stage("comparison", most * experiment.updates)
+
+    def advance(updates: int) -> None:
+        nonlocal made
+        made += updates
+        bench.progress.advance(updates)
+
+    comparison = compare_by_halving(
         experiment.task,
         candidates,
+        halving=halving,
         seeds=experiment.confirm_seeds,
         measure=experiment.measure,
         direction=experiment.direction,
         known=known,
         trainer=bench.engine.trainer,
         executor=bench.executor,
-        progress=bench.progress.advance,
+        progress=advance,
         run_done=bench.recorder.confirmed,
+        look_begun=bench.recorder.look,
     )
+    bench.progress.advance(most * experiment.updates - made)  # what need not be made
     if all(run.diverged for run in comparison.runs):
         raise TaskFailed(
             "every candidate diverged on every fresh seed; "
@@ -186,8 +199,12 @@ def all_acts(
     name: str,
     progress: Progress,
     earlier: Run | None = None,
+    continued: int | None = None,
 ) -> Run:
-    """Range test, studies, comparison and report, under the folder's lock."""
+    """Range test, studies, comparison and report, under the folder's lock.
+
+    `continued` is how many runs a comparison that is continued may have in all.
+    """
     path = recorder.folder.path
     way_on = f"go on with `{_command_to_resume(experiment, path)}`"
     made = None if earlier is None else earlier.answers.fingerprint
@@ -196,7 +213,7 @@ def all_acts(
             check_same(experiment.task, experiment.device, made, _OTHER_THAN_BEFORE)
         recorder.save("running")
         try:
-            _train_and_report(experiment, recorder, name, progress, earlier)
+            _train_and_report(experiment, recorder, name, progress, earlier, continued)
         except KeyboardInterrupt as error:
             with deferred():
                 recorder.save("interrupted")
@@ -217,6 +234,7 @@ def _train_and_report(
     name: str,
     progress: Progress,
     earlier: Run | None,
+    continued: int | None,
 ) -> None:
     with ExitStack() as opened:
         shared = opened.enter_context(_claimed_storage(experiment, name, progress))
@@ -236,12 +254,13 @@ def _train_and_report(
             )
             results = search_act(bench, suggestion, storage, name)
             recorder.folder.write_trials(results)
-            candidates, of_studies = _candidates(results, experiment.task)
+            candidates, of_studies = _candidates(results, experiment, suggestion)
             recorder.note(notes=[*recorder.summary.notes, *of_studies])
             known = [] if earlier is None else earlier.whole
             known = [run for run in known if any(c.made(run) for c in candidates)]
-            recorder.begin_comparison(known)
-            comparison = comparison_act(bench, candidates, known)
+            halving = replace(experiment.halving, continued=continued)
+            recorder.begin_comparison(known, halving)
+            comparison = comparison_act(bench, candidates, known, halving)
             alike = _notes_on_runs_alike(comparison, candidates)
             recorder.note(notes=[*recorder.summary.notes, *alike])
         recorder.folder.keep_curves(_counted_runs(results, candidates))
@@ -307,9 +326,9 @@ def _as_begun(spaces: list[Space], why: str, earlier: LRSearch | None) -> tuple[
 
 
 def _candidates(
-    results: Sequence[FamilyResult], task: Problem
+    results: Sequence[FamilyResult], experiment: Experiment, suggestion: Suggestion | None
 ) -> tuple[list[Candidate], list[str]]:
-    """Return the best of each family and what the task uses today; notes on what is left out."""
+    """Return what is compared, and notes on what is left out."""
     found: list[Candidate] = []
     left_out: list[str] = []
     for result in results:
@@ -329,8 +348,11 @@ def _candidates(
             "every trial of every family diverged; "
             "search a lower lr (`lrfinder sweep --lr-range LOW HIGH`)"
         )
-    if task.baseline is not None:
-        recipe = task.baseline.recipe
+    start = experiment.start(suggestion)
+    if start is not None:
+        found.append(start)
+    if experiment.task.baseline is not None:
+        recipe = experiment.task.baseline.recipe
         found.append(Candidate(BASELINE, recipe.lr, recipe.schedule))
     return found, left_out
 
@@ -342,10 +364,12 @@ def _notes_on_runs_alike(comparison: Comparison, candidates: Sequence[Candidate]
         measure = evaluated(comparison.measure, run.measures)
         finals.setdefault(run.candidate, {})[run.seed] = run.measures[measure]
     notes: list[str] = []
-    if len(comparison.seeds) > 1 and all(_alike(list(own.values())) for own in finals.values()):
+    several = all(len(own) > 1 for own in finals.values())
+    if several and all(_alike(list(own.values())) for own in finals.values()):
         notes.append(SEEDS_ALIKE)
     recipes = {one.recipe for one in candidates}
-    by_seed = [[own[seed] for own in finals.values()] for seed in comparison.seeds]
+    common = set.intersection(*(set(own) for own in finals.values()))
+    by_seed = [[own[seed] for own in finals.values()] for seed in common]
     if len(recipes) > 1 and all(_alike(values) for values in by_seed):
         notes.append(NO_EFFECT)
     return notes

@@ -154,7 +154,15 @@ class RunSettings(RangeTestSettings):
     )
     even: StrictBool = Field(False, description="Give every family the same number of trials.")
     trial_seeds: int = Field(2, ge=1, description="Number of seeds per trial.")
-    confirm_seeds: int = Field(8, ge=1, description="Number of fresh seeds in the comparison.")
+    confirm_runs: int | None = Field(
+        None,
+        ge=1,
+        description="Training runs of the comparison in all; with --resume it may grow, once. "
+        "Default: 8 for each candidate, fewer where it is decided early.",
+    )
+    confirm_seeds: int | None = Field(
+        None, ge=1, description="So many --confirm-runs for each candidate (the old name)."
+    )
     lr: float | None = Field(None, gt=0, allow_inf_nan=False, description="Fixed initial lr.")
     lr_range: tuple[float, float] | None = Field(None, description="Range of lrs to search.")
     per: Per | None = Field(
@@ -213,6 +221,8 @@ class RunSettings(RangeTestSettings):
 
     @model_validator(mode="after")
     def _check_lr(self) -> Self:
+        if self.confirm_runs is not None and self.confirm_seeds is not None:
+            raise ValueError("confirm_runs and confirm_seeds exclude each other, but got both")
         if self.lr is not None and self.lr_range is not None:
             raise ValueError("lr and lr_range exclude each other, but got both")
         if self.lr_range is not None and not 0 < self.lr_range[0] < self.lr_range[1] < math.inf:

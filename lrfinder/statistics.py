@@ -7,7 +7,7 @@ one known from elsewhere, which counts like so many further seeds.
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy import special
@@ -62,6 +62,43 @@ def paired_p(differences: Floats) -> float:
         return 2.0 ** (1 - n) if differences.any() else 1.0
     t = differences.mean() / (differences.std(ddof=1) / math.sqrt(n))
     return float(2 * special.stdtr(n - 1, -abs(t)))
+
+
+def detectable(differences: Floats, alpha: float) -> float:
+    """Difference that a paired t test at this level shows in four of five repetitions.
+
+    `differences` is float64[seeds], of which the spread counts; nan with a single seed.
+
+    >>> import numpy as np
+    >>> round(detectable(np.array([0.9, 1.1, 1.0, 0.8, 1.2]), 0.05), 2)
+    0.26
+    """
+    n = len(differences)
+    if n < 2:
+        return math.nan
+    return float(_quantiles(n, alpha)) * float(differences.std(ddof=1)) / math.sqrt(n)
+
+
+def seeds_to_show(differences: Floats, alpha: float, most: int = 10_000) -> int | None:
+    """Seeds on which a paired t test would show the mean difference, in four of five repetitions.
+
+    None where that takes more than `most`, or nothing is known of the spread.
+
+    >>> import numpy as np
+    >>> seeds_to_show(np.array([0.2, 2.0, -0.5, 1.0, -0.2]), 0.05)
+    35
+    """
+    if len(differences) < 2 or not differences.mean():
+        return None
+    ratio = float(differences.std(ddof=1)) / abs(float(differences.mean()))
+    counts = np.arange(2, most + 1)
+    enough = _quantiles(counts, alpha) * ratio <= np.sqrt(counts)
+    return int(counts[enough.argmax()]) if enough.any() else None
+
+
+def _quantiles(n: Any, alpha: float) -> Any:  # noqa: ANN401 (a number or an array of them)
+    """Standard errors between no difference and one that is shown in four of five repetitions."""
+    return special.stdtrit(n - 1, 1 - alpha / 2) + special.stdtrit(n - 1, 0.8)
 
 
 def holm(p: Mapping[Key, float]) -> dict[Key, float]:

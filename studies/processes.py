@@ -82,7 +82,8 @@ def seconds(*command: str) -> float:
 def sweep(task: str, **options: object) -> float:
     """CPU seconds of `lrfinder sweep`."""
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    fixed = ["--trial-seeds", "1", "--confirm-seeds", "2", "--quiet"]
+    compared = len(str(options["families"]).split(",")) + 2  # the constant lr and the start
+    fixed = ["--trial-seeds", "1", "--confirm-runs", str(2 * compared), "--quiet"]
     with TemporaryDirectory() as folder:
         out = str(Path(folder) / "run")
         return seconds("-m", "lrfinder", "sweep", task, *words, *fixed, "--out", out)

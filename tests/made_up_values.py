@@ -1,9 +1,12 @@
 """Finished values made up for the tests of pictures and of the notebook display."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from lrfinder.comparison.candidates import ConfirmedRun
+from lrfinder.comparison.policy import Look
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.range_tests.curve import Curve
 
@@ -50,6 +53,22 @@ def comparison(
         for seed in range(seeds)
     ]
     return Comparison(tuple(runs), "loss", direction)
+
+
+def halved(**twins):
+    """Four candidates of which two were dropped after two seeds; `twins`: lrs that are alike."""
+    looks = (
+        Look((MARKUP, "family_1", "family_2", "family_3"), (0, 1), 0.0),
+        Look((MARKUP, "family_1"), (2, 3, 4), 0.04),
+    )
+    whole = comparison(4, 5, gap=0.2)
+    pairs = {(name, seed) for look in looks for name in look.candidates for seed in look.seeds}
+    runs = [
+        replace(run, lrs=twins.get(run.candidate, 1 + place))
+        for place, run in enumerate(whole.runs)
+        if (run.candidate, run.seed) in pairs
+    ]
+    return Comparison(tuple(runs), "loss", "minimize", looks)
 
 
 def curves(candidates=3, *, scale=1.0, offset=0.0):

@@ -4,6 +4,7 @@ import inspect
 from dataclasses import replace
 
 import pytest
+from optuna.trial import FixedTrial
 from torch.optim.lr_scheduler import LambdaLR
 
 from lrfinder.errors import InvalidArgument
@@ -11,6 +12,7 @@ from lrfinder.experiment import Experiment
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.schedules import Family
+from lrfinder.schedules.recipe import Recipe
 from lrfinder.settings import RangeTestSettings, RunSettings
 from lrfinder.tuning.lr_ranges import from_range_test
 
@@ -133,10 +135,51 @@ def test_defaults_of_settings_and_of_the_range_test_are_one():
     assert fields["find_seeds"].default == signature["seeds"].default
 
 
+def test_the_start_is_the_suggested_lr_under_the_default_cosine():
+    asked = problem(families=["step"])
+    start = asked.start(SUGGESTED)
+    assert str(start.schedule) == "CosineAnnealingLR(T_max=20, eta_min=0)"
+    assert 2 < start.lr / 0.01 < 3.5
+    cosine = next(s for s in problem().spaces(SUGGESTED)[0] if s.family.name == "cosine")
+    assert start.recipe == Recipe(*cosine.ask(FixedTrial(cosine.first_trials()[0])))
+    assert asked.candidate_names == ["constant", "step", "start"]
+
+
+def test_the_start_takes_an_lr_that_is_given_and_there_is_none_without_one():
+    assert problem(lr=0.3).start(None).lr == 0.3
+    assert problem().start(UNKNOWN) is None
+    ranged = problem(lr_range=(0.01, 0.1))
+    assert ranged.start(None) is None
+    assert "start" not in ranged.candidate_names
+
+
+def test_runs_of_the_comparison_are_eight_for_each_candidate_unless_told():
+    names = problem().candidate_names
+    assert problem().confirm_runs == 8 * len(names)
+    assert problem(confirm_runs=30).confirm_runs == 30
+    told = problem(confirm_seeds=3)
+    assert told.settings.confirm_runs == told.confirm_runs == 3 * len(names)
+    assert told.settings.confirm_seeds is None
+    assert problem().halving.kept == ("constant", "baseline")
+
+
+@pytest.mark.parametrize("runs", [1, 8, 10**7])
+def test_a_number_of_runs_that_cannot_be_made_is_refused(runs):
+    with pytest.raises(InvalidArgument, match=r"confirm_runs must be from 9, .* to 9000, but got"):
+        problem(confirm_runs=runs)
+
+
+def test_a_family_that_is_called_like_another_candidate_is_refused():
+    own = Family("start", lambda o, p: LambdaLR(o, lambda t: 1.0), lambda trial, budget: {})
+    task = replace(problem().task, schedules={"start": own})
+    with pytest.raises(InvalidArgument, match="no family may be called 'start'"):
+        Experiment(RunSettings(), task)
+
+
 def test_work_counts_what_is_asked():
-    asked = problem(families=["step"], trials=5, trial_seeds=2, confirm_seeds=3)
+    asked = problem(families=["step"], trials=5, trial_seeds=2, confirm_runs=21)
     assert asked.search_work().runs == 2 * 5 * 2
-    assert asked.compare_work().runs == 2 * 3
+    assert asked.compare_work().runs == 21
     fixed = problem(families=["step"], trials=5, lr=0.1, even=True, trial_seeds=2).search_work()
     assert fixed.runs == (5 + 1) * 2
     shared = problem(families=["step"], trials=5, lr=0.1, trial_seeds=2).search_work()

@@ -36,8 +36,8 @@ Budget DEFAULT_FAMILIES FAMILIES Family GROWTHS LiveSchedule Params Rule Schedul
 """
 OF_A_RANGE_TEST = "min-lr max-lr steps probes cost every growth seed device engine"
 OF_STUDIES = """
-epochs families trials trial-seeds confirm-seeds per warmup objective direction baseline timeout
-storage workers resume
+epochs families trials trial-seeds confirm-runs confirm-seeds per warmup objective direction
+baseline timeout storage workers resume
 """
 SHARED = "out quiet json help"
 OPTIONS = {

@@ -1,13 +1,19 @@
 """What is compared, and the runs of it."""
 
+import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lrfinder.arrays import Floats
 from lrfinder.schedules import Schedule
 from lrfinder.schedules.recipe import Recipe
 
 BASELINE = "baseline"
 """Name of the candidate that a task uses today."""
+START = "start"
+"""Name of the candidate without a search: the suggested lr under the default cosine."""
+CONSTANT = "constant"
 
 
 @dataclass(frozen=True)
@@ -44,3 +50,12 @@ class ConfirmedRun:
     """Updates that were trained."""
     measures: Mapping[str, float]
     """Every final measure by name; nan where the run diverged."""
+    best: float = math.nan
+    """What is compared, at the evaluation where it was best; nan where it diverged."""
+    lrs: int = 0
+    """Stands for the learning rates that were trained by: runs with equal ones trained alike."""
+
+
+def number_of(lrs: Floats) -> int:
+    """A number that is the same for the same learning rates, whatever their shape."""
+    return int.from_bytes(hashlib.sha256(lrs.tobytes()).digest()[:6])

@@ -13,8 +13,9 @@ _REACH = 2.0  # how far behind the better half a candidate is still drawn, in sp
 def comparison(axes: Axes, compared: Comparison, name: str) -> None:
     """Mean, interval and seeds of every candidate, best on top, with its difference to the best.
 
-    A candidate that diverged shows the seeds that did not and a cross; what lies far behind is an
-    arrow at the edge with its value, and single seeds there are a triangle.
+    A candidate that diverged shows the seeds that did not and a cross, one that was dropped no
+    interval; what lies far behind is an arrow at the edge with its value, and single seeds there
+    are a triangle.
     """
     if not compared.seeds:
         style.note(axes, "no seed on which every candidate has finished yet")
@@ -36,8 +37,7 @@ def comparison(axes: Axes, compared: Comparison, name: str) -> None:
     power.set_locs(list(axes.get_xticks()))
     pad = 14 if power.get_offset() else 4  # a power of ten has its own line above the caption
     axes.set_xlabel(_caption(compared, name), labelpad=pad, parse_math=False)
-    seeds = "1 fresh seed" if len(compared.seeds) == 1 else f"{len(compared.seeds)} fresh seeds"
-    axes.set_title(f"Best of each decay family on {seeds}", loc="left")
+    axes.set_title(f"Best of each decay family on {_seeds(compared)}", loc="left")
 
 
 def _draw(
@@ -63,7 +63,7 @@ def _draw(
     elif not bounds[0] <= mean <= bounds[1]:
         _arrow(axes, place, mean, mean > bounds[1])
     else:
-        if np.isfinite(low):
+        if np.isfinite(low) and standing.dropped_at is None:
             axes.plot([low, high], [place, place], color=colour, linewidth=3.5)
         face = "white" if not standing.ties and place > 0 else colour
         marker = "D" if place == 0 else "o"
@@ -72,8 +72,16 @@ def _draw(
 
 def _sound_values(compared: Comparison, candidate: str) -> style.Floats:
     """Values of the seeds on which a candidate did not diverge."""
-    own = [run for run in compared.runs if run.candidate == candidate and not run.diverged]
+    name = compared.results.same_as.get(candidate, candidate)
+    own = [run for run in compared.runs if run.candidate == name and not run.diverged]
     return np.array([run.value for run in own if run.seed in compared.seeds])
+
+
+def _seeds(compared: Comparison) -> str:
+    counts = {standing.seeds for standing in compared.ranking}
+    fewest, most = min(counts), max(counts)
+    many = f"{fewest} to {most}" if fewest < most else str(most)
+    return f"{many} fresh seed{'s'[: most != 1]}"
 
 
 def _seeds_beyond(
@@ -111,9 +119,13 @@ def _arrow(axes: Axes, place: int, mean: float, right: bool) -> None:
 def _beside(axes: Axes, place: int, standing: Standing, compared: Comparison) -> None:
     """Write how a candidate stands to the best, right of the axes."""
     if standing.diverged:
-        text = f"diverged on {standing.diverged} of {len(compared.seeds)}"
+        text = f"diverged on {standing.diverged} of {standing.seeds}"
     elif place == 0:
         text = "best"
+    elif standing.same_as is not None:
+        text = f"same as {style.shortened(standing.same_as)}"
+    elif standing.dropped_at is not None:
+        text = f"{standing.difference.mean:+#.2g} dropped"
     else:
         text = f"{standing.difference.mean:+#.2g} {'tie' if standing.ties else 'worse'}"
     axes.text(
@@ -127,6 +139,8 @@ def _caption(compared: Comparison, name: str) -> str:
     if len(compared.seeds) == 1:
         return f"{what}\na single seed has no interval and cannot tell any two apart"
     said = f"{what}: mean, 95% interval and each seed"
+    if any(standing.dropped_at is not None for standing in compared.ranking):
+        said += "\ndropped: after so few seeds that the rank is no verdict"
     if compared.ties:
         said += "\ntie: a difference that these seeds do not show (paired t test at 5%, Holm)"
     return said
@@ -135,7 +149,13 @@ def _caption(compared: Comparison, name: str) -> str:
 def _limits(compared: Comparison) -> tuple[float, float]:
     """Limits around the better half of the candidates; the others as far as they are near it."""
     sound = [s for s in compared.ranking if s.diverged == 0] or list(compared.ranking)
-    extents = [np.append(compared.values[s.candidate].to_numpy(), s.value) for s in sound]
+    extents = [
+        np.append(
+            compared.values[s.candidate].dropna().to_numpy(),
+            s.value if s.dropped_at is None else s.value.mean,
+        )
+        for s in sound
+    ]
     better = np.concatenate(extents[: max(2, (len(extents) + 1) // 2)])
     found = style.limits(better, np.concatenate(extents), _REACH)
     return (0.0, 1.0) if found is None else found

@@ -2,6 +2,7 @@
 
 from lrfinder import plots
 from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.report.comparing import seeds_in_words
 from lrfinder.report.tables import Table, ranking
 from lrfinder.report.wording import (
     code_of,
@@ -86,12 +87,22 @@ def _parameters_section(run: Run) -> list[str]:
 
 
 def _how_to_read(run: Run) -> str:
-    seeds = len(comparison_of(run).seeds)
+    compared = comparison_of(run)
+    found = (
+        f"Means over {seeds_in_words(compared)}, which no search has seen, with 95% intervals "
+        '(Student\'s t). "To the best" is the paired difference on the same seeds; a *tie* is a '
+        "difference that the seeds do not show (paired t at 5%, Holm's correction over all pairs). "
+        "The best of several is a little lucky: its own mean is slightly optimistic."
+    )
+    if len(compared.looks) < 2:
+        return found
+    looks = "; ".join(
+        f"{len(look.candidates)} candidates on {len(look.seeds)} seeds" for look in compared.looks
+    )
     return (
-        f"Means over {seeds} seeds that no search has seen, with 95% intervals (Student's t). "
-        '"To the best" is the paired difference on the same seeds; a *tie* is a difference that '
-        "the seeds do not show (paired t at 5%, Holm's correction over all pairs). The best of "
-        "several is a little lucky: its own mean is slightly optimistic."
+        f"{found} Compared by halving: {looks}. Those who are left are compared on the seeds after "
+        "the first choice. The 5% are shared by the looks, and 1% is kept for one continuation. A "
+        "candidate that was dropped has a rank and no verdict."
     )
 
 

@@ -17,6 +17,7 @@ from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import RunFolderError
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.report.comparing import seeds_in_words, standing_in_words
 from lrfinder.report.tables import Table, caption, ranking
 from lrfinder.report.wording import (
     conclusions,
@@ -25,7 +26,6 @@ from lrfinder.report.wording import (
     other_rules,
     suggested_lr,
     validity,
-    verdict,
 )
 from lrfinder.results.saved_run import Run
 from lrfinder.results.summary import RunSummary
@@ -82,20 +82,21 @@ def suggestion(shown: Suggestion) -> str:
 @html.register
 def comparison(shown: Comparison) -> str:
     """A comparison: the ranking and the picture."""
-    title = f"Comparison of {shown.measure} on {len(shown.seeds)} fresh seeds"
+    title = f"Comparison of {shown.measure} on {seeds_in_words(shown)}"
     if not shown.seeds:
         return _facts(title, {"finished runs": str(len(shown.runs))}) + _paragraph(
             "There is no seed yet on which every candidate has finished."
         )
-    header = ("", "mean", "95% interval", "to the best", "p", "diverged")
+    header = ("", "mean", "95% interval", "to the best", "p", "diverged", "seeds")
     rows = tuple(
         (
             standing.candidate,
             f"{standing.value.mean:.4g}",
             _interval(standing.value.low, standing.value.high),
-            verdict(standing, shown),
+            standing_in_words(standing, shown),
             "" if np.isnan(standing.p) else f"{standing.p:.2g}",
             str(standing.diverged),
+            str(standing.seeds),
         )
         for standing in shown.ranking
     )

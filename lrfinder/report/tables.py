@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from lrfinder.report.wording import comparison_of, verdict, with_interval
+from lrfinder.report.comparing import best_epochs_differ, standing_in_words, with_interval
+from lrfinder.report.wording import comparison_of
 from lrfinder.results.saved_run import Run
 
 PARAMETERS = "parameters"
@@ -45,15 +46,19 @@ def ranking(run: Run) -> Table:
     name, families = run.answers.objective.name, run.answers.families
     measured = ["valid_loss", *families[comparison.best.candidate].metrics]
     other = [column for column in measured if column != name]
-    header = ("", "lr", PARAMETERS, f"{name} (±95%)", "to the best", *other)
+    on_the_way = best_epochs_differ(run, families)
+    further = [*other, *["best epoch"][:on_the_way], *["seeds"][: bool(comparison.looks)]]
+    header = ("", "lr", PARAMETERS, f"{name} (±95%)", "to the best", *further)
     rows = tuple(
         (
             s.candidate,
             f"{families[s.candidate].lr:.3g}",
             _parameters(families[s.candidate].searched),
             with_interval(s),
-            verdict(s, comparison),
+            standing_in_words(s, comparison),
             *(_mean(families[s.candidate].mean(column)) for column in other),
+            *[_mean(families[s.candidate].best_epoch)][:on_the_way],
+            *[str(s.seeds)][: bool(comparison.looks)],
         )
         for s in comparison.ranking
     )

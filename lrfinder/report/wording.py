@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping
 
-from lrfinder.comparison.candidates import BASELINE
-from lrfinder.comparison.ranking import Comparison, Standing
+from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import RunFolderError
 from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.report.comparing import answers_in_words
 from lrfinder.results.saved_run import Run
 from lrfinder.results.summary import BestFacts, FamilyFacts
 from lrfinder.training.engine import EngineRecord
@@ -104,41 +104,12 @@ def validity(suggestion: Suggestion) -> str:
     return f"valid for {suggestion.optimizer}, batches of {rows}, {schedule}{length}"
 
 
-def verdict(standing: Standing, comparison: Comparison) -> str:
-    """How a candidate stands to the best, in a few words."""
-    if standing.diverged:
-        return f"diverged on {standing.diverged} of {len(comparison.seeds)} seeds"
-    if standing is comparison.best:
-        return "best"
-    return f"{standing.difference.mean:+.3g}{' (tie)' if standing.ties else ''}"
-
-
 def conclusions(run: Run) -> list[str]:
     """Sentences that answer the question."""
-    comparison, best = comparison_of(run), run.answers.winner
-    name, seeds = run.answers.objective.name, len(comparison.seeds)
-    extreme = "lowest" if comparison.direction == "minimize" else "highest"
-    said = [
-        f"Best: {best.schedule} at lr {best.lr:.3g}, {extreme} {name} "
-        f"{with_interval(comparison.best)} "
-        f"over {seeds} fresh seed{'s'[: seeds != 1]}."
-    ]
+    answers = answers_in_words(run, comparison_of(run))
     if run.answers.objective.of_best_epoch:
-        said.append(best_epoch_line(run))
-    ties = list(comparison.ties)
-    if ties:
-        said.append(f"Not distinguishable from it with these seeds: {', '.join(ties)}.")
-    constant = next((s for s in comparison.ranking if s.candidate == "constant"), None)
-    if constant is not None and constant is not comparison.best and constant.diverged == 0:
-        tuned = "a constant lr" if run.settings.lr is not None else "a tuned constant lr"
-        said.append(_against(constant, tuned))
-    if "constant" in ties or comparison.best.candidate == "constant":
-        said.append("These seeds do not show that any decay helps here.")
-    baseline = next((s for s in comparison.ranking if s.candidate == BASELINE), None)
-    if baseline is not None and baseline is not comparison.best and baseline.diverged == 0:
-        said.append(_against(baseline, "the baseline in use today"))
-    said += _cautions(run)
-    return said
+        answers.append(best_epoch_line(run))
+    return [*answers, *_cautions(run)]
 
 
 def best_epoch_line(run: Run) -> str:
@@ -180,7 +151,7 @@ def _cautions(run: Run) -> list[str]:
             f"Even the best ended no better than before training ({before:.4g}): "
             "no lr that was tried helps this model, and no decay."
         )
-    if len(comparison_of(run).seeds) < 3:
+    if best.seeds < 3:
         found.append("Fewer than 3 seeds: intervals say little.")
     return found
 
@@ -199,23 +170,9 @@ def _before_training(run: Run) -> float:
     return float(curve[run.answers.objective.column].iloc[0])
 
 
-def _against(standing: Standing, what: str) -> str:
-    better = f"Against {what}: better by {abs(standing.difference.mean):.3g}"
-    if standing.p != standing.p:
-        return f"{better} on a single seed."
-    sure = "not shown" if standing.ties else "shown"
-    return f"{better}, {sure} by these seeds (p {standing.p:.2g} corrected for all pairs)."
-
-
 def code_of(best: BestFacts | FamilyFacts) -> str:
     """PyTorch code of a recipe: its lr, and its scheduler with the line that steps it."""
     return f"# lr = {best.lr!r}\n{best.code}"
-
-
-def with_interval(standing: Standing) -> str:
-    """Mean of a candidate over the seeds, and half the width of its interval."""
-    mean, low, high = standing.value
-    return f"{mean:.4g}" if low != low else f"{mean:.4g} ±{(high - low) / 2:.2g}"
 
 
 def comparison_of(run: Run) -> Comparison:

@@ -1,12 +1,13 @@
 """What a run answers, put into its summary from finished values."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Literal
 
 from lrfinder.comparison.candidates import Candidate
-from lrfinder.comparison.ranking import Comparison
+from lrfinder.comparison.ranking import Comparison, Standing
+from lrfinder.comparison.verdict import verdict
 from lrfinder.experiment import Experiment, RangeTestExperiment
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
@@ -21,6 +22,7 @@ from lrfinder.results.summary import (
     RangeTestSummary,
     RunSummary,
     Seeds,
+    VerdictFacts,
 )
 from lrfinder.schedules.codegen import variable_name
 from lrfinder.schedules.in_frameworks import Answer, codes
@@ -59,7 +61,7 @@ def first_summary(experiment: Experiment) -> RunSummary:
         seeds=Seeds(
             find=experiment.find_seeds if experiment.settings.finds_lr else [],
             search=experiment.search_seeds,
-            confirm=experiment.confirm_seeds,
+            confirm=[],
         ),
         range_test=None,
         suggestion=None,
@@ -79,27 +81,43 @@ def with_answers(
     candidates: Sequence[Candidate],
     comparison: Comparison,
 ) -> RunSummary:
-    """The summary with what the studies and the comparison say: families, best, ties and cost."""
+    """The summary with what the studies and the comparison say."""
     searched = {result.space.family.name: result for result in results}
     named = {candidate.name: candidate for candidate in candidates}
     measure = variable_name(summary.objective.column)
     families: dict[str, FamilyFacts] = {}
-    for name in (standing.candidate for standing in comparison.ranking):
-        facts = _family(named[name], experiment.task.measures, measure, comparison)
+    for standing in comparison.ranking:
+        name = standing.candidate
+        facts = _family(named[name], experiment.task.measures, measure, comparison, standing)
         families[name] = _with_study(facts, searched.get(name))
-    best = best_facts(named[comparison.best.candidate], measure)
-    answer = _answer(named[comparison.best.candidate], experiment, measure)
     asked, trained = _updates(summary, experiment, results, comparison)
+
+    def coded(name: str) -> BestFacts:
+        answer = _answer(named[name], experiment, measure)
+        return best_facts(named[name], measure).model_copy(update={"codes": codes(answer)})
+
+    said = verdict(comparison, searched_parameters(families, experiment.candidate_names))
     return summary.changed(
         families=families,
-        best=best.model_copy(update={"codes": codes(answer)}),
+        best=coded(said.best),
+        recommended=coded(said.recommended),
+        verdict=VerdictFacts.of(said),
         ties=list(comparison.ties),
+        seeds=summary.seeds.model_copy(update={"confirm": list(comparison.seeds)}),
         cost=summary.cost.model_copy(update={"updates_asked": asked, "updates_trained": trained}),
     )
 
 
+def searched_parameters(
+    families: Mapping[str, FamilyFacts], order: Sequence[str]
+) -> dict[str, int]:
+    """Number of searched parameters of each candidate, in this order; none without a study."""
+    known = [name for name in order if name in families]
+    return {k: len(families[k].searched) if families[k].study else 0 for k in known}
+
+
 def best_facts(best: Candidate, measure: str) -> BestFacts:
-    """Facts of the winner, whose code is stepped by the variable that holds the measure."""
+    """Facts of a recipe, whose code is stepped by the variable that holds the measure."""
     schedule = best.schedule
     return BestFacts(
         family=best.name,
@@ -154,14 +172,17 @@ def _updates(
 
 
 def _family(
-    candidate: Candidate, measures: Sequence[str], objective: str, comparison: Comparison
+    candidate: Candidate,
+    measures: Sequence[str],
+    objective: str,
+    comparison: Comparison,
+    standing: Standing,
 ) -> FamilyFacts:
     """What the comparison says of a candidate."""
     means = {
         measure_column(name): MeanFacts.of(comparison.mean(candidate.name, name))
         for name in measures
     }
-    own = [run for run in comparison.runs if run.candidate == candidate.name]
     return FamilyFacts(
         lr=candidate.lr,
         schedule=str(candidate.schedule),
@@ -170,8 +191,11 @@ def _family(
         code=candidate.schedule.code(objective),
         valid_loss=means.pop("valid_loss"),
         metrics=means,
-        seeds=len(comparison.seeds),
-        seeds_diverged=sum(run.diverged for run in own),
+        seeds=standing.seeds,
+        seeds_diverged=standing.diverged,
+        best_epoch=comparison.best_epoch(candidate.name).mean,
+        dropped_at=standing.dropped_at,
+        same_as=standing.same_as,
         trials=0,
         diverged=0,
     )

@@ -52,7 +52,10 @@ if TYPE_CHECKING:
 
 _WITHOUT_RESULTS = {"config.toml", "summary.json", ".lock"}
 _RUN_KEYS = ("act", "name", "trial", "seed")
-RUN_COLUMNS = ("candidate", "lr", "schedule", "seed", "value", "diverged", "updates")
+RUN_COLUMNS = (
+    *("candidate", "lr", "schedule", "seed", "value", "diverged", "updates"),
+    *("best", "lrs"),
+)
 
 
 class RunFolder:

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from lrfinder.comparison.candidates import Candidate, ConfirmedRun
+from lrfinder.comparison.policy import Halving, Look
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.experiment import Experiment
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.results.answers import with_answers
 from lrfinder.results.folder import RunFolder
-from lrfinder.results.summary import RangeTestFacts, RunSummary, Status
+from lrfinder.results.summary import ConfirmFacts, RangeTestFacts, RunSummary, Status
 from lrfinder.training.history import History, note_on_raised
 from lrfinder.tuning.trials import FamilyResult
 
@@ -61,9 +62,13 @@ class RunRecorder:
         self._note_raised(history)
         self.save("running")
 
-    def begin_comparison(self, known: Sequence[ConfirmedRun]) -> None:
+    def begin_comparison(self, known: Sequence[ConfirmedRun], halving: Halving) -> None:
         """Take the runs of the comparison that were made before."""
-        self._confirmed = list(known)
+        self._confirmed, self._halving = list(known), halving
+
+    def look(self, looks: Sequence[Look]) -> None:
+        """Note who is trained on which seeds; it is written with the next run."""
+        self.note(confirm=ConfirmFacts.of(self._halving, looks))
 
     def confirmed(self, run: ConfirmedRun, history: History) -> None:
         """Write a run of the comparison."""

@@ -3,11 +3,13 @@
 What is missing or damaged is refused in one line, when the folder is opened or the file is read.
 """
 
+import math
 import tomllib
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -122,8 +124,13 @@ class Run:
         runs = self.confirmed
         if not runs:
             return None
-        objective = self.answers.objective
-        return Comparison(runs, objective.measure, objective.direction)
+        objective, confirm = self.answers.objective, self.answers.confirm
+        looks = () if confirm is None else tuple(facts.look() for facts in confirm.looks)
+        made = {(run.candidate, run.seed) for run in runs}
+        whole = [look for look in looks if set(product(look.candidates, look.seeds)) <= made]
+        asked = {pair for look in whole for pair in product(look.candidates, look.seeds)}
+        own = runs if not whole else tuple(r for r in runs if (r.candidate, r.seed) in asked)
+        return Comparison(own, objective.measure, objective.direction, tuple(whole))
 
     @cached_property
     def confirmed(self) -> tuple[ConfirmedRun, ...]:
@@ -142,6 +149,8 @@ class Run:
                     value=float(row["value"]),
                     diverged=bool(row["diverged"]),
                     updates=int(row["updates"]),
+                    best=float(row.get("best", math.nan)),
+                    lrs=int(row.get("lrs", 0)),
                     measures={"loss" if c == "valid_loss" else c: float(row[c]) for c in measures},
                 )
                 for row in cast(list[dict[str, Any]], frame.to_dict("records"))
@@ -175,7 +184,11 @@ class Run:
     def incomplete_table(self) -> str | None:
         """Name of a table that lacks what a finished run left in it; None where all are whole."""
         facts = self.answers
-        pairs = {(name, seed) for name in facts.families for seed in facts.seeds.confirm}
+        pairs = set(product(facts.families, facts.seeds.confirm))
+        if facts.confirm is not None:
+            pairs = {
+                p for look in facts.confirm.looks for p in product(look.candidates, look.seeds)
+            }
         if not self.curve_can_be_read:
             return "range_test.csv"
         if {(run.candidate, run.seed) for run in self.confirmed} != pairs:

@@ -7,13 +7,15 @@ an interrupted run can be resumed from it.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, Self, cast
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from lrfinder.comparison.policy import Halving, Look
+from lrfinder.comparison.verdict import Verdict
 from lrfinder.errors import RunFolderError
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.probes import Probe
@@ -147,6 +149,77 @@ class MeanFacts(_Facts):
         return cls(mean=mean.mean, low=mean.low, high=mean.high)
 
 
+class LookFacts(_Facts):
+    """Candidates that were trained on the same further seeds."""
+
+    candidates: list[str]
+    seeds: list[int]
+    alpha: float
+    continues: bool = False
+
+    def look(self) -> Look:
+        """Return it as the comparison had it."""
+        return Look(tuple(self.candidates), tuple(self.seeds), self.alpha, self.continues)
+
+
+class ConfirmFacts(_Facts):
+    """How the comparison was made."""
+
+    runs: Count
+    """Runs that were asked for, in all."""
+    continued: Count | None = None
+    """Runs in all after a continuation, if one was asked for."""
+    looks: list[LookFacts] = []
+
+    @classmethod
+    def of(cls, halving: Halving, looks: Sequence[Look] = ()) -> Self:
+        """Facts of a comparison that has come so far."""
+        facts = [LookFacts(**asdict(look)) for look in looks]
+        return cls(runs=halving.runs, continued=halving.continued, looks=facts)
+
+
+class AgainstFacts(_Facts):
+    """The best against the constant lr or the baseline; see `Against`."""
+
+    better_by: MeanFacts
+    share: Number
+    p: Number
+    shown: bool
+    could_show: Number
+    could_show_share: Number
+    runs_to_show: Count | None
+
+
+class VerdictFacts(_Facts):
+    """What the comparison says; see `Verdict`."""
+
+    recommended: str
+    best: str
+    as_good: list[str]
+    against: dict[str, AgainstFacts]
+    dropped: dict[str, list[str]]
+    """Who was dropped, by the number of seeds after which."""
+    start_within: Number | None
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> Self:
+        """Facts of a verdict."""
+        return cls(
+            recommended=verdict.recommended,
+            best=verdict.best,
+            as_good=list(verdict.as_good),
+            against={
+                one.candidate: AgainstFacts(
+                    better_by=MeanFacts.of(one.better_by),
+                    **{k: getattr(one, k) for k in AgainstFacts.model_fields if k != "better_by"},
+                )
+                for one in verdict.against
+            },
+            dropped={str(seeds): list(names) for seeds, names in verdict.dropped},
+            start_within=verdict.start_within,
+        )
+
+
 class FamilyFacts(_Facts):
     """One candidate: its recipe, its means on fresh seeds, and its study, if it had one."""
 
@@ -172,6 +245,12 @@ class FamilyFacts(_Facts):
     search_value: Number = math.nan
     """Objective of the best trial: the luckiest of its study."""
     at_lr_bound: Literal["low", "high"] | None = None
+    best_epoch: Number = math.nan
+    """Objective at the epoch where it was best, the mean over the fresh seeds."""
+    dropped_at: Count | None = None
+    """The look of the comparison after which it was dropped."""
+    same_as: str | None = None
+    """The candidate that trained by the very same lrs, and stands for it."""
 
     def mean(self, column: str) -> float:
         """Mean of a measure, by the name that people use."""
@@ -179,7 +258,7 @@ class FamilyFacts(_Facts):
 
 
 class BestFacts(_Facts):
-    """The winner."""
+    """A recipe, and the code that makes it."""
 
     family: str
     schedule: str
@@ -244,11 +323,16 @@ class RunSummary(RangeTestSummary):
     families: dict[str, FamilyFacts]
     """Candidates from best to worst."""
     best: BestFacts | None
+    """The candidate with the best mean."""
     ties: list[str]
     notes: list[str]
     cost: Cost
     fingerprint: dict[str, Sketch] | None = None
     """What the data and the initial weights are; None in records that do not have it."""
+    confirm: ConfirmFacts | None = None
+    verdict: VerdictFacts | None = None
+    recommended: BestFacts | None = None
+    """What to use: the simplest of those that are as good as the best."""
 
     @model_validator(mode="after")
     def _check_families(self) -> Self:
@@ -257,6 +341,8 @@ class RunSummary(RangeTestSummary):
             raise ValueError("lr_search: every family with trials must have its range")
         if self.best is not None and self.best.family not in self.families:
             raise ValueError("best: its family must be among the families")
+        if self.recommended is not None and self.recommended.family not in self.families:
+            raise ValueError("recommended: its family must be among the families")
         for name, facts in self.families.items():
             if self.objective.column not in ("valid_loss", *facts.metrics):
                 raise ValueError(f"families: {name} must have the objective among its metrics")
@@ -264,10 +350,11 @@ class RunSummary(RangeTestSummary):
 
     @property
     def winner(self) -> BestFacts:
-        """The best of a run that has one; RunFolderError where nothing was compared yet."""
-        if self.best is None:
+        """What to use; RunFolderError where nothing was compared yet."""
+        found = self.recommended or self.best
+        if found is None:
             raise RunFolderError(f"the run of {self.task} has compared nothing yet")
-        return self.best
+        return found
 
 
 def read_summary(text: str) -> dict[str, Any]:

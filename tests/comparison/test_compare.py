@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from small_tasks import CONSTANT, absolute_error, linear_task, no_global_draw, plain_sgd
 
 from lrfinder.comparison.candidates import Candidate, ConfirmedRun
-from lrfinder.comparison.compare import compare
+from lrfinder.comparison.compare import compare, compare_by_halving
+from lrfinder.comparison.policy import Halving
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules import FAMILIES, Schedule
@@ -315,3 +316,82 @@ def test_a_task_that_raises_ends_the_comparison():
 
     with pytest.raises(TaskFailed, match="ValueError: broken"):
         compare(linear_task(criterion=broken), [GOOD], seeds=SEEDS)
+
+
+def halved(known=(), **options) -> tuple[Comparison, list[tuple[str, int]]]:
+    """A comparison by halving, and the runs that were trained for it."""
+    trained: list[tuple[str, int]] = []
+    compared = compare_by_halving(
+        linear_task(),
+        [GOOD, SLOW, DECAY, LOST, Candidate("constant", 0.05, CONSTANT), MIDDLE],
+        halving=Halving(30, ("constant",), **options),
+        seeds=range(40, 90),
+        known=known,
+        run_done=lambda run, history: trained.append((run.candidate, run.seed)),
+    )
+    return compared, trained
+
+
+MIDDLE = Candidate("middle", 0.01, CONSTANT)
+
+
+def test_a_halved_comparison_trains_each_run_of_its_looks_once():
+    compared, trained = halved()
+    pairs = [
+        (name, seed) for look in compared.looks for name in look.candidates for seed in look.seeds
+    ]
+    assert sorted(trained) == sorted(pairs)
+    assert len(pairs) <= 30
+    assert len(compared.looks[0].candidates) == 6
+    assert {"slow", "lost"} & set(compared.looks[1].candidates) == set()
+    assert "constant" in compared.looks[-1].candidates
+
+
+@pytest.fixture(scope="module")
+def whole() -> Comparison:
+    return halved()[0]
+
+
+@pytest.mark.parametrize("count", [0, 7, 13, 29])
+def test_a_halved_comparison_goes_on_from_whatever_runs_there_are(whole, count):
+    again, further = halved(whole.runs[:count])
+    assert again.looks == whole.looks
+    assert again.values.equals(whole.values)
+    assert len(further) == len(whole.runs) - count
+
+
+def test_a_continued_comparison_repeats_nothing(whole):
+    after, trained = halved(whole.runs, continued=40)
+    assert after.looks[:-1] == whole.looks
+    assert after.looks[-1].continues
+    assert {name for name, _ in trained} == set(whole.finalists)
+    before = {(run.candidate, run.seed) for run in whole.runs}
+    assert not before & set(trained)
+    assert before | set(trained) == {(run.candidate, run.seed) for run in after.runs}
+
+
+def test_a_plateau_that_never_dropped_is_the_constant():
+    plateau = Schedule(FAMILIES["plateau"], {"mode": "min", "factor": 0.5, "patience": 99})
+    compared = compare_by_halving(
+        linear_task(),
+        [Candidate("constant", 0.05, CONSTANT), Candidate("plateau", 0.05, plateau), SLOW],
+        halving=Halving(24, ("constant",)),
+        seeds=range(40, 60),
+    )
+    by_name = {s.candidate: s for s in compared.ranking}
+    assert by_name["plateau"].same_as == "constant"
+    assert by_name["plateau"].value == by_name["constant"].value
+    assert all("plateau" not in look.candidates for look in compared.looks[1:])
+
+
+def test_the_best_epoch_of_a_run_is_kept():
+    runs = compare(linear_task(), [Candidate("rises", 0.3, CONSTANT), LOST], seeds=SEEDS[:2]).runs
+    histories: list[History] = []
+    compare(
+        linear_task(),
+        [Candidate("rises", 0.3, CONSTANT)],
+        seeds=SEEDS[:2],
+        run_done=lambda run, history: histories.append(history),
+    )
+    assert [r.best for r in runs[:2]] == [h.measures["loss"].min() for h in histories]
+    assert np.isnan([r.best for r in runs[2:]]).all()

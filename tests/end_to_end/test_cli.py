@@ -23,7 +23,7 @@ from lrfinder import open_run
 from lrfinder.cli import app
 from lrfinder.results.summary import jsonable
 
-SMALL = ["--families", "step,inverse_time", "--trials", "3", "--confirm-seeds", "2"]
+SMALL = ["--families", "step,inverse_time", "--trials", "3", "--confirm-runs", "8"]
 FILES = {
     *("config.toml", "summary.json", "range_test.csv", "trials.csv", "curves.csv"),
     *("range_test.png", "comparison.png", "schedules.png", "parameters.png", "report.md"),
@@ -180,7 +180,7 @@ def test_json_is_one_object_that_equals_the_summary(here):
     assert facts == json.loads(Path("r/summary.json").read_text())
     assert facts["schema"] == 3
     assert facts["task"] == "my_task"
-    assert set(facts["families"]) == {"constant", "step", "inverse_time"}
+    assert set(facts["families"]) == {"constant", "step", "inverse_time", "start"}
     for family in facts["families"].values():
         assert {"lr", "params", "valid_loss", "seeds", "trials", "diverged"} <= set(family)
         assert set(family["valid_loss"]) == {"mean", "low", "high"}
@@ -302,10 +302,10 @@ def with_own_schedule():
 """
     Path("my_task.py").write_text(TASK + own, encoding="utf-8")
     words = ["--families", "mine,plateau", "--objective", "gain", "--trials", "2"]
-    words += ["--confirm-seeds", "2", "--out", "r", "--json", "-q"]
+    words += ["--confirm-runs", "8", "--out", "r", "--json", "-q"]
     facts = json.loads(call("run", "my_task.py:with_own_schedule", *words).stdout)
     assert facts["objective"]["direction"] == "maximize"
-    assert set(facts["families"]) == {"constant", "mine", "plateau"}
+    assert set(facts["families"]) == {"constant", "mine", "plateau", "start"}
     assert facts["families"]["plateau"]["params"]["mode"] == "max"
     best = [family["metrics"]["gain"]["mean"] for family in facts["families"].values()]
     assert best[0] == max(best)
@@ -371,7 +371,7 @@ def test_a_baseline_is_compared(here):
 
 def test_a_study_file_is_taken_and_the_command_line_comes_first(here):
     Path("s.toml").write_text('task = "my_task.py"\nfamilies = ["step"]\ntrials = 2\n')
-    words = ["--trials", "1", "--confirm-seeds", "1", "--out", "r", "--json", "-q"]
+    words = ["--trials", "1", "--confirm-runs", "4", "--out", "r", "--json", "-q"]
     facts = json.loads(call("run", "s.toml", *words).stdout)
     assert facts["families"]["step"]["trials"] == 1
 
@@ -400,7 +400,7 @@ def test_a_run_of_a_study_file_is_resumed_from_anywhere(here, monkeypatch):
 
 @pytest.mark.slow
 def test_timeout_stops_the_studies_and_says_so(here):
-    words = ["--trials", "500", "--timeout", "3", "--confirm-seeds", "2", "--out", "r"]
+    words = ["--trials", "500", "--timeout", "3", "--confirm-runs", "8", "--out", "r"]
     result = call("run", "my_task.py", "--families", "step", *words)
     assert result.exit_code == 0
     assert "timeout cut the studies short" in result.stdout
@@ -644,7 +644,7 @@ def wait_for(folder: Path, trials: int, process: subprocess.Popen):
     ],
 )
 def test_a_run_that_was_ended_is_resumed_to_the_asked_number(here, sent, status):
-    words = ["my_task.py:slow", "--families", "step", "--trials", "6", "--confirm-seeds", "2"]
+    words = ["my_task.py:slow", "--families", "step", "--trials", "6", "--confirm-runs", "8"]
     command = ["run", *words, "--find-seeds", "1", "--steps", "30", "--out", "r", "-q"]
     for trials in (2, 5):
         before = count_complete(Path("r"))

@@ -27,7 +27,7 @@ MUTANTS = [
     *_in(
         "experiment.py",
         "lrfinder/experiment.py",
-        ("the acts train on the same seeds", ".index(act) * third", ".index(act) * 0"),
+        ("the acts train on the same seeds", ".index(act) * SEEDS_PER_ACT", ".index(act) * 0"),
         (
             "runs with other seeds train on the same",
             "seed * _SEEDS_PER_SEED",
@@ -210,11 +210,11 @@ MUTANTS = [
     *_in(
         "comparison/ranking.py",
         "tests/comparison/test_compare.py",
-        ("one that diverged may tie", "name in p and lost[name] == 0 and", "name in p and"),
+        ("one that diverged may tie", " and name not in results.lost and both", " and both"),
         (
             "one that diverged may be best",
-            "(lost[name] > 0, sign * means[name])",
-            "sign * means[name]",
+            "return name in results.lost, -at[name]",
+            "return False, -at[name]",
         ),
     ),
     *_in(
@@ -229,7 +229,7 @@ MUTANTS = [
     *_in(
         "comparison/compare.py",
         "tests/comparison/test_compare.py",
-        ("known runs are made again", "if (c.name, seed) not in made]", "]"),
+        ("known runs are made again", "if (name, seed) not in self._made", "if seed is not None"),
     ),
     *_in(
         "tuning/study.py",
@@ -399,6 +399,51 @@ MUTANTS = [
         ("the band's upper end does not grow", "_ABOVE[0] + _ABOVE[1] * lowered", "_ABOVE[0]"),
         ("a late lowest loss is a turn", "probe.lowest_at <= _EARLY * probe.updates", "True"),
         ("any rise is a turn", "probe.loss - probe.lowest >= _RISEN * fall", "True"),
+    ),
+    *_in(
+        "comparison/policy.py",
+        "tests/comparison/test_policy.py tests/comparison/test_verdict.py",
+        ("who is kept is dropped", "if name in kept or name in others", "if name in others"),
+        (
+            "one that diverged is kept",
+            "in self.kept and name not in results.lost]",
+            "in self.kept]",
+        ),
+        (
+            "the worst go on",
+            "key=lambda name: (name in self.lost, means",
+            "key=lambda name: (-means",
+        ),
+        (
+            "the seeds of the choice count",
+            "return seeds_of(chosen or looks)",
+            "return seeds_of(looks)",
+        ),
+        ("nothing ends early", "or (looks and self.decided(looks, results))", ""),
+        ("a look shows whatever it likes", "if value < look.alpha", "if value < 0.2"),
+        (
+            "a comparison is continued again and again",
+            "if looks and looks[-1].continues:",
+            "if False:",
+        ),
+        ("seeds are used twice", "seeds[sum(len(look.seeds) for look in looks) :]", "seeds"),
+        ("lrs that are not known are alike", "== lrs[first][s] != 0", "== lrs[first][s]"),
+    ),
+    *_in(
+        "comparison/verdict.py",
+        "tests/comparison/test_verdict.py",
+        ("the best is recommended, however complex", ", key=simplicity)", ", key=lambda _: 0)"),
+        (
+            "a constant is not simpler",
+            "return name != CONSTANT, searched",
+            "return False, searched",
+        ),
+        ("better is worse", 'sign = 1 if comparison.direction == "minimize" else -1', "sign = -1"),
+        (
+            "the start is near by its mean alone",
+            "upper = distance.high if",
+            "upper = distance.mean if",
+        ),
     ),
     *_in(
         "range_tests/probes.py",

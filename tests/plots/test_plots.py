@@ -72,6 +72,7 @@ COMPARISONS = [
     values.comparison(gap=0.0),
     values.comparison(gap=1e6),
     values.comparison(0, 0),
+    values.halved(),
 ]
 SCHEDULES = [
     *(values.curves(**scale) for scale in SCALES),
@@ -182,6 +183,20 @@ def test_a_comparison_says_of_each_candidate_how_it_stands():
     assert said[0] == "best"
     assert [said[1].endswith("worse"), said[2].endswith("worse")] == [True, True]
     assert said[3] == "diverged on 5 of 5"
+
+
+def test_a_candidate_that_was_dropped_is_said_to_be():
+    said = beside(drawn(comparison(values.halved())))
+    assert [text.endswith("dropped") for text in said] == [False, False, True, True]
+    axes = drawn(comparison(values.halved()))
+    assert "the rank is no verdict" in axes.get_xlabel()
+    assert "2 to 5 fresh seeds" in axes.get_title(loc="left")
+    assert "dropped" not in drawn(comparison(values.comparison())).get_xlabel()
+
+
+def test_a_candidate_that_trained_like_another_is_said_to():
+    compared = values.halved(family_1=7, family_2=7)
+    assert beside(drawn(comparison(compared)))[2] == "same as family_1"
 
 
 def test_ties_are_explained_only_where_there_are_any():

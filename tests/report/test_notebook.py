@@ -120,7 +120,8 @@ def test_a_run_whose_confirmation_was_cut_off_shows_what_there_is(run, tmp_path)
         (tmp_path / name).write_bytes((run.path / name).read_bytes())
     frame = pd.read_csv(run.path / "comparison.csv")
     frame.head(1).to_csv(tmp_path / "comparison.csv", index=False)
-    cut = replace(run, path=tmp_path, summary={**run.summary, "best": None, "families": {}})
+    nothing = {"best": None, "recommended": None, "families": {}}
+    cut = replace(run, path=tmp_path, summary={**run.summary, **nothing})
     assert "Comparison" in Checker(cut._repr_html_()).words
 
 

@@ -22,12 +22,12 @@ SETTINGS = RunSettings(
     epochs=3,
     families=["step"],
     trials=2,
-    confirm_seeds=3,
+    confirm_runs=12,
     find_seeds=2,
     engine="sequential",
 )
 
-CANDIDATES = 3  # constant, step, and the task's baseline
+CANDIDATES = 4  # constant, step, the start and the task's baseline
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_nothing_that_a_folder_holds_is_made_again(run, monkeypatch):
     again = open_run(run.path)
     assert again.suggestion is not None
     assert again.curve is not None
-    assert len(again.comparison.runs) == CANDIDATES * SETTINGS.confirm_seeds
+    assert len(again.comparison.runs) == SETTINGS.confirm_runs
     assert again.comparison.frame().equals(run.comparison.frame())
     for name in ("trials", "curves", "confirmed", "mean_curves"):
         assert len(getattr(again, name)) > 0
@@ -104,7 +104,7 @@ def test_seeds_of_the_acts_are_disjoint(run):
 def test_costs_add_up(run):
     problem, cost = Experiment(SETTINGS), run.summary["cost"]
     trials = sum(facts["trials"] for facts in run.summary["families"].values())
-    runs = trials * SETTINGS.trial_seeds + CANDIDATES * SETTINGS.confirm_seeds
+    runs = trials * SETTINGS.trial_seeds + SETTINGS.confirm_runs
     assert cost["updates_asked"] == problem.find_updates + runs * problem.updates
     assert 0 < cost["updates_trained"] <= cost["updates_asked"]
 
