@@ -24,7 +24,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from lrfinder.errors import InvalidArgument, LRFinderError, TaskLoadError
-from lrfinder.settings import RangeTestSettings, RunSettings, read_settings_file, settings_from
+from lrfinder.settings import (
+    FindSettings,
+    RangeTestSettings,
+    RunSettings,
+    read_settings_file,
+    settings_from,
+)
 from lrfinder.terminal import interrupt_on_signals, run_to_its_end, stdout_kept_clean
 
 app = typer.Typer(
@@ -42,7 +48,9 @@ _err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 _RANGE_TEST, _GIVEN_LR = list(RangeTestSettings.model_fields), ["lr", "lr_range"]
 _STUDIES = [name for name in RunSettings.model_fields if name not in _RANGE_TEST + _GIVEN_LR]
 _STUDIES.append("timeout")  # the range test alone has one of its own
-_METAVARS = {"task": "TASK", "families": "A,B,C", "lr_range": "LOW HIGH"}
+_FOR = [name for name in FindSettings.model_fields if name not in _RANGE_TEST]
+_FIND = ["task", *_FOR, *_RANGE_TEST[1:]]
+_METAVARS = {"task": "TASK", "schedule": "SPEC", "families": "A,B,C", "lr_range": "LOW HIGH"}
 
 
 def _version(asked: bool) -> None:
@@ -133,7 +141,7 @@ def sweep(
 
 
 @app.command()
-@_with_options(RangeTestSettings, _RANGE_TEST, find_seeds="seeds")
+@_with_options(FindSettings, _FIND, find_seeds="seeds")
 def find(
     *,
     out: Out = None,
@@ -141,7 +149,7 @@ def find(
     as_json: Json = False,
     **options: Any,  # noqa: ANN401 (a value of the settings, or None)
 ) -> None:
-    """Range test alone: which initial lr? Exit status 4 if it cannot tell."""
+    """Range test alone: which initial lr, for which schedule? Exit status 4 if it cannot tell."""
     with _reported():
         _find(options, out=out, quiet=quiet, as_json=as_json)
 
@@ -251,11 +259,11 @@ def _run(
 
 
 def _find(options: dict[str, Any], *, out: Path | None, quiet: bool, as_json: bool) -> None:
-    known = {k: v for k, v in _asked(options).items() if k in RangeTestSettings.model_fields}
-    settings = settings_from(RangeTestSettings, known)  # a settings file may hold more
+    known = {k: v for k, v in _asked(options).items() if k in FindSettings.model_fields}
+    settings = settings_from(FindSettings, known)  # a settings file may hold more
     with _importing():
         from lrfinder import commands
-        from lrfinder.report.wording import how_wrong, other_rules, suggestion_line, validity
+        from lrfinder.report import wording as words
         from lrfinder.results.summary import RangeTestFacts
 
     with _tasks_output(as_json), _progress(quiet) as progress:
@@ -264,11 +272,8 @@ def _find(options: dict[str, Any], *, out: Path | None, quiet: bool, as_json: bo
         facts = {"task": name, **asdict(suggestion), **RangeTestFacts.of(curve).model_dump()}
         _print_json(facts)
     else:
-        _out.print(escape(suggestion_line(suggestion)))
-        if how_wrong(suggestion):
-            _out.print(escape(how_wrong(suggestion)))
-        _out.print(escape(validity(suggestion)))
-        _out.print(escape(f"other rules: {other_rules(suggestion)}"))
+        for line in words.suggestion_lines(suggestion):
+            _out.print(escape(line))
     if suggestion.lr is None:
         raise typer.Exit(4)
 

@@ -16,7 +16,7 @@ from typing import Any, TypedDict, Unpack
 from lrfinder import plots
 from lrfinder.arrays import NUMPYS_DEFAULTS
 from lrfinder.errors import InvalidArgument, RunFolderError, StorageFailed
-from lrfinder.experiment import Experiment, RangeTestExperiment
+from lrfinder.experiment import Experiment, FindExperiment, RangeTestExperiment
 from lrfinder.paths import resolved
 from lrfinder.pipeline import OF_THE_STUDIES, all_acts, range_test_act
 from lrfinder.range_tests.curve import Curve
@@ -28,7 +28,7 @@ from lrfinder.results.answers import first_summary, range_test_summary
 from lrfinder.results.folder import RunFolder, command_to_resume
 from lrfinder.results.recorder import RunRecorder
 from lrfinder.results.saved_run import Run, has_begun, open_studies, read_config
-from lrfinder.settings import RangeTestSettings, RunSettings, settings_from
+from lrfinder.settings import FindSettings, RangeTestSettings, RunSettings, settings_from
 from lrfinder.tasks.reference import TaskReference, is_live, live_reference
 from lrfinder.tasks.task import Task
 from lrfinder.training import engine
@@ -110,7 +110,7 @@ def run(
 
 @NUMPYS_DEFAULTS
 def find(
-    settings: RangeTestSettings, out: Path | None = None, progress: Progress | None = None
+    settings: FindSettings, out: Path | None = None, progress: Progress | None = None
 ) -> tuple[str, Curve, Suggestion]:
     """Run a range test alone, and keep it in a folder where one is given.
 
@@ -119,7 +119,7 @@ def find(
     """
     began, here = time.monotonic(), Path.cwd()
     named = _reference_text(settings.task)
-    experiment = RangeTestExperiment(settings)
+    experiment = FindExperiment(settings)
     folder = None if out is None else RunFolder.create(_seen_from(here, out))
     try:
         curve = _range_test_alone(experiment, progress or Silent(), began)
@@ -127,7 +127,8 @@ def find(
         if folder is not None:
             folder.discard()
         raise
-    suggestion = curve.suggest()
+    like = experiment.task.prototype.stand_in
+    suggestion = curve.suggest(experiment.schedule, per=settings.per, lr_ratios=like)
     if folder is not None:
         _write_config(folder, settings, named)
         _keep_range_test(experiment, curve, suggestion, folder)

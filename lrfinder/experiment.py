@@ -10,8 +10,9 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.defaults import STEPS
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.range_tests.trainings import lengths
-from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule, Value, family
-from lrfinder.settings import RangeTestSettings, RunSettings
+from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule, family
+from lrfinder.schedules.spec import FORM, read_parts, schedule_of_training
+from lrfinder.settings import FindSettings, RangeTestSettings, RunSettings
 from lrfinder.tasks.loading import load_named
 from lrfinder.tasks.measures import measure_name
 from lrfinder.tasks.reference import TaskReference
@@ -22,7 +23,7 @@ from lrfinder.training.speed import Work
 from lrfinder.tuning import lr_ranges
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.trials import overhead
-from lrfinder.types import Direction
+from lrfinder.types import Direction, Per
 
 _SEEDS_PER_SEED = 3000
 """A run's seed owns this many training seeds, a third of them for each act."""
@@ -82,6 +83,44 @@ class RangeTestExperiment:
     def _check_memory(self, runs: int, work: Work) -> None:
         """Raise InvalidArgument where the records of so many runs at once cannot be held."""
         check_memory(runs, work.updates, work.evaluations, len(self.task.measures))
+
+
+class FindExperiment(RangeTestExperiment):
+    """A range test alone: a task at the length that is asked for, and what the lr is for."""
+
+    def __init__(self, settings: FindSettings, task: Task | None = None) -> None:
+        reference = None
+        if task is None:
+            task, reference = load_named(settings.task)
+        if settings.epochs is not None:
+            task = replace(task, epochs=settings.epochs)
+        super().__init__(settings, task)
+        self.reference = reference
+        self.settings = settings
+        self.schedule = self._schedule()
+        """What the lr is for; None for a constant one."""
+        if self.schedule is not None:
+            rehearse(task, self.schedule, task.epochs, self.updates_per_epoch, "minimize")
+
+    def _schedule(self) -> Schedule | None:
+        """The schedule that was asked for, over the task's epochs."""
+        settings, task = self.settings, self.task
+        if settings.schedule is None and not settings.warmup:
+            return None
+        if settings.schedule == BASELINE:
+            if task.baseline is None:
+                raise InvalidArgument(
+                    f"schedule {BASELINE} is the one of Task(baseline=...), but the task has none"
+                )
+            return task.baseline.recipe.schedule
+        return schedule_of_training(
+            settings.schedule or "constant",
+            epochs=task.epochs,
+            updates_per_epoch=self.updates_per_epoch,
+            per=settings.per,
+            warmup=settings.warmup,
+            custom=task.schedules,
+        )
 
 
 class Experiment(RangeTestExperiment):
@@ -205,33 +244,18 @@ def prepared_task(task: Task, settings: RunSettings) -> Task:
     return task
 
 
-def _read_baseline(text: str, per: str, task: Task) -> Baseline:
+def _read_baseline(text: str, per: Per, task: Task) -> Baseline:
     """Read "0.1" or "0.1,step,step_size=30,gamma=0.1"."""
-    lr, *rest = (part.strip() for part in text.split(","))
+    lr, _, schedule = text.partition(",")
     try:
         number = float(lr)
-        params = {k.strip(): _value(v.strip()) for k, v in (part.split("=") for part in rest[1:])}
     except ValueError as error:
         raise InvalidArgument(
-            f"baseline must look like 0.1 or 0.1,step,step_size=30,gamma=0.1, but got {text!r}"
+            f"baseline must look like 0.1 or 0.1,{FORM}, but got {text!r}"
         ) from error
-    if not rest:
+    if not schedule:
         return Baseline(number)
-    stepped = "batch" if per == "batch" else "epoch"
-    return Baseline(number, Schedule(family(rest[0], task.schedules), params, stepped))
-
-
-def _value(text: str) -> Value:
-    """Read a parameter as the Python value it looks like."""
-    words: dict[str, Value] = {"true": True, "false": False}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    return Baseline(number, Schedule(*read_parts(schedule, task.schedules), per))
 
 
 def _device(name: str) -> torch.device | None:

@@ -52,6 +52,8 @@ RECORD = {"name", "task_hash", "version"}
 """Keys of the table [run] in a config.toml."""
 MOST_SEED = 10**15
 """A run's seed owns 3000 training seeds, and torch takes seeds below 2**63."""
+_PER: Any = Field("epoch", description="How often schedules are stepped.")
+_WARMUP: Any = Field(0.0, ge=0, description="Epochs of linear warm-up.")
 _STEPS = ", ".join(f"{count} per {every}" for every, count in STEPS.items())
 
 
@@ -118,8 +120,8 @@ class RunSettings(RangeTestSettings):
     confirm_seeds: int = Field(8, ge=1, description="Number of fresh seeds in the comparison.")
     lr: float | None = Field(None, gt=0, allow_inf_nan=False, description="Fixed initial lr.")
     lr_range: tuple[float, float] | None = Field(None, description="Range of lrs to search.")
-    per: Per = Field("epoch", description="How often schedules are stepped.")
-    warmup: float = Field(0.0, ge=0, description="Epochs of linear warm-up.")
+    per: Per = _PER
+    warmup: float = _WARMUP
     objective: str = Field("valid_loss", description="valid_loss or a metric of the task.")
     direction: Direction | None = Field(
         None, description="Which way is better. Default: minimize a loss, maximize a metric."
@@ -167,6 +169,21 @@ class RunSettings(RangeTestSettings):
         return self.lr is None and self.lr_range is None
 
 
+class FindSettings(RangeTestSettings):
+    """Options of a range test alone: what its lr is for."""
+
+    epochs: int | None = Field(
+        None, ge=1, description="Epochs of the training that the lr is for. Default: the task's."
+    )
+    schedule: str | None = Field(
+        None,
+        description="Schedule that the lr is for: cosine, or step,step_size=30,gamma=0.1, or "
+        "baseline for the task's own. Default: a constant lr.",
+    )
+    per: Per = _PER
+    warmup: float = _WARMUP
+
+
 S = TypeVar("S", bound=RangeTestSettings)
 
 
@@ -190,7 +207,8 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         raise StudyFileError(f"settings file {path} cannot be read: {error}") from error
     try:
         options = {name: value for name, value in values.items() if not _is_record(name, value)}
-        settings_from(RunSettings, options)
+        for kind in (RunSettings, FindSettings):
+            settings_from(kind, {k: v for k, v in options.items() if _belongs(k, kind)})
         if "task" in options:
             options["task"] = _from_folder(options["task"], path.parent)
     except TaskLoadError as error:
@@ -198,6 +216,12 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     except InvalidArgument as error:
         raise StudyFileError(f"settings file {path}: {error}") from error
     return options
+
+
+def _belongs(name: str, kind: type[RangeTestSettings]) -> bool:
+    """Whether an option is one of these settings, or of none that there are."""
+    known = {*RunSettings.model_fields, *FindSettings.model_fields}
+    return name in kind.model_fields or name not in known
 
 
 def _is_record(name: str, value: object) -> bool:
@@ -226,6 +250,8 @@ def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
         return str(first["msg"]).removeprefix("Value error, ")
     key = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
+        if key in FindSettings.model_fields:
+            return f"{key} is an option of `lrfinder find` alone; leave it out"
         close = difflib.get_close_matches(key, kind.model_fields, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(kind.model_fields)}"
         return f"there is no option {key!r}; {hint}"

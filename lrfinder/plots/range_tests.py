@@ -102,7 +102,8 @@ def _edge(axes: Axes, curve: Curve, suggestion: Suggestion) -> dict[str, Artist]
 def _title(curve: Curve, suggestion: Suggestion) -> str:
     if suggestion.lr is None:
         return f"Range test: inconclusive\n{suggestion.reason.partition(';')[0]}"
-    note = "" if curve.unchecked is None else f"\n{UNCHECKED}"
+    note = "" if suggestion.schedule == "constant" else f"\npeak of {suggestion.schedule}"
+    note += "" if curve.unchecked is None else f"\n{UNCHECKED}"
     if suggestion.low is None or suggestion.high is None:
         return f"Range test: lr {suggestion.lr:.2g} (one seed, no interval){note}"
     interval = f"{suggestion.low:.2g} to {suggestion.high:.2g}"

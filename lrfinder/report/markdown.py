@@ -11,6 +11,7 @@ from lrfinder.report.wording import (
     engine_line,
     how_wrong,
     other_rules,
+    other_schedules,
     suggestion_line,
     validity,
 )
@@ -70,8 +71,18 @@ def _range_test_section(suggestion: Suggestion) -> list[str]:
     return [
         f"{line[:1].upper()}{line[1:]}.{edge} V{validity(suggestion)[1:]}.",
         *filter(None, [how_wrong(suggestion)]),
+        *_other_schedules(suggestion),
         f"Other common rules, read off the training loss of each batch: {other_rules(suggestion)}.",
         f"![{PICTURES['range_test.png']}](range_test.png)",
+    ]
+
+
+def _other_schedules(suggestion: Suggestion) -> list[str]:
+    if not suggestion.by_schedule:
+        return []
+    return [
+        "As the peak of a usual decay over as many updates, by theory and not by training: "
+        f"{other_schedules(suggestion)}."
     ]
 
 

@@ -23,6 +23,7 @@ from lrfinder.report.wording import (
     duration,
     how_wrong,
     other_rules,
+    other_schedules,
     suggested_lr,
     validity,
     verdict,
@@ -74,6 +75,8 @@ def suggestion(shown: Suggestion) -> str:
         facts["how wrong it may be"] = how_wrong(shown)
     if shown.diverged_at is not None:
         facts["diverged at"] = f"{shown.diverged_at:.3g}"
+    if shown.by_schedule:
+        facts["other schedules"] = other_schedules(shown)
     if shown.alternatives:
         facts["other rules"] = other_rules(shown)
     return _facts("Suggested learning rate", facts)

@@ -22,6 +22,18 @@ def suggestion_line(suggestion: Suggestion) -> str:
     return f"range test: {suggested_lr(suggestion)}, {suggestion.reason}"
 
 
+def suggestion_lines(suggestion: Suggestion) -> list[str]:
+    """All that a range test alone says, a line each."""
+    schedules = other_schedules(suggestion)
+    return [
+        suggestion_line(suggestion),
+        *filter(None, [how_wrong(suggestion)]),
+        validity(suggestion),
+        *([f"other schedules: {schedules}"] if schedules else []),
+        f"other rules: {other_rules(suggestion)}",
+    ]
+
+
 def suggested_lr(suggestion: Suggestion) -> str:
     """Return the suggested lr with its interval, in a few words.
 
@@ -100,7 +112,18 @@ def validity(suggestion: Suggestion) -> str:
     length = "" if suggestion.budget is None else f" over {suggestion.budget} updates"
     rows = "unknown size" if suggestion.batch_size is None else suggestion.batch_size
     schedule = "a constant lr" if suggestion.schedule == "constant" else suggestion.schedule
+    if suggestion.stepped_per is not None:
+        schedule += f" stepped every {suggestion.stepped_per}"
     return f"valid for {suggestion.optimizer}, batches of {rows}, {schedule}{length}"
+
+
+def other_schedules(suggestion: Suggestion) -> str:
+    """What the peak lr would be for the usual decays; empty where it is not known.
+
+    >>> other_schedules(Suggestion(0.1, None, None, "suggested", "", by_schedule={"cosine": 0.21}))
+    'cosine 0.21'
+    """
+    return ", ".join(f"{name} {lr:.2g}" for name, lr in suggestion.by_schedule.items())
 
 
 def verdict(standing: Standing, comparison: Comparison) -> str:

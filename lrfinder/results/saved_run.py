@@ -27,7 +27,7 @@ from lrfinder.results.summary import (
     read_summary,
     typed_summary,
 )
-from lrfinder.settings import RunSettings, settings_from
+from lrfinder.settings import FindSettings, RunSettings, settings_from
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,9 +68,12 @@ class Run:
 
     @cached_property
     def settings(self) -> RunSettings:
-        """What was asked, typed."""
+        """What was asked, typed; of a range test alone, what it shares with a run."""
         with self._undamaged("config.toml"):
             asked = {key: value for key, value in self.config.items() if key != "run"}
+            if not isinstance(self.record, RunSummary):
+                _ = settings_from(FindSettings, asked)
+                asked = {k: v for k, v in asked.items() if k in RunSettings.model_fields}
             return settings_from(RunSettings, asked)
 
     @property

@@ -85,6 +85,8 @@ class RangeTestFacts(_Facts):
     """What happened on the way."""
     unchecked: str | None = None
     """Why no run was checked against noise; older folders do not say."""
+    updates_per_epoch: Count | None = None
+    """Of the task; older folders do not say."""
 
     @classmethod
     def of(cls, curve: Curve) -> Self:

@@ -18,6 +18,7 @@ from optuna.trial import FixedTrial
 from lrfinder.errors import InvalidArgument, LRFinderError
 from lrfinder.schedules import Budget, Family, Params, Schedule
 from lrfinder.schedules.family import Trial
+from lrfinder.schedules.spec import warmup_steps
 from lrfinder.tasks.user_code import user_code
 from lrfinder.types import Direction, Per
 
@@ -51,18 +52,14 @@ class Space:
                 f"{self.family.name} rises by itself and takes no warm-up, but got "
                 f"warmup {self.warmup_epochs:g}; leave one of them out"
             )
-        if not 0 <= self.warmup_epochs < self.epochs:
-            raise InvalidArgument(
-                f"warmup must be at least 0 and less than the {self.epochs} epochs, "
-                f"but got {self.warmup_epochs:g}"
-            )
+        _ = self.warmup  # refuses one that is not shorter than the training
 
     @property
     def warmup(self) -> int:
         """Warm-up in scheduler steps, at least one where there is any."""
         per_batch = self.per == "batch" and not self.family.by_measure
-        steps = round(self.warmup_epochs * (self.updates_per_epoch if per_batch else 1))
-        return max(1, steps) if self.warmup_epochs > 0 else 0
+        per_epoch = self.updates_per_epoch if per_batch else 1
+        return warmup_steps(self.warmup_epochs, self.epochs, per_epoch)
 
     @property
     def budget(self) -> Budget:
