@@ -3,7 +3,8 @@
 Options, defaults and descriptions come from the fields of the settings. Progress and notes go to
 stderr. Nothing of PyTorch is imported before a command runs. Exit status:
 0 answered; 1 the task raised or nothing finite came out; 2 wrong arguments, settings file or
-folder; 3 the task cannot be loaded; 4 inconclusive (`find` only); 130 interrupted.
+folder; 3 the task cannot be loaded; 4 inconclusive (`find`), or something was found (`check`);
+130 interrupted.
 """
 
 import gc
@@ -152,6 +153,55 @@ def find(
     """Range test alone: which initial lr, for which schedule? Exit status 4 if it cannot tell."""
     with _reported():
         _find(options, out=out, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def check(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="SPEC|TASK|FILE.toml|DIR",
+            help="A schedule (cosine,T_max=20), a task's baseline, a study file or a run folder.",
+        ),
+    ],
+    *,
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="Task that a schedule is for.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of the training. Default: the task's.")
+    ] = None,
+    updates_per_epoch: Annotated[
+        int | None, typer.Option(min=1, help="Updates of an epoch. Default: the task's.")
+    ] = None,
+    per: Annotated[
+        str, typer.Option(metavar="[epoch|batch]", help="How often the schedule is stepped.")
+    ] = "epoch",
+    warmup: Annotated[float, typer.Option(min=0, help="Epochs of linear warm-up.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Look for mistakes in a schedule, without training. Exit status 4 if something was found."""
+    with _reported():
+        if per not in ("epoch", "batch"):
+            raise InvalidArgument(f"per must be 'epoch' or 'batch', but got {per!r}")
+        with _importing():
+            from lrfinder.report.check import check as look
+        with _tasks_output(as_json):
+            checked = look(
+                what,
+                task=task,
+                epochs=epochs,
+                updates_per_epoch=updates_per_epoch,
+                per=per,
+                warmup=warmup,
+            )
+        if as_json:
+            _print_json(asdict(checked))
+        else:
+            for line in checked.lines():
+                _out.print(escape(line))
+        if checked.found:
+            raise typer.Exit(4)
 
 
 @app.command()

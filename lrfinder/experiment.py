@@ -150,6 +150,7 @@ class Experiment(RangeTestExperiment):
         self.confirm_seeds = training_seeds("confirm", settings.seed, settings.confirm_seeds)
         self._check_families_fit_budget(self.families)
         self._rehearse_schedules()
+        self.notes += self._problems()
 
     @property
     def updates(self) -> int:
@@ -213,6 +214,14 @@ class Experiment(RangeTestExperiment):
             schedules.append(self.task.baseline.recipe.schedule)
         for schedule in schedules:
             rehearse(self.task, schedule, self.task.epochs, self.updates_per_epoch, self.direction)
+
+    def _problems(self) -> list[str]:
+        """What is probably wrong with the schedule in use today, a note each."""
+        baseline = self.task.baseline
+        if baseline is None or baseline.schedule is None:
+            return []
+        found = baseline.schedule.problems(self.task.epochs, self.updates_per_epoch, baseline.lr)
+        return [f"the baseline's schedule {baseline.schedule}: {said}" for said in found]
 
     def _space(self, member: Family) -> Space:
         """The family's space for this budget, at an lr of 1 until its range is known."""

@@ -58,6 +58,8 @@ class Suggestion:
     """How often the schedule is stepped; None for a constant lr."""
     by_schedule: Mapping[str, float] = field(default_factory=dict[str, float])
     """What the peak lr would be for the usual decays at their defaults, by family."""
+    problems: tuple[str, ...] = ()
+    """What is probably wrong with the schedule, a sentence each."""
 
     def __repr__(self) -> str:
         lrs = {name: getattr(self, name) for name in ("lr", "low", "high")}
@@ -121,10 +123,13 @@ def for_schedules(
     The arguments are those of `Suggestion.for_schedule`; without a schedule the lr stays.
     """
     length = (updates, updates_per_epoch, lr_ratios)
-    moved = constant if schedule is None else constant.for_schedule(schedule, *length)
+    epochs, moved = max(1, updates // updates_per_epoch), constant
+    if schedule is not None:
+        moved = constant.for_schedule(schedule, *length)
+        wrong = schedule.problems(epochs, updates_per_epoch, moved.lr or 1.0)
+        moved = replace(moved, problems=tuple(wrong))
     if constant.lr is None:
         return moved
-    epochs = max(1, updates // updates_per_epoch)
     usual = default_schedules(epochs, updates_per_epoch, per)
     by_family = {kind.family.name: constant.for_schedule(kind, *length).lr for kind in usual}
     return replace(moved, by_schedule={k: lr for k, lr in by_family.items() if lr is not None})

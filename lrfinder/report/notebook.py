@@ -71,6 +71,8 @@ def suggestion(shown: Suggestion) -> str:
         "reason": shown.reason,
         "valid for": validity(shown).removeprefix("valid for "),
     }
+    if shown.problems:
+        facts["problems"] = "; ".join(shown.problems)
     if how_wrong(shown):
         facts["how wrong it may be"] = how_wrong(shown)
     if shown.diverged_at is not None:

@@ -29,6 +29,7 @@ def suggestion_lines(suggestion: Suggestion) -> list[str]:
         suggestion_line(suggestion),
         *filter(None, [how_wrong(suggestion)]),
         validity(suggestion),
+        *(f"{suggestion.schedule}: {said}" for said in suggestion.problems),
         *([f"other schedules: {schedules}"] if schedules else []),
         f"other rules: {other_rules(suggestion)}",
     ]
@@ -165,6 +166,7 @@ def _cautions(run: Run) -> list[str]:
     """What to doubt."""
     families, suggestion = run.answers.families, run.suggestion
     found = [f"Note: {note}." for note in run.answers.notes]
+    found += [f"About {run.answers.winner.schedule}: {p}." for p in run.answers.winner.problems]
     if suggestion is not None and suggestion.lr is None and run.answers.lr_search is not None:
         found.append(f"{run.answers.lr_search.why.capitalize()}.")
     bounded = [name for name, facts in families.items() if facts.at_lr_bound]

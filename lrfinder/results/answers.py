@@ -87,7 +87,9 @@ def with_answers(
     asked, trained = _updates(summary, experiment, results, comparison)
     return summary.changed(
         families=families,
-        best=best_facts(named[comparison.best.candidate], measure),
+        best=best_facts(named[comparison.best.candidate], measure).model_copy(
+            update={"problems": _problems(named[comparison.best.candidate], experiment)}
+        ),
         ties=list(comparison.ties),
         cost=summary.cost.model_copy(update={"updates_asked": asked, "updates_trained": trained}),
     )
@@ -105,6 +107,12 @@ def best_facts(best: Candidate, measure: str) -> BestFacts:
         step_code=schedule.steps_by(measure),
         stepped_per=schedule.stepped_per,
     )
+
+
+def _problems(best: Candidate, experiment: Experiment) -> tuple[str, ...]:
+    """What is probably wrong with the winner's schedule."""
+    epochs, per_epoch = experiment.task.epochs, experiment.updates_per_epoch
+    return tuple(best.schedule.problems(epochs, per_epoch, best.lr))
 
 
 def _common(experiment: RangeTestExperiment) -> dict[str, Any]:

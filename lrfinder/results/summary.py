@@ -176,6 +176,8 @@ class BestFacts(_Facts):
     step_code: str
     """The statement that steps its scheduler."""
     stepped_per: Per
+    problems: tuple[str, ...] = ()
+    """What is probably wrong with its schedule; older folders do not say."""
 
 
 class Cost(_Facts):

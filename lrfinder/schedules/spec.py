@@ -87,6 +87,8 @@ def read_parts(text: str, custom: Mapping[str, Family] | None = None) -> tuple[F
 
 def filled(kind: Family, given: Params, budget: Budget) -> Params:
     """The parameters given, and the family's defaults for the budget in place of the others."""
+    if kind.kept is not None:
+        given = kind.kept(given)
     if kind.params is not None:
         unknown = [name for name in given if name not in kind.params]
         if unknown:

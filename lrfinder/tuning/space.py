@@ -1,7 +1,7 @@
 """What one family's study searches: its parameters, and the peak lr on a log scale."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import product
@@ -140,6 +140,16 @@ class Space:
             return None
         points = product(*(values for values in axes.values() if values is not None))
         return [dict(zip(axes, point, strict=True)) for point in points]
+
+
+def asked_now(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a stored trial as a space asks for them; multistep once had always two drops.
+
+    >>> asked_now({"milestone_1": 3, "milestone_2": 7})["drops"]
+    2
+    """
+    old = "milestone_2" in params and "drops" not in params
+    return {**params, "drops": 2} if old else dict(params)
 
 
 class _NoDefaultError(LRFinderError):
