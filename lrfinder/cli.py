@@ -314,16 +314,19 @@ def _find(options: dict[str, Any], *, out: Path | None, quiet: bool, as_json: bo
     with _importing():
         from lrfinder import commands
         from lrfinder.report import wording as words
-        from lrfinder.results.summary import RangeTestFacts
+        from lrfinder.report.tables import steps_of
 
     with _tasks_output(as_json), _progress(quiet) as progress:
         name, curve, suggestion = commands.find(settings, out, progress)
     if as_json:
-        facts = {"task": name, **asdict(suggestion), **RangeTestFacts.of(curve).model_dump()}
-        _print_json(facts)
+        _print_json(commands.found_facts(name, curve, suggestion))
     else:
         for line in words.suggestion_lines(suggestion):
             _out.print(escape(line))
+        if said := words.by_epoch(curve, suggestion):
+            _print_table(steps_of(curve))
+            for line in said:
+                _out.print(escape(line))
     if suggestion.lr is None:
         raise typer.Exit(4)
 
@@ -361,21 +364,25 @@ def _print_run(run: Any) -> None:  # noqa: ANN401 (importing its type would impo
     from lrfinder.report.tables import PARAMETERS
     from lrfinder.report.tables import ranking as ranking_of
 
-    ranking = ranking_of(run)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ranking.header:
-        table.add_column(name, no_wrap=name != PARAMETERS, overflow="fold")
-    for row in ranking.rows:
-        table.add_row(*map(escape, row))
     if run.suggestion is not None:
         said = [words.suggestion_line(run.suggestion), words.how_wrong(run.suggestion)]
         _out.print(escape("\n".join(filter(None, said))) + "\n")
-    Console(highlight=False, width=None if _out.is_terminal else 120).print(table)
-    _out.print()
+    _print_table(ranking_of(run), folded=PARAMETERS)
     for sentence in words.conclusions(run):
         _out.print(escape(sentence))
     _out.print(escape(f"\n{run.answers.winner.code}\n"))
     _out.print(escape(f"{run.path / 'report.md'}  {run.path / 'best_schedule.py'}"))
+
+
+def _print_table(shown: Any, folded: str = "") -> None:  # noqa: ANN401
+    """Print a table of text, and an empty line; one of its columns may be broken over lines."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in shown.header:
+        table.add_column(name, no_wrap=name != folded, overflow="fold")
+    for row in shown.rows:
+        table.add_row(*map(escape, row))
+    Console(highlight=False, width=None if _out.is_terminal else 120).print(table)
+    _out.print()
 
 
 def _print_json(facts: dict[str, Any]) -> None:

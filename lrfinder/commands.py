@@ -8,6 +8,7 @@ import inspect
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ from lrfinder.errors import InvalidArgument, RunFolderError, StorageFailed
 from lrfinder.experiment import Experiment, FindExperiment, RangeTestExperiment
 from lrfinder.paths import resolved
 from lrfinder.pipeline import OF_THE_STUDIES, all_acts, range_test_act
+from lrfinder.range_tests.by_epoch import facts_by_epoch
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report import dashboard, markdown
@@ -28,6 +30,7 @@ from lrfinder.results.answers import first_summary, range_test_summary
 from lrfinder.results.folder import RunFolder, command_to_resume
 from lrfinder.results.recorder import RunRecorder
 from lrfinder.results.saved_run import Run, has_begun, open_studies, read_config
+from lrfinder.results.summary import RangeTestFacts
 from lrfinder.settings import FindSettings, RangeTestSettings, RunSettings, settings_from
 from lrfinder.tasks.reference import TaskReference, is_live, live_reference
 from lrfinder.tasks.task import Task
@@ -133,6 +136,12 @@ def find(
         _write_config(folder, settings, named)
         _keep_range_test(experiment, curve, suggestion, folder)
     return experiment.task.name, curve, suggestion
+
+
+def found_facts(name: str, curve: Curve, suggestion: Suggestion) -> dict[str, Any]:
+    """All that a range test alone says, for JSON."""
+    facts = {"task": name, **asdict(suggestion), **RangeTestFacts.of(curve).model_dump()}
+    return {**facts, **facts_by_epoch(curve, suggestion)}
 
 
 def _range_test_alone(experiment: RangeTestExperiment, shown: Progress, began: float) -> Curve:

@@ -1,9 +1,11 @@
 """report.md: the pictures and the text of a finished run."""
 
 from lrfinder import plots
+from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
-from lrfinder.report.tables import Table, ranking
+from lrfinder.report.tables import Table, ranking, steps_of
 from lrfinder.report.wording import (
+    by_epoch,
     code_of,
     comparison_of,
     conclusions,
@@ -45,6 +47,7 @@ def markdown(run: Run) -> str:
     ]
     if run.suggestion is not None:
         parts += ["## Initial learning rate", *_range_test_section(run.suggestion)]
+        parts += _by_epoch(run.curve, run.suggestion)
     parts += [
         "## Decays on fresh seeds",
         ranking(run).markdown(),
@@ -74,6 +77,17 @@ def _range_test_section(suggestion: Suggestion) -> list[str]:
         *_other_schedules(suggestion),
         f"Other common rules, read off the training loss of each batch: {other_rules(suggestion)}.",
         f"![{PICTURES['range_test.png']}](range_test.png)",
+    ]
+
+
+def _by_epoch(curve: Curve | None, suggestion: Suggestion) -> list[str]:
+    """The table of a sweep that grew per epoch, and how the suggestion stands to it."""
+    if curve is None or curve.every != "epoch":
+        return []
+    return [
+        "After each epoch of the sweep:",
+        steps_of(curve).markdown(),
+        "\n".join(f"- {line[:1].upper()}{line[1:]}." for line in by_epoch(curve, suggestion)),
     ]
 
 

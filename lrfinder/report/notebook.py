@@ -19,6 +19,7 @@ from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report.tables import Table, caption, ranking
 from lrfinder.report.wording import (
+    by_epoch,
     conclusions,
     duration,
     how_wrong,
@@ -58,6 +59,8 @@ def curve(shown: Curve) -> str:
     facts["suggestion"] = f"{suggested_lr(suggested)}: {suggested.reason}"
     if how_wrong(suggested):
         facts["how wrong it may be"] = how_wrong(suggested)
+    if said := by_epoch(shown, suggested):
+        facts["best epochs"] = "; ".join(said)
     picture = plots.png(plots.range_test_figure(shown, suggested))
     return _facts("Range test", facts) + _image(picture, "loss against learning rate")
 

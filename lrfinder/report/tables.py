@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from lrfinder.range_tests.by_epoch import measured
+from lrfinder.range_tests.curve import Curve
 from lrfinder.report.wording import comparison_of, verdict, with_interval
 from lrfinder.results.saved_run import Run
 
@@ -32,6 +34,16 @@ class Table:
         body = "".join(f"<tr>{cells}</tr>" for cells in rows)
         parts = f"{caption(title)}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
         return f"<table>{parts}</table>"
+
+
+def steps_of(curve: Curve) -> Table:
+    """The lrs of a range test with what was measured after each, means over the seeds."""
+    values = measured(curve)
+    rows = (
+        (f"{lr:.3g}", *("diverged" if v != v else f"{v:.4g}" for v in row))
+        for lr, *row in zip(curve.lr.tolist(), *(v.tolist() for v in values.values()), strict=True)
+    )
+    return Table(("lr", *values), tuple(rows))
 
 
 def caption(title: str) -> str:

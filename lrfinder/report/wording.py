@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from lrfinder.comparison.candidates import BASELINE
 from lrfinder.comparison.ranking import Comparison, Standing
 from lrfinder.errors import RunFolderError
+from lrfinder.range_tests.by_epoch import compared
+from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.results.saved_run import Run
 from lrfinder.results.summary import BestFacts, FamilyFacts
@@ -33,6 +35,11 @@ def suggestion_lines(suggestion: Suggestion) -> list[str]:
         *([f"other schedules: {schedules}"] if schedules else []),
         f"other rules: {other_rules(suggestion)}",
     ]
+
+
+def by_epoch(curve: Curve, suggestion: Suggestion) -> list[str]:
+    """Where each measure of a sweep per epoch was best, a line each; none of one per batch."""
+    return compared(curve, suggestion)
 
 
 def suggested_lr(suggestion: Suggestion) -> str:

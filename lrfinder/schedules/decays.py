@@ -96,13 +96,13 @@ def _as_kept(params: Mapping[str, Any]) -> Mapping[str, Any]:
     kept = dict(params)
     if {"milestone_1", "milestone_2"} <= kept.keys() and "milestones" not in kept:
         kept["milestones"] = [kept.pop("milestone_1"), kept.pop("milestone_2")]
-    given = kept.get("milestones")
+    given = kept.pop("milestones", None)
     given = [given] if type(given) is int else given
     if isinstance(given, list | tuple):
         given = "+".join(map(str, cast(Sequence[object], given)))
     if isinstance(given, str) and MILESTONES.holds(text := given.replace(" ", "")):
         given = joined(milestones_of({"milestones": text}))
-    return kept if given is None else {**kept, "milestones": given}
+    return kept if given is None else {"milestones": given, **kept}
 
 
 def _multistep(optimizer: Optimizer, milestones: str, gamma: float) -> MultiStepLR:
