@@ -51,7 +51,13 @@ _STUDIES = [name for name in RunSettings.model_fields if name not in _RANGE_TEST
 _STUDIES.append("timeout")  # the range test alone has one of its own
 _FOR = [name for name in FindSettings.model_fields if name not in _RANGE_TEST]
 _FIND = ["task", *_FOR, *_RANGE_TEST[1:]]
-_METAVARS = {"task": "TASK", "schedule": "SPEC", "families": "A,B,C", "lr_range": "LOW HIGH"}
+_METAVARS = {
+    "task": "TASK",
+    "schedule": "SPEC",
+    "batch_sizes": "A,B,C",
+    "families": "A,B,C",
+    "lr_range": "LOW HIGH",
+}
 
 
 def _version(asked: bool) -> None:
@@ -79,8 +85,8 @@ def _parameter(name: str, field: FieldInfo, spelling: str) -> Parameter:
     more: dict[str, Any] = {"help": says, "metavar": _METAVARS.get(name), "show_default": False}
     if get_origin(kind) is Literal:
         kind, more["metavar"] = str, f"[{'|'.join(get_args(kind))}]"  # checked by the settings
-    if get_origin(kind) is list:
-        kind = str
+    if any(list in (get_origin(one), *map(get_origin, get_args(one))) for one in kinds):
+        kind = str  # several, separated by commas
     if name == "task":
         how: Any = typer.Argument(**more)
     else:
@@ -271,9 +277,24 @@ def _asked(options: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None}
     if "families" in given:
         given["families"] = [name.strip() for name in given["families"].split(",")]
+    for name in ("epochs", "batch_sizes"):
+        if isinstance(given.get(name), str):
+            given[name] = _whole_numbers(name, given[name])
+    if isinstance(given.get("epochs"), list) and len(given["epochs"]) == 1:
+        given["epochs"] = given["epochs"][0]
     if given.get("task", "").endswith(".toml"):
         return {**read_settings_file(Path(given.pop("task"))), **given}
     return given
+
+
+def _whole_numbers(name: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InvalidArgument(
+            f"{name.replace('_', '-')} must be whole numbers such as 10 or 10,50,250, "
+            f"but got {text!r}"
+        ) from error
 
 
 def _run(
@@ -316,6 +337,11 @@ def _find(options: dict[str, Any], *, out: Path | None, quiet: bool, as_json: bo
         from lrfinder.report import wording as words
         from lrfinder.report.tables import steps_of
 
+    if settings.one_by_one():
+        with _tasks_output(as_json), _progress(quiet) as progress:
+            series = commands.find_each(settings, out, progress)
+        _print_series(series, as_json=as_json)
+        return
     with _tasks_output(as_json), _progress(quiet) as progress:
         name, curve, suggestion = commands.find(settings, out, progress)
     if as_json:
@@ -328,6 +354,20 @@ def _find(options: dict[str, Any], *, out: Path | None, quiet: bool, as_json: bo
             for line in said:
                 _out.print(escape(line))
     if suggestion.lr is None:
+        raise typer.Exit(4)
+
+
+def _print_series(series: Any, *, as_json: bool) -> None:  # noqa: ANN401
+    from lrfinder.commands import series_facts
+    from lrfinder.report.tables import series_of
+
+    if as_json:
+        _print_json(series_facts(series))
+    else:
+        _print_table(series_of(series))
+        for line in series.said():
+            _out.print(escape(line))
+    if all(one.lr is None for one in series.suggestions):
         raise typer.Exit(4)
 
 

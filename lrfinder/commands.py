@@ -5,6 +5,7 @@ input leaves none behind.
 """
 
 import inspect
+import json
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from lrfinder.paths import resolved
 from lrfinder.pipeline import OF_THE_STUDIES, all_acts, range_test_act
 from lrfinder.range_tests.by_epoch import facts_by_epoch
 from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.series import Over, Series
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report import dashboard, markdown
 from lrfinder.report.progress import Progress, Silent, shown, standard_error
@@ -30,7 +32,7 @@ from lrfinder.results.answers import first_summary, range_test_summary
 from lrfinder.results.folder import RunFolder, command_to_resume
 from lrfinder.results.recorder import RunRecorder
 from lrfinder.results.saved_run import Run, has_begun, open_studies, read_config
-from lrfinder.results.summary import RangeTestFacts
+from lrfinder.results.summary import RangeTestFacts, jsonable
 from lrfinder.settings import FindSettings, RangeTestSettings, RunSettings, settings_from
 from lrfinder.tasks.reference import TaskReference, is_live, live_reference
 from lrfinder.tasks.task import Task
@@ -136,6 +138,47 @@ def find(
         _write_config(folder, settings, named)
         _keep_range_test(experiment, curve, suggestion, folder)
     return experiment.task.name, curve, suggestion
+
+
+@NUMPYS_DEFAULTS
+def find_each(
+    settings: FindSettings, out: Path | None = None, progress: Progress | None = None
+) -> Series:
+    """Run a range test at each batch size or length that is asked for.
+
+    With a folder, each has one of its own in it, as `find` makes it; series.json holds the whole.
+    """
+    each, shows = settings.one_by_one(), progress or Silent()
+    over: Over = "epochs" if isinstance(settings.epochs, list) else "batch_size"
+    for one in each.values():
+        FindExperiment(one)  # what cannot be trained is refused before anything is
+    folder = None if out is None else RunFolder.create(_seen_from(Path.cwd(), out))
+    found: dict[int, Suggestion] = {}
+    try:
+        for value, one in each.items():
+            name = f"{over}-{value}"
+            shows.say(name.replace("_", " ").replace("-", " "))
+            inside = None if folder is None else folder.path / name
+            _, _, found[value] = find(one, inside, shows)
+    except BaseException:
+        if folder is not None and not found:
+            folder.discard()
+        raise
+    series = Series(over, tuple(found), tuple(found.values()))
+    if folder is not None:
+        folder.write_text("series.json", json.dumps(jsonable(series_facts(series))) + "\n")
+    return series
+
+
+def series_facts(series: Series) -> dict[str, Any]:
+    """All that a series says, for JSON."""
+    pairs = zip(series.values, series.suggestions, strict=True)
+    return {
+        "over": series.over,
+        "suggestions": [{series.over: value, **asdict(one)} for value, one in pairs],
+        "slope": None if series.slope is None else asdict(series.slope),
+        "said": series.said(),
+    }
 
 
 def found_facts(name: str, curve: Curve, suggestion: Suggestion) -> dict[str, Any]:

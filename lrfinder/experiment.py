@@ -17,6 +17,7 @@ from lrfinder.tasks.loading import load_named
 from lrfinder.tasks.measures import measure_name
 from lrfinder.tasks.reference import TaskReference
 from lrfinder.tasks.task import Baseline, Task
+from lrfinder.tasks.update_rows import with_update_rows
 from lrfinder.training.memory import check_memory
 from lrfinder.training.rehearsal import rehearse
 from lrfinder.training.speed import Work
@@ -92,8 +93,10 @@ class FindExperiment(RangeTestExperiment):
         reference = None
         if task is None:
             task, reference = load_named(settings.task)
-        if settings.epochs is not None:
+        if isinstance(settings.epochs, int):
             task = replace(task, epochs=settings.epochs)
+        if settings.batch_sizes is not None:
+            task = with_update_rows(task, settings.batch_sizes[0])
         super().__init__(settings, task)
         self.reference = reference
         self.settings = settings

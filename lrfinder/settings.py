@@ -17,7 +17,7 @@ import difflib
 import math
 import tomllib
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Annotated, Any, Self, TypeVar, cast
 
 from pydantic import (
     BaseModel,
@@ -54,6 +54,7 @@ MOST_SEED = 10**15
 """A run's seed owns 3000 training seeds, and torch takes seeds below 2**63."""
 _PER: Any = Field("epoch", description="How often schedules are stepped.")
 _WARMUP: Any = Field(0.0, ge=0, description="Epochs of linear warm-up.")
+_Count = Annotated[int, Field(ge=1, strict=True)]
 _STEPS = ", ".join(f"{count} per {every}" for every, count in STEPS.items())
 
 
@@ -172,8 +173,13 @@ class RunSettings(RangeTestSettings):
 class FindSettings(RangeTestSettings):
     """Options of a range test alone: what its lr is for."""
 
-    epochs: int | None = Field(
-        None, ge=1, description="Epochs of the training that the lr is for. Default: the task's."
+    epochs: _Count | Annotated[list[_Count], Field(min_length=1)] | None = Field(
+        None,
+        description="Epochs of the training that the lr is for, or several: 10,50,250. "
+        "Default: the task's.",
+    )
+    batch_sizes: Annotated[list[_Count], Field(min_length=1)] | None = Field(
+        None, description="Rows of an update, or several, each measured: 32,128,512."
     )
     schedule: str | None = Field(
         None,
@@ -182,6 +188,24 @@ class FindSettings(RangeTestSettings):
     )
     per: Per = _PER
     warmup: float = _WARMUP
+
+    @model_validator(mode="after")
+    def _check_series(self) -> Self:
+        for name in ("epochs", "batch_sizes"):
+            values = getattr(self, name)
+            if isinstance(values, list) and len(set(cast(list[int], values))) < len(values):
+                raise ValueError(f"{name} must be distinct, but got {values}")
+        if isinstance(self.epochs, list) and self.batch_sizes is not None:
+            raise ValueError("several epochs and batch_sizes exclude each other, but got both")
+        return self
+
+    def one_by_one(self) -> "dict[int, FindSettings]":
+        """Settings of each range test by its epochs or batch size; none where there is just one."""
+        if isinstance(self.epochs, list):
+            return {n: self.model_copy(update={"epochs": n}) for n in self.epochs}
+        sizes = self.batch_sizes or []
+        each = {n: self.model_copy(update={"batch_sizes": [n]}) for n in sizes}
+        return each if len(each) > 1 else {}
 
 
 S = TypeVar("S", bound=RangeTestSettings)

@@ -42,7 +42,7 @@ SHARED = "out quiet json help"
 OPTIONS = {
     "run": f"{OF_A_RANGE_TEST} {OF_STUDIES} {SHARED} find-seeds",
     "sweep": f"{OF_STUDIES} {SHARED} lr lr-range seed device engine",
-    "find": f"{OF_A_RANGE_TEST} {SHARED} seeds timeout epochs schedule per warmup",
+    "find": f"{OF_A_RANGE_TEST} {SHARED} seeds timeout epochs schedule per warmup batch-sizes",
     "check": "task epochs updates-per-epoch per warmup json help",
     "report": "help",
     "tasks": "help",

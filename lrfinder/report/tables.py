@@ -8,6 +8,7 @@ from typing import Any
 
 from lrfinder.range_tests.by_epoch import measured
 from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.series import Series
 from lrfinder.report.wording import comparison_of, verdict, with_interval
 from lrfinder.results.saved_run import Run
 
@@ -34,6 +35,17 @@ class Table:
         body = "".join(f"<tr>{cells}</tr>" for cells in rows)
         parts = f"{caption(title)}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
         return f"<table>{parts}</table>"
+
+
+def series_of(series: Series) -> Table:
+    """What is suggested at each value of a series."""
+    rows: list[tuple[str, ...]] = []
+    for value, one in zip(series.values, series.suggestions, strict=True):
+        interval = "" if one.low is None else f"{one.low:.3g} to {one.high:.3g}"
+        lr = "inconclusive" if one.lr is None else f"{one.lr:.3g}"
+        rows.append((str(value), str(one.batch_size), str(one.budget), lr, interval))
+    header = (series.over.replace("_", " "), "rows", "updates", "lr", "90% interval")
+    return Table(header, tuple(rows))
 
 
 def steps_of(curve: Curve) -> Table:

@@ -254,6 +254,24 @@ def test_find_answers_for_a_schedule_and_keeps_that(here):
         2, "lrfinder: schedule is an option of `lrfinder find` alone; leave it out\n")  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("option", "values", "over"), [("--batch-sizes", "8,32", "batch_size"), ("--epochs", "6,40", "epochs")]
+)  # fmt: skip
+def test_find_measures_each_batch_size_and_each_length(here, option, values, over):
+    words = ["--steps", "30", option, values, "--schedule", "cosine", "-q"]
+    result = call("find", "my_task.py", *words, "--out", "f")
+    assert result.exit_code == 0, result.stderr
+    assert "nothing is said: measure there" in result.stdout
+    whole = json.loads(Path("f/series.json").read_text())
+    for value, facts in zip(values.split(","), whole["suggestions"], strict=True):
+        kept = open_run(f"f/{over}-{value}").suggestion
+        assert (facts[over], facts["lr"]) == (int(value), pytest.approx(kept.lr))
+        assert f"{kept.lr:.3g}" in result.stdout
+        assert kept.schedule.startswith("CosineAnnealingLR(T_max=")
+    one = call("find", f"f/{over}-{value}/config.toml", "--json", "-q")
+    assert json.loads(one.stdout)["lr"] == pytest.approx(facts["lr"])
+
+
 def test_find_per_epoch(here):
     result = call("find", "my_task.py", "--every", "epoch", "--steps", "12", "--json", "-q")
     assert json.loads(result.stdout)["every"] == "epoch"
@@ -451,6 +469,11 @@ WRONG = [
     (["find", "my_task.py", "--schedule", "cosin"], 2, "did you mean 'cosine'?"),
     (["find", "my_task.py", "--schedule", "baseline"], 2, "but the task has none"),
     (["find", "my_task.py", "--warmup", "3"], 2, "less than the 3 epochs, but got 3"),
+    (["find", "my_task.py", "--epochs", "5,x"], 2, "epochs must be whole numbers such as"),
+    (["find", "my_task.py", "--epochs", "5,5"], 2, "epochs must be distinct"),
+    (["find", "my_task.py", "--epochs", "0"], 2, "greater than or equal to 1"),
+    (["find", "my_task.py", "--batch-sizes", "8,99"], 2, "no more than the 64 rows"),
+    (["find", "my_task.py", "--batch-sizes", "8,9", "--epochs", "5,6"], 2, "exclude each other"),
     (["find", "my_task.py", "--every", "minute"], 2, "every: "),
     (["run", "my_task.py", "--objective", "acuracy"], 2, "objective must be one of valid_loss"),
     (["run", "my_task.py", "--direction", "up"], 2, "direction: "),
