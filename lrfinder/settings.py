@@ -16,6 +16,7 @@ is called from.
 import difflib
 import math
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, cast
 
@@ -199,7 +200,7 @@ class FindSettings(RangeTestSettings):
             raise ValueError("several epochs and batch_sizes exclude each other, but got both")
         return self
 
-    def one_by_one(self) -> "dict[int, FindSettings]":
+    def one_by_one(self) -> "Mapping[int, FindSettings]":
         """Settings of each range test by its epochs or batch size; none where there is just one."""
         if isinstance(self.epochs, list):
             return {n: self.model_copy(update={"epochs": n}) for n in self.epochs}

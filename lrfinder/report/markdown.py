@@ -56,6 +56,7 @@ def markdown(run: Run) -> str:
         "## Studies",
         _studies(run).markdown(),
         *_parameters_section(run),
+        *_words(run),
         f"{_searched(answers)}The searched value is the luckiest of its "
         "trials and is no forecast; the table above is.",
         "## How it was made",
@@ -108,6 +109,26 @@ def _parameters_section(run: Run) -> list[str]:
         "Each point is a trial at two of its family's parameters, dark is good. Where a panel says "
         '"also", trials beside each other may differ in what it names.',
     ]
+
+
+def _words(run: Run) -> list[str]:
+    """What T_max, the unit of a step and a warm-up are, where they occur."""
+    per, warmup = run.settings.per, run.settings.warmup
+    families = run.answers.families.values()
+    said: list[str] = []
+    if any("T_max" in facts.params for facts in families):
+        said.append(
+            "T_max is how many scheduler steps a cosine takes to fall; after it the lr climbs again"
+        )
+    if any(facts.params for facts in families):
+        unit = "epochs" if per == "epoch" else "updates (but epochs for plateau)"
+        said.append(f"step_size, milestones, T_max and their like count {unit} here")
+    if warmup:
+        said.append(
+            f"the lr rises in a straight line for {warmup:g} epochs of warm-up, and what a decay "
+            "counts begins after them"
+        )
+    return [" ".join(f"{line[:1].upper()}{line[1:]}." for line in said)] if said else []
 
 
 def _how_to_read(run: Run) -> str:

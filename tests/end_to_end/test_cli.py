@@ -255,7 +255,8 @@ def test_find_answers_for_a_schedule_and_keeps_that(here):
 
 
 @pytest.mark.parametrize(
-    ("option", "values", "over"), [("--batch-sizes", "8,32", "batch_size"), ("--epochs", "6,40", "epochs")]
+    ("option", "values", "over"),
+    [("--batch-sizes", "8,32", "batch_size"), ("--epochs", "6,40", "epochs")],
 )  # fmt: skip
 def test_find_measures_each_batch_size_and_each_length(here, option, values, over):
     words = ["--steps", "30", option, values, "--schedule", "cosine", "-q"]

@@ -1,4 +1,4 @@
-"""A sweep per epoch read as it is taught: lr, loss and metric of each epoch, and the best of them."""
+"""A sweep per epoch read as it is taught: lr, loss and metric of each, and the best of them."""
 
 import math
 from dataclasses import replace

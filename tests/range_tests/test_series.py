@@ -1,4 +1,4 @@
-"""How the lr goes with the batch size: a slope with its error, and nothing beyond what was measured."""
+"""How the lr goes with the batch size: a slope with its error, and nothing beyond."""
 
 import math
 
