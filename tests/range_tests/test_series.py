@@ -42,7 +42,9 @@ def test_lrs_that_scatter_by_more_than_their_intervals_widen_the_error():
     crooked = series([0.1, 2.0, 0.4], factor=1.1).slope
     assert straight is not None
     assert crooked is not None
-    assert crooked.high - crooked.low > 5 * (straight.high - straight.low)
+    by_intervals = math.log(1.1) / (math.log(4) * math.sqrt(2))
+    assert (straight.high - straight.low) / 2 == pytest.approx(by_intervals)
+    assert (crooked.high - crooked.low) / 2 > 5 * by_intervals
 
 
 def test_a_sharp_lr_counts_more_than_a_vague_one():
