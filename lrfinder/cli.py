@@ -3,7 +3,8 @@
 Options, defaults and descriptions come from the fields of the settings. Progress and notes go to
 stderr. Nothing of PyTorch is imported before a command runs. Exit status:
 0 answered; 1 the task raised or nothing finite came out; 2 wrong arguments, settings file or
-folder; 3 the task cannot be loaded; 4 inconclusive (`find` only); 130 interrupted.
+folder; 3 the task cannot be loaded; 4 inconclusive (`find`), or something was found (`check`);
+130 interrupted.
 """
 
 import gc
@@ -24,7 +25,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from lrfinder.errors import InvalidArgument, LRFinderError, TaskLoadError
-from lrfinder.settings import RangeTestSettings, RunSettings, read_settings_file, settings_from
+from lrfinder.settings import (
+    FindSettings,
+    RangeTestSettings,
+    RunSettings,
+    read_settings_file,
+    settings_from,
+)
 from lrfinder.tasks.templates import KINDS, filled_in
 from lrfinder.terminal import interrupt_on_signals, run_to_its_end, stdout_kept_clean
 from lrfinder.types import CodeKind
@@ -44,9 +51,13 @@ _err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 _RANGE_TEST, _GIVEN_LR = list(RangeTestSettings.model_fields), ["lr", "lr_range"]
 _STUDIES = [name for name in RunSettings.model_fields if name not in _RANGE_TEST + _GIVEN_LR]
 _STUDIES.append("timeout")  # the range test alone has one of its own
+_FOR = [name for name in FindSettings.model_fields if name not in _RANGE_TEST]
+_FIND = ["task", *_FOR, *_RANGE_TEST[1:]]
 _WRITTEN = {"cost", "warmup"}  # numbers that may be words, which the settings read
 _METAVARS = {
     "task": "TASK",
+    "schedule": "SPEC",
+    "batch_sizes": "A,B,C",
     "cost": "SHARE",
     "families": "A,B,C",
     "lr_range": "LOW HIGH",
@@ -79,8 +90,9 @@ def _parameter(name: str, field: FieldInfo, spelling: str) -> Parameter:
     more: dict[str, Any] = {"help": says, "metavar": _METAVARS.get(name), "show_default": False}
     if get_origin(kind) is Literal:
         kind, more["metavar"] = str, f"[{'|'.join(get_args(kind))}]"  # checked by the settings
-    if get_origin(kind) is list or name in _WRITTEN:
-        kind = str
+    several = any(list in (get_origin(one), *map(get_origin, get_args(one))) for one in kinds)
+    if several or name in _WRITTEN:
+        kind = str  # several are separated by commas
     if name == "task":
         how: Any = typer.Argument(**more)
     else:
@@ -142,7 +154,7 @@ def sweep(
 
 
 @app.command()
-@_with_options(RangeTestSettings, _RANGE_TEST, find_seeds="seeds")
+@_with_options(FindSettings, _FIND, find_seeds="seeds")
 def find(
     *,
     out: Out = None,
@@ -150,9 +162,58 @@ def find(
     as_json: Json = False,
     **options: Any,  # noqa: ANN401 (a value of the settings, or None)
 ) -> None:
-    """Range test alone: which initial lr? Exit status 4 if it cannot tell."""
+    """Range test alone: which initial lr, for which schedule? Exit status 4 if it cannot tell."""
     with _reported():
         _find(options, out=out, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def check(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="SPEC|TASK|FILE.toml|DIR",
+            help="A schedule (cosine,T_max=20), a task's baseline, a study file or a run folder.",
+        ),
+    ],
+    *,
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="Task that a schedule is for.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of the training. Default: the task's.")
+    ] = None,
+    updates_per_epoch: Annotated[
+        int | None, typer.Option(min=1, help="Updates of an epoch. Default: the task's.")
+    ] = None,
+    per: Annotated[
+        str, typer.Option(metavar="[epoch|batch]", help="How often the schedule is stepped.")
+    ] = "epoch",
+    warmup: Annotated[float, typer.Option(min=0, help="Epochs of linear warm-up.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Look for mistakes in a schedule, without training. Exit status 4 if something was found."""
+    with _reported():
+        if per not in ("epoch", "batch"):
+            raise InvalidArgument(f"per must be 'epoch' or 'batch', but got {per!r}")
+        with _importing():
+            from lrfinder.report.check import check as look
+        with _tasks_output(as_json):
+            checked = look(
+                what,
+                task=task,
+                epochs=epochs,
+                updates_per_epoch=updates_per_epoch,
+                per=per,
+                warmup=warmup,
+            )
+        if as_json:
+            _print_json(asdict(checked))
+        else:
+            for line in checked.lines():
+                _out.print(escape(line))
+        if checked.found:
+            raise typer.Exit(4)
 
 
 @app.command()
@@ -262,9 +323,24 @@ def _asked(options: dict[str, Any]) -> dict[str, Any]:
     if "warmup" in given:
         with suppress(ValueError):  # what is no number is checked by the settings
             given["warmup"] = float(given["warmup"])
+    for name in ("epochs", "batch_sizes"):
+        if isinstance(given.get(name), str):
+            given[name] = _whole_numbers(name, given[name])
+    if isinstance(given.get("epochs"), list) and len(given["epochs"]) == 1:
+        given["epochs"] = given["epochs"][0]
     if given.get("task", "").endswith(".toml"):
         return {**read_settings_file(Path(given.pop("task"))), **given}
     return given
+
+
+def _whole_numbers(name: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InvalidArgument(
+            f"{name.replace('_', '-')} must be whole numbers such as 10 or 10,50,250, "
+            f"but got {text!r}"
+        ) from error
 
 
 def _run(
@@ -300,25 +376,44 @@ def _run(
 
 
 def _find(options: dict[str, Any], *, out: Path | None, quiet: bool, as_json: bool) -> None:
-    known = {k: v for k, v in _asked(options).items() if k in RangeTestSettings.model_fields}
-    settings = settings_from(RangeTestSettings, known)  # a settings file may hold more
+    known = {k: v for k, v in _asked(options).items() if k in FindSettings.model_fields}
+    settings = settings_from(FindSettings, known)  # a settings file may hold more
     with _importing():
         from lrfinder import commands
-        from lrfinder.report.wording import how_wrong, other_rules, suggestion_line, validity
-        from lrfinder.results.summary import RangeTestFacts
+        from lrfinder.report import wording as words
+        from lrfinder.report.tables import steps_of
 
+    if settings.one_by_one():
+        with _tasks_output(as_json), _progress(quiet) as progress:
+            series = commands.find_each(settings, out, progress)
+        _print_series(series, as_json=as_json)
+        return
     with _tasks_output(as_json), _progress(quiet) as progress:
         name, curve, suggestion = commands.find(settings, out, progress)
     if as_json:
-        facts = {"task": name, **asdict(suggestion), **RangeTestFacts.of(curve).model_dump()}
-        _print_json(facts)
+        _print_json(commands.found_facts(name, curve, suggestion))
     else:
-        _out.print(escape(suggestion_line(suggestion)))
-        if how_wrong(suggestion):
-            _out.print(escape(how_wrong(suggestion)))
-        _out.print(escape(validity(suggestion)))
-        _out.print(escape(f"other rules: {other_rules(suggestion)}"))
+        for line in words.suggestion_lines(suggestion):
+            _out.print(escape(line))
+        if said := words.by_epoch(curve, suggestion):
+            _print_table(steps_of(curve))
+            for line in said:
+                _out.print(escape(line))
     if suggestion.lr is None:
+        raise typer.Exit(4)
+
+
+def _print_series(series: Any, *, as_json: bool) -> None:  # noqa: ANN401
+    from lrfinder.commands import series_facts
+    from lrfinder.report.tables import series_of
+
+    if as_json:
+        _print_json(series_facts(series))
+    else:
+        _print_table(series_of(series))
+        for line in series.said():
+            _out.print(escape(line))
+    if all(one.lr is None for one in series.suggestions):
         raise typer.Exit(4)
 
 
@@ -355,21 +450,25 @@ def _print_run(run: Any) -> None:  # noqa: ANN401 (importing its type would impo
     from lrfinder.report.tables import PARAMETERS
     from lrfinder.report.tables import ranking as ranking_of
 
-    ranking = ranking_of(run)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ranking.header:
-        table.add_column(name, no_wrap=name != PARAMETERS, overflow="fold")
-    for row in ranking.rows:
-        table.add_row(*map(escape, row))
     if run.suggestion is not None:
         said = [words.suggestion_line(run.suggestion), words.how_wrong(run.suggestion)]
         _out.print(escape("\n".join(filter(None, said))) + "\n")
-    Console(highlight=False, width=None if _out.is_terminal else 120).print(table)
-    _out.print()
+    _print_table(ranking_of(run), folded=PARAMETERS)
     for sentence in words.conclusions(run):
         _out.print(escape(sentence))
     _out.print(escape(f"\n{run.answers.winner.code}\n"))
     _out.print(escape(f"{run.path / 'report.md'}  {run.path / 'best_schedule.py'}"))
+
+
+def _print_table(shown: Any, folded: str = "") -> None:  # noqa: ANN401
+    """Print a table of text, and an empty line; one of its columns may be broken over lines."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in shown.header:
+        table.add_column(name, no_wrap=name != folded, overflow="fold")
+    for row in shown.rows:
+        table.add_row(*map(escape, row))
+    Console(highlight=False, width=None if _out.is_terminal else 120).print(table)
+    _out.print()
 
 
 def _print_json(facts: dict[str, Any]) -> None:

@@ -5,9 +5,11 @@ input leaves none behind.
 """
 
 import inspect
+import json
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +18,12 @@ from typing import Any, Literal, TypedDict, Unpack
 from lrfinder import plots
 from lrfinder.arrays import NUMPYS_DEFAULTS
 from lrfinder.errors import InvalidArgument, RunFolderError, StorageFailed
-from lrfinder.experiment import SEEDS_PER_ACT, Experiment, RangeTestExperiment
+from lrfinder.experiment import SEEDS_PER_ACT, Experiment, FindExperiment, RangeTestExperiment
 from lrfinder.paths import resolved
 from lrfinder.pipeline import OF_THE_STUDIES, all_acts, range_test_act
+from lrfinder.range_tests.by_epoch import facts_by_epoch
 from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.series import Over, Series
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report import dashboard, markdown
 from lrfinder.report.progress import Progress, Silent, shown, standard_error
@@ -28,7 +32,8 @@ from lrfinder.results.answers import first_summary, range_test_summary
 from lrfinder.results.folder import RunFolder, command_to_resume
 from lrfinder.results.recorder import RunRecorder
 from lrfinder.results.saved_run import Run, has_begun, open_studies, read_config
-from lrfinder.settings import RangeTestSettings, RunSettings, settings_from
+from lrfinder.results.summary import RangeTestFacts, jsonable
+from lrfinder.settings import FindSettings, RangeTestSettings, RunSettings, settings_from
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.reference import TaskReference, is_live, live_reference
@@ -115,7 +120,7 @@ def run(
 
 @NUMPYS_DEFAULTS
 def find(
-    settings: RangeTestSettings, out: Path | None = None, progress: Progress | None = None
+    settings: FindSettings, out: Path | None = None, progress: Progress | None = None
 ) -> tuple[str, Curve, Suggestion]:
     """Run a range test alone, and keep it in a folder where one is given.
 
@@ -124,7 +129,7 @@ def find(
     """
     began, here = time.monotonic(), Path.cwd()
     named = _reference_text(settings.task)
-    experiment = RangeTestExperiment(settings)
+    experiment = FindExperiment(settings)
     folder = None if out is None else RunFolder.create(_seen_from(here, out))
     try:
         curve = _range_test_alone(experiment, progress or Silent(), began)
@@ -132,11 +137,59 @@ def find(
         if folder is not None:
             folder.discard()
         raise
-    suggestion = curve.suggest()
+    like, per = experiment.task.prototype.stand_in, settings.per or experiment.task.per
+    suggestion = curve.suggest(experiment.schedule, per=per, lr_ratios=like)
     if folder is not None:
         _write_config(folder, settings, named)
         _keep_range_test(experiment, curve, suggestion, folder)
     return experiment.task.name, curve, suggestion
+
+
+@NUMPYS_DEFAULTS
+def find_each(
+    settings: FindSettings, out: Path | None = None, progress: Progress | None = None
+) -> Series:
+    """Run a range test at each batch size or length that is asked for.
+
+    With a folder, each has one of its own in it, as `find` makes it; series.json holds the whole.
+    """
+    each, shows = settings.one_by_one(), progress or Silent()
+    over: Over = "epochs" if isinstance(settings.epochs, list) else "batch_size"
+    for one in each.values():
+        FindExperiment(one)  # what cannot be trained is refused before anything is
+    folder = None if out is None else RunFolder.create(_seen_from(Path.cwd(), out))
+    found: dict[int, Suggestion] = {}
+    try:
+        for value, one in each.items():
+            name = f"{over}-{value}"
+            shows.say(name.replace("_", " ").replace("-", " "))
+            inside = None if folder is None else folder.path / name
+            _, _, found[value] = find(one, inside, shows)
+    except BaseException:
+        if folder is not None and not found:
+            folder.discard()
+        raise
+    series = Series(over, tuple(found), tuple(found.values()))
+    if folder is not None:
+        folder.write_text("series.json", json.dumps(jsonable(series_facts(series))) + "\n")
+    return series
+
+
+def series_facts(series: Series) -> dict[str, Any]:
+    """All that a series says, for JSON."""
+    pairs = zip(series.values, series.suggestions, strict=True)
+    return {
+        "over": series.over,
+        "suggestions": [{series.over: value, **asdict(one)} for value, one in pairs],
+        "slope": None if series.slope is None else asdict(series.slope),
+        "said": series.said(),
+    }
+
+
+def found_facts(name: str, curve: Curve, suggestion: Suggestion) -> dict[str, Any]:
+    """All that a range test alone says, for JSON."""
+    facts = {"task": name, **asdict(suggestion), **RangeTestFacts.of(curve).model_dump()}
+    return {**facts, **facts_by_epoch(curve, suggestion)}
 
 
 def _range_test_alone(experiment: RangeTestExperiment, shown: Progress, began: float) -> Curve:

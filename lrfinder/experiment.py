@@ -10,14 +10,16 @@ from lrfinder.comparison.policy import RUNS_PER_CANDIDATE, Halving
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.lengths import Lengths, lengths
 from lrfinder.range_tests.suggestion import Suggestion
-from lrfinder.schedules import DEFAULT_FAMILIES, Family, family
-from lrfinder.settings import RangeTestSettings, RunSettings
+from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule, family
+from lrfinder.schedules.spec import schedule_of_training
+from lrfinder.settings import FindSettings, RangeTestSettings, RunSettings
 from lrfinder.tasks.baseline import read_baseline
 from lrfinder.tasks.loading import load_named
 from lrfinder.tasks.measures import evaluated, measure_name
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.reference import TaskReference
 from lrfinder.tasks.task import Task
+from lrfinder.tasks.update_rows import with_update_rows
 from lrfinder.training.memory import check_memory
 from lrfinder.training.rehearsal import rehearse
 from lrfinder.training.speed import Work
@@ -101,6 +103,46 @@ class RangeTestExperiment:
         check_memory(runs, work.updates, work.evaluations, len(measures))
 
 
+class FindExperiment(RangeTestExperiment):
+    """A range test alone: a task at the length that is asked for, and what the lr is for."""
+
+    def __init__(self, settings: FindSettings, task: Problem | None = None) -> None:
+        reference = None
+        if task is None:
+            task, reference = load_named(settings.task)
+        if isinstance(settings.epochs, int):
+            task = task.trained_for(settings.epochs)
+        if settings.batch_sizes is not None:
+            task = with_update_rows(task, settings.batch_sizes[0])
+        super().__init__(settings, task)
+        self.reference = reference
+        self.settings = settings
+        self.schedule = self._schedule()
+        """What the lr is for; None for a constant one."""
+        if self.schedule is not None:
+            rehearse(task, self.schedule, task.epochs, self.updates_per_epoch, "minimize")
+
+    def _schedule(self) -> Schedule | None:
+        """The schedule that was asked for, over the task's epochs."""
+        settings, task = self.settings, self.task
+        if settings.schedule is None and not settings.warmup:
+            return None
+        if settings.schedule == BASELINE:
+            if task.baseline is None:
+                raise InvalidArgument(
+                    f"schedule {BASELINE} is the one of Task(baseline=...), but the task has none"
+                )
+            return task.baseline.recipe.schedule
+        return schedule_of_training(
+            settings.schedule or "constant",
+            epochs=task.epochs,
+            updates_per_epoch=self.updates_per_epoch,
+            per=settings.per or task.per,
+            warmup=settings.warmup,
+            custom=task.schedules,
+        )
+
+
 class Experiment(RangeTestExperiment):
     """A task with everything that a whole run needs, checked as far as can be without training."""
 
@@ -139,6 +181,7 @@ class Experiment(RangeTestExperiment):
         )
         self._check_families_fit_budget(self.families)
         self._rehearse_schedules()
+        self.notes += self._problems()
 
     @property
     def training(self) -> Work:
@@ -241,6 +284,14 @@ class Experiment(RangeTestExperiment):
             schedules.append(self.task.baseline.recipe.schedule)
         for schedule in schedules:
             rehearse(self.task, schedule, self.task.epochs, self.updates_per_epoch, self.direction)
+
+    def _problems(self) -> list[str]:
+        """What is probably wrong with the schedule in use today, a note each."""
+        baseline = self.task.baseline
+        if baseline is None or baseline.schedule is None:
+            return []
+        found = baseline.schedule.problems(self.task.epochs, self.updates_per_epoch, baseline.lr)
+        return [f"the baseline's schedule {baseline.schedule}: {said}" for said in found]
 
     def _space(self, member: Family) -> Space:
         """The family's space for this budget, at an lr of 1 until its range is known."""

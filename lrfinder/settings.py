@@ -16,6 +16,7 @@ is called from.
 import difflib
 import math
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, SupportsFloat, TypeVar, cast
 
@@ -56,6 +57,13 @@ RECORD = {"name", "task_hash", "version"}
 """Keys of the table [run] in a config.toml."""
 MOST_SEED = 10**15
 """A run's seed owns 3000 training seeds, and torch takes seeds below 2**63."""
+_PER: Any = Field(
+    None,
+    description="How often schedules are stepped. Default: epoch, or batch where the task tells "
+    "its length in updates.",
+)
+_WARMUP: Any = Field(0.0, ge=0, description="Epochs of linear warm-up.")
+_Count = Annotated[int, Field(ge=1, strict=True)]
 _STEPS = ", ".join(f"{count} per {every}" for every, count in STEPS.items())
 
 
@@ -165,11 +173,7 @@ class RunSettings(RangeTestSettings):
     )
     lr: float | None = Field(None, gt=0, allow_inf_nan=False, description="Fixed initial lr.")
     lr_range: tuple[float, float] | None = Field(None, description="Range of lrs to search.")
-    per: Per | None = Field(
-        None,
-        description="How often schedules are stepped. Default: epoch, or batch where the task "
-        "tells its length in updates.",
-    )
+    per: Per | None = _PER
     warmup: float | Literal["search"] = Field(
         0.0,
         description="Epochs of linear warm-up; search: up to a fifth of a training, as it is best.",
@@ -238,6 +242,44 @@ class RunSettings(RangeTestSettings):
         return self.lr is None and self.lr_range is None
 
 
+class FindSettings(RangeTestSettings):
+    """Options of a range test alone: what its lr is for."""
+
+    epochs: _Count | Annotated[list[_Count], Field(min_length=1)] | None = Field(
+        None,
+        description="Epochs of the training that the lr is for, or several: 10,50,250. "
+        "Default: the task's.",
+    )
+    batch_sizes: Annotated[list[_Count], Field(min_length=1)] | None = Field(
+        None, description="Rows of an update, or several, each measured: 32,128,512."
+    )
+    schedule: str | None = Field(
+        None,
+        description="Schedule that the lr is for: cosine, or step,step_size=30,gamma=0.1, or "
+        "baseline for the task's own. Default: a constant lr.",
+    )
+    per: Per | None = _PER
+    warmup: float = _WARMUP
+
+    @model_validator(mode="after")
+    def _check_series(self) -> Self:
+        for name in ("epochs", "batch_sizes"):
+            values = getattr(self, name)
+            if isinstance(values, list) and len(set(cast(list[int], values))) < len(values):
+                raise ValueError(f"{name} must be distinct, but got {values}")
+        if isinstance(self.epochs, list) and self.batch_sizes is not None:
+            raise ValueError("several epochs and batch_sizes exclude each other, but got both")
+        return self
+
+    def one_by_one(self) -> "Mapping[int, FindSettings]":
+        """Settings of each range test by its epochs or batch size; none where there is just one."""
+        if isinstance(self.epochs, list):
+            return {n: self.model_copy(update={"epochs": n}) for n in self.epochs}
+        sizes = self.batch_sizes or []
+        each = {n: self.model_copy(update={"batch_sizes": [n]}) for n in sizes}
+        return each if len(each) > 1 else {}
+
+
 S = TypeVar("S", bound=RangeTestSettings)
 
 
@@ -266,7 +308,8 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         raise StudyFileError(f"settings file {path} cannot be read: {error}") from error
     try:
         options = {name: value for name, value in values.items() if not _is_record(name, value)}
-        settings_from(RunSettings, options)
+        for kind in (RunSettings, FindSettings):
+            settings_from(kind, {k: v for k, v in options.items() if _belongs(k, kind)})
         if "task" in options:
             options["task"] = _from_folder(options["task"], path.parent)
     except TaskLoadError as error:
@@ -274,6 +317,12 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     except InvalidArgument as error:
         raise StudyFileError(f"settings file {path}: {error}") from error
     return options
+
+
+def _belongs(name: str, kind: type[RangeTestSettings]) -> bool:
+    """Whether an option is one of these settings, or of none that there are."""
+    known = {*RunSettings.model_fields, *FindSettings.model_fields}
+    return name in kind.model_fields or name not in known
 
 
 def _is_record(name: str, value: object) -> bool:
@@ -302,6 +351,8 @@ def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
         return str(first["msg"]).removeprefix("Value error, ")
     key = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
+        if key in FindSettings.model_fields:
+            return f"{key} is an option of `lrfinder find` alone; leave it out"
         close = difflib.get_close_matches(key, kind.model_fields, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(kind.model_fields)}"
         return f"there is no option {key!r}; {hint}"

@@ -7,7 +7,7 @@ import pytest
 from lrfinder import commands
 from lrfinder.errors import LRFinderError
 from lrfinder.report.progress import Silent
-from lrfinder.settings import RangeTestSettings
+from lrfinder.settings import FindSettings
 
 HEAD = """
 import torch
@@ -57,7 +57,7 @@ def found(folder: Path, task: str, **options):
     path.write_text(f"{HEAD}\ntask = {task}\n", encoding="utf-8")
     said = Said()
     settings = {"steps": 8, "find_seeds": 1, "probes": 3, "device": "cpu", "seed": 0}
-    commands.find(RangeTestSettings(task=str(path), **{**settings, **options}), None, said)
+    commands.find(FindSettings(task=str(path), **{**settings, **options}), None, said)
     import own_task
 
     return own_task.task, said.lines

@@ -16,7 +16,7 @@ from lrfinder import cli
 from lrfinder.comparison.compare import compare
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.schedules import DEFAULT_FAMILIES, FAMILIES
-from lrfinder.settings import RangeTestSettings, RunSettings
+from lrfinder.settings import FindSettings, RangeTestSettings, RunSettings
 from lrfinder.tuning.search import search
 
 PACKAGE = Path(lrfinder.__file__).parent
@@ -43,7 +43,8 @@ SHARED = "out quiet json help"
 OPTIONS = {
     "run": f"{OF_A_RANGE_TEST} {OF_STUDIES} {SHARED} find-seeds",
     "sweep": f"{OF_STUDIES} {SHARED} lr lr-range seed device engine",
-    "find": f"{OF_A_RANGE_TEST} {SHARED} seeds timeout",
+    "find": f"{OF_A_RANGE_TEST} {SHARED} seeds timeout epochs schedule per warmup batch-sizes",
+    "check": "task epochs updates-per-epoch per warmup json help",
     "report": "code help",
     "tasks": "help",
     "init": "kind help",
@@ -106,7 +107,7 @@ def words_of(text: str) -> str:
     [
         ("run", RunSettings, {"lr", "lr_range"}),
         ("sweep", RunSettings, set(RangeTestSettings.model_fields) - {"seed", "device", "engine"}),
-        ("find", RangeTestSettings, set[str]()),
+        ("find", FindSettings, set[str]()),
     ],
 )
 def test_help_has_the_description_the_default_and_the_choices_of_every_setting(

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-_FIRST = ("step_size", "milestone_1", "milestone_2", "gamma", "factor", "patience", "T_max", "T_0")
-_LAST = ("lr", "eta_min", "T_mult", "shape", "staircase", "decay_steps")
+_FIRST = ("step_size", "milestone_1", "gamma", "factor", "patience", "T_max", "T_0")
+_LAST = (
+    *("lr", "eta_min", "T_mult", "shape", "staircase", "decay_steps"),
+    *("drops", "milestone_2", "milestone_3", "milestone_4"),
+)
 _RESULTS = ("family", "trial", "value", "diverged", "updates", "schedule")
 
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from lrfinder.plots import style
+from lrfinder.range_tests.by_epoch import best_steps, measured
 from lrfinder.range_tests.curve import UNCHECKED, Curve
 from lrfinder.range_tests.suggestion import Suggestion
 
@@ -33,6 +34,8 @@ def range_test(axes: Axes, curve: Curve, suggestion: Suggestion) -> None:
     axes.set_ylabel("loss of the probe" if curve.every == "batch" else "validation loss")
     axes.yaxis.get_offset_text().set(x=1, ha="right")  # a power of ten, else in the legend
     style.legend_above(axes, list(shown.values()), list(shown))
+    if curve.every == "epoch" and curve.metrics:
+        _metric(axes, curve)
     axes.set_title(_title(curve, suggestion), loc="left", pad=24, parse_math=False)
 
 
@@ -86,6 +89,19 @@ def _suggestion(axes: Axes, suggestion: Suggestion) -> dict[str, Artist]:
     return shown
 
 
+def _metric(axes: Axes, curve: Curve) -> None:
+    """The first metric after each epoch, on an axis of its own, with a ring where it is best."""
+    best = next((one for one in best_steps(curve) if one.measure != "loss"), None)
+    if best is None:
+        return
+    beside = axes.twinx()
+    values = measured(curve)[best.measure]
+    beside.plot(curve.lr, values, color=style.SECOND, linewidth=1.2)
+    beside.plot([best.lr], [best.value], "o", color=style.SECOND, fillstyle="none", markersize=9)
+    beside.set_ylabel(f"{best.measure}, {best.extreme} at {best.lr:.2g}", parse_math=False)
+    beside.spines["right"].set_visible(True)
+
+
 def _edge(axes: Axes, curve: Curve, suggestion: Suggestion) -> dict[str, Artist]:
     ends = curve.diverged_at[np.isfinite(curve.diverged_at)]
     if not ends.size:
@@ -102,7 +118,8 @@ def _edge(axes: Axes, curve: Curve, suggestion: Suggestion) -> dict[str, Artist]
 def _title(curve: Curve, suggestion: Suggestion) -> str:
     if suggestion.lr is None:
         return f"Range test: inconclusive\n{suggestion.reason.partition(';')[0]}"
-    note = "" if curve.unchecked is None else f"\n{UNCHECKED}"
+    note = "" if suggestion.schedule == "constant" else f"\npeak of {suggestion.schedule}"
+    note += "" if curve.unchecked is None else f"\n{UNCHECKED}"
     if suggestion.low is None or suggestion.high is None:
         return f"Range test: lr {suggestion.lr:.2g} (one seed, no interval){note}"
     interval = f"{suggestion.low:.2g} to {suggestion.high:.2g}"

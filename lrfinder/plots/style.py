@@ -18,6 +18,8 @@ from matplotlib.ticker import Locator, MaxNLocator, NullFormatter, NullLocator
 
 from lrfinder.arrays import Floats
 
+SECOND = "#0072b2"
+"""A second measure, on an axis of its own."""
 BEST, TIE, OTHER = "#b5390b", "#d9902f", "#7b828c"
 """The best candidate or the suggestion; what ties with it; everything else."""
 MAP = "viridis"

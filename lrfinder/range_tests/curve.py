@@ -1,16 +1,21 @@
 """The record of a range test, raw and per seed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
+from lrfinder.checks import check_count
+from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.probes import Probe
 from lrfinder.range_tests.rule import suggest
-from lrfinder.range_tests.suggestion import Suggestion
-from lrfinder.types import Every, Growth
+from lrfinder.range_tests.suggestion import Suggestion, for_schedules
+from lrfinder.schedules import Schedule
+from lrfinder.schedules.spec import schedule_of_training
+from lrfinder.types import Every, Growth, Per
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,6 +82,8 @@ class Curve:
     """Whether every loss is that of training batches, for want of anything else to measure."""
     unchecked: str | None = None
     """Why no run was checked against noise, by exchanging targets; None where one was."""
+    updates_per_epoch: int | None = None
+    """Updates of one epoch of the task; None where it is not known."""
 
     def __repr__(self) -> str:
         seeds = f"{len(self.seeds)} seed{'s'[: len(self.seeds) != 1]}"
@@ -105,11 +112,70 @@ class Curve:
         lost = ~np.isfinite(self.loss)
         return np.where(lost.any(axis=1), self.lr[np.argmax(lost, axis=1)], np.nan)
 
-    def suggest(self) -> Suggestion:
-        """Initial lr for a constant schedule, with interval, verdict and reason.
+    def suggest(
+        self,
+        schedule: Schedule | str | None = None,
+        *,
+        epochs: int | None = None,
+        warmup: float = 0.0,
+        per: Per = "epoch",
+        lr_ratios: Sequence[float] | Optimizer = (1.0,),
+    ) -> Suggestion:
+        """Initial lr, with interval, verdict and reason, and what it would be for other schedules.
 
         Seeds that train alike, bit by bit, count as one.
+
+        Args:
+            schedule: what the lr is the peak of: a Schedule, or a text like "cosine" or
+                "step,step_size=30,gamma=0.1"; by default a constant lr.
+            epochs: length of the training; by default the task's.
+            warmup: epochs of linear warm-up before a schedule that is a text.
+            per: how often a schedule that is a text is stepped.
+            lr_ratios: of the parameter groups, or an optimizer that was built for lr 1; they count
+                where the groups go different ways.
+
+        Raises InvalidArgument where the curve does not know how many updates an epoch has.
         """
+        curve = self if epochs is None else self._of_length(epochs)
+        found = curve._suggest()
+        asked = curve._asked_schedule(schedule, warmup, per)
+        if curve.budget is None or curve.updates_per_epoch is None:
+            return found
+        return for_schedules(found, asked, curve.budget, curve.updates_per_epoch, per, lr_ratios)
+
+    def _of_length(self, epochs: int) -> "Curve":
+        """The same test, read for a training of so many epochs."""
+        check_count("epochs", epochs)
+        return replace(self, budget=epochs * self._known_epoch())
+
+    def _known_epoch(self) -> int:
+        if self.updates_per_epoch is None:
+            raise InvalidArgument(
+                "epochs and schedules need the updates of an epoch, which this curve does not "
+                "know; run the range test again"
+            )
+        return self.updates_per_epoch
+
+    def _asked_schedule(
+        self, schedule: Schedule | str | None, warmup: float, per: Per
+    ) -> Schedule | None:
+        if isinstance(schedule, Schedule) and warmup:
+            raise InvalidArgument(
+                f"warmup is part of a Schedule, but got both; write Schedule(..., warmup={warmup})"
+            )
+        if isinstance(schedule, Schedule) or (schedule is None and not warmup):
+            return schedule
+        length, budget = self._known_epoch(), self.budget or 0
+        return schedule_of_training(
+            schedule or "constant",
+            epochs=max(1, budget // length),
+            updates_per_epoch=length,
+            per=per,
+            warmup=warmup,
+        )
+
+    def _suggest(self) -> Suggestion:
+        """For a constant lr."""
         count = 1 if self.seeds_alike else len(self.seeds)
         seeds = self.seeds[:count]
         probes = [[probe for probe in self.probes if probe.seed == seed] for seed in seeds]

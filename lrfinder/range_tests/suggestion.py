@@ -1,5 +1,6 @@
 """What a range test suggests: a learning rate with an interval, or why there is none."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -7,16 +8,21 @@ from typing import Literal
 import numpy as np
 from torch.optim import Optimizer
 
+from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.prior import Prior
 from lrfinder.schedules import Schedule
+from lrfinder.schedules.live import stand_in
+from lrfinder.schedules.spec import default_schedules
 from lrfinder.schedules.transfer import peak_multiplier
+from lrfinder.types import Per
 
 Verdict = Literal["suggested", "inconclusive"]
 RULE = "constant-lr probes"
 SWEEP_RULE = "centre of the fall"
 """The rule where there are no probes."""
 _FROM_BROKEN = 4.0  # a peak keeps so far from where a run broke: between probes nothing is known
+_ROUNDS = 6
 _LRS = ("lr", "low", "high", "band_low", "band_high")  # what moves with the schedule
 
 
@@ -50,6 +56,12 @@ class Suggestion:
     """The lowest lr above the suggested one at which a run diverged."""
     turned_up_at: int | None = None
     """Update after which the validation loss of a short run rose again."""
+    stepped_per: Per | None = None
+    """How often the schedule is stepped; None for a constant lr."""
+    by_schedule: Mapping[str, float] = field(default_factory=dict[str, float])
+    """What the peak lr would be for the usual decays at their defaults, by family."""
+    problems: tuple[str, ...] = ()
+    """What is probably wrong with the schedule, a sentence each."""
 
     def __repr__(self) -> str:
         lrs = {name: getattr(self, name) for name in ("lr", "low", "high")}
@@ -93,15 +105,68 @@ class Suggestion:
         """
         factor = 1.0
         if not schedule.family.by_measure:
-            steps = updates if schedule.per == "batch" else -(-updates // updates_per_epoch)
-            lrs = lr_ratios
-            if isinstance(lrs, Optimizer):
-                lrs = [float(group["lr"]) for group in lrs.param_groups]
-            shape = schedule.rows(lr_ratios, steps).max(axis=1) / (max(lrs) or 1.0)
-            repeats = 1 if schedule.per == "batch" else updates_per_epoch
-            factor = peak_multiplier(np.repeat(shape, repeats)[:updates])
+            for _ in range(_ROUNDS):  # a floor such as eta_min is no share of the peak
+                peak = 1.0 if self.lr is None else self.lr * factor
+                shape = _shape(schedule, updates, updates_per_epoch, lr_ratios, peak)
+                before, factor = factor, peak_multiplier(shape)
+                if math.isclose(before, factor, rel_tol=1e-3):
+                    break
         if self.lr is not None and self.broke_at is not None:
             factor = min(factor, max(1.0, self.broke_at / _FROM_BROKEN / self.lr))
-        lrs = {name: getattr(self, name) for name in _LRS}
-        moved = {name: None if lr is None else lr * factor for name, lr in lrs.items()}
-        return replace(self, **moved, schedule=str(schedule))
+        lrs = {key: getattr(self, key) for key in _LRS}
+        moved = {key: None if lr is None else lr * factor for key, lr in lrs.items()}
+        name = schedule.family.name
+        times = "" if math.isclose(factor, 1, rel_tol=0.005) else f", times {factor:.2g} for {name}"
+        return replace(
+            self,
+            **moved,
+            reason=self.reason if self.lr is None else self.reason + times,
+            schedule=str(schedule),
+            stepped_per=schedule.stepped_per,
+        )
+
+
+def for_schedules(
+    constant: Suggestion,
+    schedule: Schedule | None,
+    updates: int,
+    updates_per_epoch: int,
+    per: Per = "epoch",
+    lr_ratios: Sequence[float] | Optimizer = (1.0,),
+) -> Suggestion:
+    """Move a suggestion for a constant lr to a schedule, and say what it would be for the others.
+
+    The arguments are those of `Suggestion.for_schedule`; without a schedule the lr stays.
+    """
+    length = (updates, updates_per_epoch, lr_ratios)
+    epochs, moved = max(1, updates // updates_per_epoch), constant
+    if schedule is not None:
+        moved = constant.for_schedule(schedule, *length)
+        wrong = schedule.problems(epochs, updates_per_epoch, moved.lr or 1.0)
+        moved = replace(moved, problems=tuple(wrong))
+    if constant.lr is None:
+        return moved
+    usual = default_schedules(epochs, updates_per_epoch, per)
+    by_family = {kind.family.name: constant.for_schedule(kind, *length).lr for kind in usual}
+    return replace(moved, by_schedule={k: lr for k, lr in by_family.items() if lr is not None})
+
+
+def _shape(
+    schedule: Schedule,
+    updates: int,
+    updates_per_epoch: int,
+    lr_ratios: Sequence[float] | Optimizer,
+    peak: float,
+) -> Floats:
+    """The largest lr of each update over the largest peak of a group: float64[updates]."""
+    per_batch = schedule.stepped_per == "batch"
+    steps = updates if per_batch else -(-updates // updates_per_epoch)
+    if isinstance(lr_ratios, Optimizer):
+        groups = stand_in(lr_ratios)
+        for group in groups.param_groups:
+            group["lr"] = group["lr"] * peak
+        lrs, given = [float(group["lr"]) for group in groups.param_groups], groups
+    else:
+        lrs = given = [ratio * peak for ratio in lr_ratios]
+    shape = schedule.rows(given, steps).max(axis=1) / (max(lrs) or 1.0)
+    return np.repeat(shape, 1 if per_batch else updates_per_epoch)[:updates]

@@ -72,7 +72,8 @@ class Trainings:
         self._per_step = 1 if every == "batch" else self._data.updates_per_epoch
         self.counted = 0
         """Updates that `progress` was told of."""
-        self._budget = task.epochs * task.data(self._trainer.device).updates_per_epoch
+        self._task_per_epoch = task.data(self._trainer.device).updates_per_epoch
+        self._budget = task.epochs * self._task_per_epoch
         per_epoch = self._data.updates_per_epoch
         self.lengths = lengths(
             steps, every, probes, per_epoch, self._budget, cost=cost, seeds=len(seeds)
@@ -136,6 +137,7 @@ class Trainings:
             optimizer=self._task.prototype.optimizer,
             batch_size=self._task.update_rows,
             budget=self._budget,
+            updates_per_epoch=self._task_per_epoch,
             updates=self.trained,
             wall_seconds=0.0,
             updates_per_step=self._per_step,

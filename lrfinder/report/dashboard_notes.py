@@ -10,7 +10,13 @@ from dataclasses import dataclass
 
 from lrfinder.report.markdown import PICTURES
 from lrfinder.report.tables import Table, ranking
-from lrfinder.report.wording import code_of, conclusions, how_wrong, suggestion_line
+from lrfinder.report.wording import (
+    code_of,
+    conclusions,
+    how_wrong,
+    other_schedules,
+    suggestion_line,
+)
 from lrfinder.results.folder import command_to_resume
 from lrfinder.results.saved_run import Run
 
@@ -137,6 +143,8 @@ def _range_test(run: Run, pictures: Mapping[str, str]) -> list[str]:
     line = suggestion_line(run.suggestion).removeprefix("range test: ")
     said = f"Verdict: {run.suggestion.verdict}. {_sentence(line)}"
     text = f"{said} {how_wrong(run.suggestion)}".rstrip()
+    if run.suggestion.by_schedule:
+        text += f" For other schedules: {other_schedules(run.suggestion)}."
     return ["## Range test, for a constant lr", text, *_picture(pictures, "range_test.png")]
 
 

@@ -1,10 +1,12 @@
 """report.md: the pictures and the text of a finished run."""
 
 from lrfinder import plots
+from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report.comparing import seeds_in_words
-from lrfinder.report.tables import Table, ranking
+from lrfinder.report.tables import Table, ranking, steps_of
 from lrfinder.report.wording import (
+    by_epoch,
     code_of,
     comparison_of,
     conclusions,
@@ -12,6 +14,7 @@ from lrfinder.report.wording import (
     engine_line,
     how_wrong,
     other_rules,
+    other_schedules,
     suggestion_line,
     validity,
 )
@@ -45,6 +48,7 @@ def markdown(run: Run) -> str:
     ]
     if run.suggestion is not None:
         parts += ["## Initial learning rate", *_range_test_section(run.suggestion)]
+        parts += _by_epoch(run.curve, run.suggestion)
     parts += [
         "## Decays on fresh seeds",
         ranking(run).markdown(),
@@ -53,6 +57,7 @@ def markdown(run: Run) -> str:
         "## Studies",
         _studies(run).markdown(),
         *_parameters_section(run),
+        *_words(run),
         f"{_searched(answers)}The searched value is the luckiest of its "
         "trials and is no forecast; the table above is.",
         "## How it was made",
@@ -71,8 +76,29 @@ def _range_test_section(suggestion: Suggestion) -> list[str]:
     return [
         f"{line[:1].upper()}{line[1:]}.{edge} V{validity(suggestion)[1:]}.",
         *filter(None, [how_wrong(suggestion)]),
+        *_other_schedules(suggestion),
         f"Other common rules, read off the training loss of each batch: {other_rules(suggestion)}.",
         f"![{PICTURES['range_test.png']}](range_test.png)",
+    ]
+
+
+def _by_epoch(curve: Curve | None, suggestion: Suggestion) -> list[str]:
+    """The table of a sweep that grew per epoch, and how the suggestion stands to it."""
+    if curve is None or curve.every != "epoch":
+        return []
+    return [
+        "After each epoch of the sweep:",
+        steps_of(curve).markdown(),
+        "\n".join(f"- {line[:1].upper()}{line[1:]}." for line in by_epoch(curve, suggestion)),
+    ]
+
+
+def _other_schedules(suggestion: Suggestion) -> list[str]:
+    if not suggestion.by_schedule:
+        return []
+    return [
+        "As the peak of a usual decay over as many updates, by theory and not by training: "
+        f"{other_schedules(suggestion)}."
     ]
 
 
@@ -84,6 +110,28 @@ def _parameters_section(run: Run) -> list[str]:
         "Each point is a trial at two of its family's parameters, dark is good. Where a panel says "
         '"also", trials beside each other may differ in what it names.',
     ]
+
+
+def _words(run: Run) -> list[str]:
+    """What T_max, the unit of a step and a warm-up are, where they occur."""
+    per, warmup = run.settings.per, run.settings.warmup
+    families = run.answers.families.values()
+    said: list[str] = []
+    if any("T_max" in facts.params for facts in families):
+        said.append(
+            "T_max is how many scheduler steps a cosine takes to fall; after it the lr climbs again"
+        )
+    if any(facts.params for facts in families):
+        unit = "epochs" if per != "batch" else "updates (but epochs for plateau)"
+        said.append(f"step_size, milestones, T_max and their like count {unit} here")
+    if warmup == "search":
+        said.append("what a decay counts begins after the warm-up, in which the lr rises")
+    elif warmup:
+        said.append(
+            f"the lr rises in a straight line for {warmup:g} epochs of warm-up, and what a decay "
+            "counts begins after them"
+        )
+    return [" ".join(f"{line[:1].upper()}{line[1:]}." for line in said)] if said else []
 
 
 def _how_to_read(run: Run) -> str:

@@ -20,10 +20,12 @@ from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report.comparing import seeds_in_words, standing_in_words
 from lrfinder.report.tables import Table, caption, ranking
 from lrfinder.report.wording import (
+    by_epoch,
     conclusions,
     duration,
     how_wrong,
     other_rules,
+    other_schedules,
     suggested_lr,
     validity,
 )
@@ -57,6 +59,8 @@ def curve(shown: Curve) -> str:
     facts["suggestion"] = f"{suggested_lr(suggested)}: {suggested.reason}"
     if how_wrong(suggested):
         facts["how wrong it may be"] = how_wrong(suggested)
+    if said := by_epoch(shown, suggested):
+        facts["best epochs"] = "; ".join(said)
     picture = plots.png(plots.range_test_figure(shown, suggested))
     return _facts("Range test", facts) + _image(picture, "loss against learning rate")
 
@@ -70,10 +74,14 @@ def suggestion(shown: Suggestion) -> str:
         "reason": shown.reason,
         "valid for": validity(shown).removeprefix("valid for "),
     }
+    if shown.problems:
+        facts["problems"] = "; ".join(shown.problems)
     if how_wrong(shown):
         facts["how wrong it may be"] = how_wrong(shown)
     if shown.diverged_at is not None:
         facts["diverged at"] = f"{shown.diverged_at:.3g}"
+    if shown.by_schedule:
+        facts["other schedules"] = other_schedules(shown)
     if shown.alternatives:
         facts["other rules"] = other_rules(shown)
     return _facts("Suggested learning rate", facts)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from lrfinder.range_tests.by_epoch import measured
+from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.series import Series
 from lrfinder.report.comparing import best_epochs_differ, standing_in_words, with_interval
 from lrfinder.report.wording import comparison_of
 from lrfinder.results.saved_run import Run
@@ -33,6 +36,27 @@ class Table:
         body = "".join(f"<tr>{cells}</tr>" for cells in rows)
         parts = f"{caption(title)}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
         return f"<table>{parts}</table>"
+
+
+def series_of(series: Series) -> Table:
+    """What is suggested at each value of a series."""
+    rows: list[tuple[str, ...]] = []
+    for value, one in zip(series.values, series.suggestions, strict=True):
+        interval = "" if one.low is None else f"{one.low:.3g} to {one.high:.3g}"
+        lr = "inconclusive" if one.lr is None else f"{one.lr:.3g}"
+        rows.append((str(value), str(one.batch_size), str(one.budget), lr, interval))
+    header = (series.over.replace("_", " "), "rows", "updates", "lr", "90% interval")
+    return Table(header, tuple(rows))
+
+
+def steps_of(curve: Curve) -> Table:
+    """The lrs of a range test with what was measured after each, means over the seeds."""
+    values = measured(curve)
+    rows = (
+        (f"{lr:.3g}", *("diverged" if v != v else f"{v:.4g}" for v in row))
+        for lr, *row in zip(curve.lr.tolist(), *(v.tolist() for v in values.values()), strict=True)
+    )
+    return Table(("lr", *values), tuple(rows))
 
 
 def caption(title: str) -> str:

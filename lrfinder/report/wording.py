@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import RunFolderError
+from lrfinder.range_tests.by_epoch import compared
+from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report.comparing import answers_in_words
 from lrfinder.results.saved_run import Run
@@ -21,6 +23,24 @@ def suggestion_line(suggestion: Suggestion) -> str:
     'range test: lr 0.1 (90% interval 0.05 to 0.2), favoured by 4 runs'
     """
     return f"range test: {suggested_lr(suggestion)}, {suggestion.reason}"
+
+
+def suggestion_lines(suggestion: Suggestion) -> list[str]:
+    """All that a range test alone says, a line each."""
+    schedules = other_schedules(suggestion)
+    return [
+        suggestion_line(suggestion),
+        *filter(None, [how_wrong(suggestion)]),
+        validity(suggestion),
+        *(f"{suggestion.schedule}: {said}" for said in suggestion.problems),
+        *([f"other schedules: {schedules}"] if schedules else []),
+        f"other rules: {other_rules(suggestion)}",
+    ]
+
+
+def by_epoch(curve: Curve, suggestion: Suggestion) -> list[str]:
+    """Where each measure of a sweep per epoch was best, a line each; none of one per batch."""
+    return compared(curve, suggestion)
 
 
 def suggested_lr(suggestion: Suggestion) -> str:
@@ -101,7 +121,18 @@ def validity(suggestion: Suggestion) -> str:
     length = "" if suggestion.budget is None else f" over {suggestion.budget} updates"
     rows = "unknown size" if suggestion.batch_size is None else suggestion.batch_size
     schedule = "a constant lr" if suggestion.schedule == "constant" else suggestion.schedule
+    if suggestion.stepped_per is not None:
+        schedule += f" stepped every {suggestion.stepped_per}"
     return f"valid for {suggestion.optimizer}, batches of {rows}, {schedule}{length}"
+
+
+def other_schedules(suggestion: Suggestion) -> str:
+    """What the peak lr would be for the usual decays; empty where it is not known.
+
+    >>> other_schedules(Suggestion(0.1, None, None, "suggested", "", by_schedule={"cosine": 0.21}))
+    'cosine 0.21'
+    """
+    return ", ".join(f"{name} {lr:.2g}" for name, lr in suggestion.by_schedule.items())
 
 
 def conclusions(run: Run) -> list[str]:
@@ -128,6 +159,7 @@ def _cautions(run: Run) -> list[str]:
     """What to doubt."""
     families, suggestion = run.answers.families, run.suggestion
     found = [f"Note: {note}." for note in run.answers.notes]
+    found += [f"About {run.answers.winner.schedule}: {p}." for p in run.answers.winner.problems]
     if suggestion is not None and suggestion.lr is None and run.answers.lr_search is not None:
         found.append(f"{run.answers.lr_search.why.capitalize()}.")
     bounded = [name for name, facts in families.items() if facts.at_lr_bound]

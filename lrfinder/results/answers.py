@@ -93,8 +93,12 @@ def with_answers(
     asked, trained = _updates(summary, experiment, results, comparison)
 
     def coded(name: str) -> BestFacts:
-        answer = _answer(named[name], experiment, measure)
-        return best_facts(named[name], measure).model_copy(update={"codes": codes(answer)})
+        best = named[name]
+        more = {
+            "codes": codes(_answer(best, experiment, measure)),
+            "problems": _problems(best, experiment),
+        }
+        return best_facts(best, measure).model_copy(update=more)
 
     said = verdict(comparison, searched_parameters(families, experiment.candidate_names))
     return summary.changed(
@@ -141,6 +145,12 @@ def _answer(best: Candidate, experiment: Experiment, measure: str) -> Answer:
         measure=measure,
         direction=experiment.direction,
     )
+
+
+def _problems(best: Candidate, experiment: Experiment) -> tuple[str, ...]:
+    """What is probably wrong with a winner's schedule."""
+    epochs, per_epoch = experiment.task.epochs, experiment.updates_per_epoch
+    return tuple(best.schedule.problems(epochs, per_epoch, best.lr))
 
 
 def _common(experiment: RangeTestExperiment) -> dict[str, Any]:

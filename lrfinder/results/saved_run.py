@@ -30,7 +30,7 @@ from lrfinder.results.summary import (
     typed_summary,
 )
 from lrfinder.schedules.in_frameworks import KINDS
-from lrfinder.settings import RunSettings, settings_from
+from lrfinder.settings import FindSettings, RunSettings, settings_from
 from lrfinder.types import CodeKind
 
 if TYPE_CHECKING:
@@ -93,9 +93,12 @@ class Run:
 
     @cached_property
     def settings(self) -> RunSettings:
-        """What was asked, typed."""
+        """What was asked, typed; of a range test alone, what it shares with a run."""
         with self._undamaged("config.toml"):
             asked = {key: value for key, value in self.config.items() if key != "run"}
+            if not isinstance(self.record, RunSummary):
+                _ = settings_from(FindSettings, asked)
+                asked = {k: v for k, v in asked.items() if k in RunSettings.model_fields}
             return settings_from(RunSettings, asked)
 
     @property

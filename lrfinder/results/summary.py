@@ -89,6 +89,8 @@ class RangeTestFacts(_Facts):
     """Why no run was checked against noise; older folders do not say."""
     of_training: bool = False
     """Whether the loss is that of training batches."""
+    updates_per_epoch: Count | None = None
+    """Of the task; older folders do not say."""
 
     @classmethod
     def of(cls, curve: Curve) -> Self:
@@ -270,6 +272,8 @@ class BestFacts(_Facts):
     stepped_per: Per
     codes: dict[str, str] = {}
     """Code to paste, by kind: torch, function, lightning, ...; older folders have none."""
+    problems: tuple[str, ...] = ()
+    """What is probably wrong with its schedule; older folders do not say."""
 
 
 class Cost(_Facts):

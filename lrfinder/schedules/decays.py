@@ -1,6 +1,8 @@
 """The families that go down once, by torch's own scheduler classes."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any, cast
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
@@ -13,7 +15,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from lrfinder.checks import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, one_of, whole
+from lrfinder.checks import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, Rule, one_of, whole
 from lrfinder.schedules.codegen import builder, call, torch_writer, writer
 from lrfinder.schedules.family import Budget, Family, Params, Trial
 
@@ -64,34 +66,77 @@ STEP = Family(
 )
 
 
-def _multistep(
-    optimizer: Optimizer, milestone_1: int, milestone_2: int, gamma: float
-) -> MultiStepLR:
-    return MultiStepLR(optimizer, sorted([milestone_1, milestone_2]), gamma)
+MOST_DROPS = 4
+"""Drops of multistep that a study searches; one that is given may have more."""
+MILESTONES = Rule(
+    "whole numbers >= 1 joined by +, as in 30+60",
+    lambda value: isinstance(value, str) and all(map(_is_count, value.split("+"))),
+)
 
 
-def _multistep_code(milestone_1: int, milestone_2: int, gamma: float) -> str:
-    milestones = sorted([milestone_1, milestone_2])
-    return call("MultiStepLR", f"milestones={milestones}", f"gamma={gamma!r}")
+def milestones_of(params: Params) -> list[int]:
+    """Scheduler steps at which multistep falls, in order; none for any other family.
+
+    >>> milestones_of({"milestones": "30+60", "gamma": 0.1})
+    [30, 60]
+    """
+    return [int(part) for part in str(params.get("milestones", "")).split("+") if _is_count(part)]
+
+
+def joined(milestones: Iterable[int]) -> str:
+    """Milestones as a parameter holds them.
+
+    >>> joined([60, 30])
+    '30+60'
+    """
+    return "+".join(map(str, sorted(milestones)))
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and int(text) >= 1
+
+
+def _as_kept(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Milestones as one text: of a list, of a number, or milestone_1 and milestone_2 of old."""
+    kept = dict(params)
+    if {"milestone_1", "milestone_2"} <= kept.keys() and "milestones" not in kept:
+        kept["milestones"] = [kept.pop("milestone_1"), kept.pop("milestone_2")]
+    given = kept.pop("milestones", None)
+    given = [given] if type(given) is int else given
+    if isinstance(given, list | tuple):
+        given = "+".join(map(str, cast(Sequence[object], given)))
+    if isinstance(given, str) and MILESTONES.holds(text := given.replace(" ", "")):
+        given = joined(milestones_of({"milestones": text}))
+    return kept if given is None else {"milestones": given, **kept}
+
+
+def _multistep(optimizer: Optimizer, milestones: str, gamma: float) -> MultiStepLR:
+    return MultiStepLR(optimizer, milestones_of({"milestones": milestones}), gamma)
+
+
+def _multistep_code(milestones: str, gamma: float) -> str:
+    steps = milestones_of({"milestones": milestones})
+    return call("MultiStepLR", f"milestones={steps}", f"gamma={gamma!r}")
 
 
 def _multistep_space(trial: Trial, budget: Budget) -> Params:
-    milestones = {
-        name: trial.suggest_int(name, 1, budget.steps - 1)
-        for name in ("milestone_1", "milestone_2")
-    }
-    return {**milestones, "gamma": suggest_gamma(trial)}
+    """How many drops, and where each lies; equal ranges, so that a sampler learns from all."""
+    last = budget.steps - 1
+    drops = trial.suggest_int("drops", 1, min(MOST_DROPS, last))
+    steps = [trial.suggest_int(f"milestone_{k}", 1, last) for k in range(1, drops + 1)]
+    return {"milestones": joined(steps), "gamma": suggest_gamma(trial)}
 
 
 def _multistep_defaults(budget: Budget) -> list[Params]:
-    half, three_quarters = budget.steps // 2, 3 * budget.steps // 4
-    return [{"milestone_1": half, "milestone_2": three_quarters, "gamma": 0.1}]
+    late = min(budget.steps - 1, round(0.7 * budget.steps))
+    return [{"drops": 1, "milestone_1": late, "gamma": 0.1}]
 
 
 MULTISTEP = Family(
     name="multistep",
     label="MultiStepLR",
-    params={"milestone_1": COUNT, "milestone_2": COUNT, "gamma": POSITIVE},
+    params={"milestones": MILESTONES, "gamma": POSITIVE},
+    kept=_as_kept,
     build=builder(_multistep),
     code=writer(_multistep_code),
     space=_multistep_space,
@@ -99,6 +144,7 @@ MULTISTEP = Family(
     formula="lr(t) = lr0 * gamma**(number of milestones <= t)",
     source="torch.optim.lr_scheduler.MultiStepLR",
     min_steps=3,
+    conditional=True,
 )
 
 

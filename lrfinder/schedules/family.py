@@ -100,6 +100,8 @@ class Family:
     """A PyTorch expression on a variable `optimizer`; None prints `task.schedules[name].build`."""
     params: Mapping[str, Rule] | None = field(default=None, hash=False)
     """Every parameter that `build` needs, and what it must be; None leaves the check to `build`."""
+    kept: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = field(default=None, hash=False)
+    """Brings parameters as people write them into the form that a schedule keeps."""
     label: str = ""
     """What a schedule of this family is called in print: torch's class name, else the name."""
     formula: str = ""

@@ -11,21 +11,29 @@ scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, decay], mi
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from keyword import iskeyword
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
+from lrfinder.arrays import Floats
 from lrfinder.checks import COUNT, one_of, whole
 from lrfinder.errors import InvalidArgument
+from lrfinder.schedules import lint
 from lrfinder.schedules.codegen import call, variable_name, written
 from lrfinder.schedules.family import Family, Params
 from lrfinder.schedules.live import LiveSchedule
+from lrfinder.schedules.recognised import recognised
 from lrfinder.types import Per, Value
+
+_MOST_STEPS = 20_000
+"""Of a training whose every lr is looked at for what is wrong with its schedule."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,8 @@ class Schedule:
     def __post_init__(self) -> None:
         one_of("epoch", "batch").check("per", self.per)
         whole(0).check("warmup", self.warmup)
-        params = {name: _plain(name, value) for name, value in self.params.items()}
+        given = self.params if self.family.kept is None else self.family.kept(self.params)
+        params = {name: _plain(name, value) for name, value in given.items()}
         _check_params(self.family, params)
         object.__setattr__(self, "params", MappingProxyType(params))
         if self.warmup and not self.family.warmup:
@@ -117,6 +126,57 @@ class Schedule:
             )
         return replace(self, per="batch").start(lrs).epoch(steps)
 
+    def problems(
+        self,
+        epochs: int,
+        updates_per_epoch: int | None = None,
+        lr: float = 1.0,
+        *,
+        remarks: bool = False,
+    ) -> list[str]:
+        """What is probably wrong with it for a training of so many epochs, a sentence each.
+
+        A schedule that is stepped per batch needs `updates_per_epoch`; else it helps to tell
+        epochs from updates. `lr` is the peak, for what is no share of it. With `remarks`, also what
+        need not be wrong.
+
+        >>> from lrfinder.schedules import family
+        >>> Schedule(family("cosine"), {"T_max": 10, "eta_min": 0.0}).problems(epochs=20)[0][:46]
+        'after 10 of the 20 epochs the cosine climbs ba'
+        """
+        COUNT.check("epochs", epochs)
+        if updates_per_epoch is not None or self.stepped_per == "batch":
+            COUNT.check("updates_per_epoch", updates_per_epoch or 0)
+        seen = self._seen(epochs, updates_per_epoch, lr)
+        found = lint.problems(seen)
+        return found + lint.remarks(seen) if remarks and not found else found
+
+    def _seen(self, epochs: int, updates_per_epoch: int | None, lr: float) -> lint.Seen:
+        name, params = self.family.name, self.params
+        if name not in lint.KNOWN:
+            with suppress(Exception):  # what a user's own code raises is told where it is trained
+                optimizer = SGD([torch.zeros(1)], lr, momentum=0.9)
+                name, params = recognised(self.family, self.params, optimizer)
+
+        def lrs(changed: Params) -> Floats | None:
+            own = changed if self.family.name in lint.KNOWN else self.params
+            with suppress(Exception):
+                schedule = replace(self, params=own)
+                if not self.family.by_measure and seen.total <= _MOST_STEPS:
+                    return schedule.rows([lr], seen.total)[:, 0]
+            return None
+
+        seen = lint.Seen(
+            name=name,
+            params=params,
+            per=self.stepped_per,
+            warmup=self.warmup,
+            epochs=epochs,
+            updates_per_epoch=updates_per_epoch,
+            lrs=lrs,
+        )
+        return seen
+
     def code(self, measure: str = "valid_loss") -> str:
         """Statements that define `scheduler` for an existing `optimizer`; they need only torch.
 
@@ -169,4 +229,6 @@ def _listed(names: Mapping[str, object]) -> str:
 
 
 def _short(value: Value) -> str:
+    if isinstance(value, str) and value.replace("+", "").isdecimal():
+        return value  # milestones
     return f"{value:.4g}" if isinstance(value, float) else repr(value)

@@ -11,9 +11,10 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from lrfinder.checks import check_lr, one_of
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules import FAMILIES, Budget, Family, Params, Schedule, Value, family
+from lrfinder.schedules import FAMILIES, Budget, Family, Params, Schedule
 from lrfinder.schedules.family import Trial
 from lrfinder.schedules.recipe import Recipe
+from lrfinder.schedules.spec import FORM, read_parts
 from lrfinder.tasks.user_code import user_code
 from lrfinder.types import Per
 
@@ -108,30 +109,16 @@ def read_baseline(text: str, per: Per, schedules: Mapping[str, Family]) -> Basel
 
     Raises InvalidArgument where that is something else.
     """
-    lr, *rest = (part.strip() for part in text.split(","))
+    lr, _, schedule = text.partition(",")
     try:
         number = float(lr)
-        params = {k.strip(): _value(v.strip()) for k, v in (part.split("=") for part in rest[1:])}
     except ValueError as error:
         raise InvalidArgument(
-            f"baseline must look like 0.1 or 0.1,step,step_size=30,gamma=0.1, but got {text!r}"
+            f"baseline must look like 0.1 or 0.1,{FORM}, but got {text!r}"
         ) from error
-    if not rest:
+    if not schedule:
         return Baseline(number)
-    return Baseline(number, Schedule(family(rest[0], schedules), params, per))
-
-
-def _value(text: str) -> Value:
-    """Read a parameter as the Python value it looks like."""
-    words: dict[str, Value] = {"true": True, "false": False}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    return Baseline(number, Schedule(*read_parts(schedule, schedules), per))
 
 
 def _as_schedule(given: Any, per: Per | None, watch: str | None) -> Schedule:  # noqa: ANN401 (whatever was given)

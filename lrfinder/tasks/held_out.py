@@ -29,17 +29,17 @@ def held_out(data: Data, batch_size: int) -> tuple[Data, Data] | None:
         return None
     rows = len(dataset)
     count = min(SUBSET_ROWS, rows // 5)
-    if count < 8 or not (loader is None or _is_plain(loader, rows - count)):
+    if count < 8 or not (loader is None or can_be_made_again(loader, rows - count)):
         return None
     generator = torch.Generator().manual_seed(derive(0, "held out"))
     order = cast(list[int], torch.randperm(rows, generator=generator).tolist())
     rest, held = Subset(dataset, sorted(order[count:])), Subset(dataset, sorted(order[:count]))
     if loader is None:
         return rest, held
-    return _like(loader, rest), DataLoader(held, batch_size, collate_fn=loader.collate_fn)
+    return made_again(loader, rest), DataLoader(held, batch_size, collate_fn=loader.collate_fn)
 
 
-def _is_plain(loader: DataLoader[Any], rows: int) -> bool:
+def can_be_made_again(loader: DataLoader[Any], rows: int) -> bool:
     """Whether a loader could be made again for so many rows."""
     size, sampler = loader.batch_size, loader.sampler
     if type(loader) is not DataLoader or size is None or (loader.drop_last and rows < size):
@@ -49,11 +49,13 @@ def _is_plain(loader: DataLoader[Any], rows: int) -> bool:
     return type(sampler) is SequentialSampler
 
 
-def _like(loader: DataLoader[Any], dataset: Dataset[Any]) -> DataLoader[Any]:
-    """The same loader of other rows."""
+def made_again(
+    loader: DataLoader[Any], dataset: Dataset[Any], batch_size: int | None = None
+) -> DataLoader[Any]:
+    """The same loader of other rows, or in other batches."""
     return DataLoader(
         dataset,
-        loader.batch_size,
+        batch_size or loader.batch_size,
         shuffle=type(loader.sampler) is RandomSampler,
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,

@@ -1,7 +1,7 @@
 """What one family's study searches: its parameters, and the peak lr on a log scale."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import product
@@ -18,6 +18,7 @@ from optuna.trial import FixedTrial
 from lrfinder.errors import InvalidArgument, LRFinderError
 from lrfinder.schedules import Budget, Family, Schedule
 from lrfinder.schedules.family import Trial
+from lrfinder.schedules.spec import warmup_steps
 from lrfinder.tasks.user_code import user_code
 from lrfinder.types import Direction, Per
 
@@ -58,18 +59,14 @@ class Space:
                 f"{self.family.name} rises by itself and takes no warm-up, but got "
                 f"warmup {self.warmup_epochs:g}; leave one of them out"
             )
-        if not 0 <= self.warmup_epochs < self.epochs:
-            raise InvalidArgument(
-                f"warmup must be at least 0 and less than the {self.epochs} epochs, "
-                f"but got {self.warmup_epochs:g}"
-            )
+        _ = self.warmup  # refuses one that is not shorter than the training
 
     @property
     def warmup(self) -> int:
         """Warm-up in scheduler steps, at least one where there is any."""
         per_batch = self.per == "batch" and not self.family.by_measure
-        steps = round(self.warmup_epochs * (self.updates_per_epoch if per_batch else 1))
-        return max(1, steps) if self.warmup_epochs > 0 else 0
+        per_epoch = self.updates_per_epoch if per_batch else 1
+        return warmup_steps(self.warmup_epochs, self.epochs, per_epoch)
 
     @property
     def longest_warmup(self) -> int:
@@ -184,6 +181,16 @@ class Space:
             return None
         points = product(*(values for values in axes.values() if values is not None))
         return [dict(zip(axes, point, strict=True)) for point in points]
+
+
+def asked_now(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a stored trial as a space asks for them; multistep once had always two drops.
+
+    >>> asked_now({"milestone_1": 3, "milestone_2": 7})["drops"]
+    2
+    """
+    old = "milestone_2" in params and "drops" not in params
+    return {**params, "drops": 2} if old else dict(params)
 
 
 class _NoDefaultError(LRFinderError):

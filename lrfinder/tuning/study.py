@@ -27,7 +27,7 @@ from lrfinder.training.history import History
 from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.samplers import settled
 from lrfinder.tuning.shares import Told
-from lrfinder.tuning.space import Space
+from lrfinder.tuning.space import Space, asked_now
 from lrfinder.tuning.storage import study_name
 from lrfinder.tuning.stored import StoredStudy, retry_of
 from lrfinder.tuning.trials import (
@@ -249,7 +249,7 @@ class FamilyStudy:
         searched = {k: v for k, v in trial.params.items() if k not in ("lr", "schedule")}
         return TrialResult(
             number=trial.number,
-            recipe=Recipe(*self._space.ask(FixedTrial(trial.params))),
+            recipe=Recipe(*self._space.ask(FixedTrial(asked_now(trial.params)))),
             params=searched,
             value=float(trial.values[0]),
             diverged=bool(trial.user_attrs["diverged"]),

@@ -243,6 +243,44 @@ def test_the_folder_of_a_range_test_is_opened_and_repeated_but_not_resumed(here)
         assert "f holds a range test without studies; lrfinder.open_run('f') reads" in result.stderr
 
 
+def test_find_answers_for_a_schedule_and_keeps_that(here):
+    words = ["--schedule", "cosine,eta_min=0.001", "--epochs", "40", "--warmup", "4"]
+    result = call("find", "my_task.py", *words, "--out", "f")
+    assert result.exit_code == 0, result.stderr
+    asked = "warmup 4 + CosineAnnealingLR(T_max=36, eta_min=0.001) stepped every epoch"
+    assert f"valid for SGD, batches of 16, {asked} over 160 updates\n" in result.stdout
+    assert "\nother schedules: constant " in result.stdout
+    kept = open_run("f")
+    assert f"lr {kept.suggestion.lr:.3g} (90%" in result.stdout
+    assert kept.suggestion.lr == pytest.approx(kept.curve.suggest(
+        "cosine,eta_min=0.001", warmup=4).lr)  # fmt: skip
+    again = json.loads(call("find", "f/config.toml", "--json", "-q").stdout)
+    assert again["lr"] == pytest.approx(kept.suggestion.lr)
+    assert set(again["by_schedule"]) >= {"constant", "step", "cosine"}
+    said = call("run", "f/config.toml", "-q")
+    assert (said.exit_code, said.stderr) == (
+        2, "lrfinder: schedule is an option of `lrfinder find` alone; leave it out\n")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "over"),
+    [("--batch-sizes", "8,32", "batch_size"), ("--epochs", "6,40", "epochs")],
+)  # fmt: skip
+def test_find_measures_each_batch_size_and_each_length(here, option, values, over):
+    words = ["--steps", "30", option, values, "--schedule", "cosine", "-q"]
+    result = call("find", "my_task.py", *words, "--out", "f")
+    assert result.exit_code == 0, result.stderr
+    assert "nothing is said: measure there" in result.stdout
+    whole = json.loads(Path("f/series.json").read_text())
+    for value, facts in zip(values.split(","), whole["suggestions"], strict=True):
+        kept = open_run(f"f/{over}-{value}").suggestion
+        assert (facts[over], facts["lr"]) == (int(value), pytest.approx(kept.lr))
+        assert f"{kept.lr:.3g}" in result.stdout
+        assert kept.schedule.startswith("CosineAnnealingLR(T_max=")
+    one = call("find", f"f/{over}-{value}/config.toml", "--json", "-q")
+    assert json.loads(one.stdout)["lr"] == pytest.approx(facts["lr"])
+
+
 def test_find_per_epoch(here):
     result = call("find", "my_task.py", "--every", "epoch", "--steps", "12", "--json", "-q")
     assert json.loads(result.stdout)["every"] == "epoch"
@@ -437,6 +475,14 @@ WRONG = [
     (["run", "my_task.py", "--min-lr", "1", "--max-lr", "0.1"], 2, "min_lr < max_lr must hold"),
     (["find", "my_task.py", "--min-lr", "1", "--max-lr", "1"], 2, "min_lr < max_lr must hold"),
     (["find", "my_task.py", "--steps", "3"], 2, "steps: "),
+    (["find", "my_task.py", "--schedule", "cosin"], 2, "did you mean 'cosine'?"),
+    (["find", "my_task.py", "--schedule", "baseline"], 2, "but the task has none"),
+    (["find", "my_task.py", "--warmup", "3"], 2, "less than the 3 epochs, but got 3"),
+    (["find", "my_task.py", "--epochs", "5,x"], 2, "epochs must be whole numbers such as"),
+    (["find", "my_task.py", "--epochs", "5,5"], 2, "epochs must be distinct"),
+    (["find", "my_task.py", "--epochs", "0"], 2, "greater than or equal to 1"),
+    (["find", "my_task.py", "--batch-sizes", "8,99"], 2, "no more than the 64 rows"),
+    (["find", "my_task.py", "--batch-sizes", "8,9", "--epochs", "5,6"], 2, "exclude each other"),
     (["find", "my_task.py", "--every", "minute"], 2, "every: "),
     (["run", "my_task.py", "--objective", "acuracy"], 2, "objective must be one of valid_loss"),
     (["run", "my_task.py", "--direction", "up"], 2, "direction: "),

@@ -25,6 +25,41 @@ def _in(file: str, tests: str, *faults: tuple[str, str, str]) -> list[Mutant]:
 
 MUTANTS = [
     *_in(
+        "schedules/lint.py",
+        "tests/schedules/test_lint.py",
+        ("a cosine that climbs back is not seen", "half >= seen.steps - 1", "half >= 1"),
+        ("a late milestone is not seen", "if late and late[-1] >= seen.steps:", "if not late:"),
+        ("a long patience is not seen", "patience <= seen.steps - 3", "patience <= seen.steps"),
+        (
+            "hardly any lr left is not seen",
+            "_LEFT, _ENOUGH = 0.01, 0.1",
+            "_LEFT, _ENOUGH = 0.0, 0.1",
+        ),
+    ),
+    *_in(
+        "schedules/spec.py",
+        "tests/schedules/test_spec.py",
+        ("warm-up is not taken off", "epochs * per_epoch - steps, per", "epochs * per_epoch, per"),
+    ),
+    *_in(
+        "range_tests/series.py",
+        "tests/range_tests/test_series.py",
+        (
+            "scatter beyond the intervals is no error",
+            "max(1.0, float((weights",
+            "min(1.0, float((weights",
+        ),
+    ),
+    *_in(
+        "range_tests/suggestion.py",
+        "tests/range_tests/test_for_schedules.py",
+        (
+            "a floor is a share of the peak",
+            "_shape(schedule, updates, updates_per_epoch, lr_ratios, peak)",
+            "_shape(schedule, updates, updates_per_epoch, lr_ratios, 1.0)",
+        ),
+    ),
+    *_in(
         "experiment.py",
         "lrfinder/experiment.py",
         ("the acts train on the same seeds", ".index(act) * SEEDS_PER_ACT", ".index(act) * 0"),

@@ -30,6 +30,7 @@ from lrfinder.schedules import (
     Schedule,
     family,
 )
+from lrfinder.tuning.space import Space, asked_now
 
 DATA = Path(__file__).parents[1] / "data"
 STEPS = 12
@@ -62,7 +63,7 @@ EXAMPLES = {
     "constant": Example({}, lambda t: 1),
     "step": Example({"step_size": 4, "gamma": 0.3}, lambda t: 0.3 ** (t // 4)),
     "multistep": Example(
-        {"milestone_1": 7, "milestone_2": 3, "gamma": 0.5}, lambda t: 0.5 ** ((t >= 3) + (t >= 7))
+        {"milestones": "3+7", "gamma": 0.5}, lambda t: 0.5 ** ((t >= 3) + (t >= 7))
     ),
     "exponential": Example({"gamma": 0.9}, lambda t: 0.9**t),
     "exponential_steps": Example(
@@ -199,9 +200,50 @@ def test_step_decay_halves_every_five_epochs():
 
 
 def test_equal_milestones_decay_twice():
-    params = {"milestone_1": 2, "milestone_2": 2, "gamma": 0.1}
+    params = {"milestones": "2+2", "gamma": 0.1}
     rows = Schedule(family("multistep"), params).rows([1.0], 4).ravel()
     np.testing.assert_allclose(rows, [1, 1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"milestones": "60+30"},
+        {"milestones": " 30 + 60"},
+        {"milestones": [60, 30]},
+        {"milestones": (30, 60)},
+        {"milestone_1": 60, "milestone_2": 30},  # as earlier releases had them
+    ],
+)
+def test_milestones_are_kept_in_one_form(given):
+    schedule = Schedule(family("multistep"), {**given, "gamma": 0.1})
+    assert schedule.params == {"milestones": "30+60", "gamma": 0.1}
+    assert "milestones=[30, 60]" in schedule.code()
+    assert str(schedule) == "MultiStepLR(milestones=30+60, gamma=0.1)"
+
+
+@pytest.mark.parametrize("given", ["", "30+", "0+3", "a", [], [1.5], True, 2.0, [True]])
+def test_what_are_no_milestones_is_refused(given):
+    with pytest.raises(InvalidArgument, match=r"milestones of multistep must be|must be an int"):
+        Schedule(family("multistep"), {"milestones": given, "gamma": 0.1})
+
+
+def test_multistep_is_first_tried_with_one_late_drop_and_searched_with_up_to_four():
+    budget = Budget(steps=100, steps_per_epoch=1, lowest_lr=1.0)
+    first = ask("multistep", budget, 0, FAMILIES["multistep"].defaults(budget)[0])
+    assert FAMILIES["multistep"].space(first, budget) == {"milestones": "70", "gamma": 0.1}
+    drops: set[int] = set()
+    for seed in range(30):
+        asked = FAMILIES["multistep"].space(ask("multistep", budget, seed), budget)
+        drops.add(len(str(asked["milestones"]).split("+")))
+    assert drops == {1, 2, 3, 4}
+
+
+def test_a_trial_of_an_earlier_release_has_its_two_drops():
+    space = Space(family("multistep"), 0.01, 1.0, 0.1, epochs=20, updates_per_epoch=5)
+    stored = {"schedule": "multistep", "lr": 0.1, "milestone_1": 9, "milestone_2": 4, "gamma": 0.5}
+    lr, schedule = space.ask(optuna.trial.FixedTrial(asked_now(stored)))
+    assert (lr, schedule.params) == (0.1, {"milestones": "4+9", "gamma": 0.5})
 
 
 def test_cosine_gives_the_published_trace():
