@@ -193,7 +193,9 @@ class RunSettings(RangeTestSettings):
         None, gt=0, description="Seconds after which no further trial is started."
     )
     storage: str | None = Field(
-        None, description="Optuna storage URL. Default: SQLite in the run folder."
+        None,
+        description="Optuna storage URL, or the path of a journal file (*.journal), which workers "
+        "can join. Default: SQLite in the run folder.",
     )
     workers: int = Field(
         1,

@@ -51,7 +51,7 @@ ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli", "report"},
     "optuna_dashboard": {"report"},
-    "pydantic": {"settings", "results", "cli", "workers", "training"},
+    "pydantic": {"settings", "results", "cli", "workers"},
     "sqlalchemy": {"tuning"},
     "greenlet": {"tasks"},
     "optuna": {"tuning", "workers", "report", "pipeline"},

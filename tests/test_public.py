@@ -36,7 +36,7 @@ Budget DEFAULT_FAMILIES FAMILIES Family GROWTHS LiveSchedule Params Rule Schedul
 """
 OF_A_RANGE_TEST = "min-lr max-lr steps probes cost every growth seed device engine"
 OF_STUDIES = """
-epochs families trials trial-seeds confirm-runs confirm-seeds per warmup objective direction
+epochs families trials even trial-seeds confirm-runs confirm-seeds per warmup objective direction
 baseline timeout storage workers resume
 """
 SHARED = "out quiet json help"
@@ -134,7 +134,7 @@ def test_a_default_stands_once():
         for name, parameter in inspect.signature(act).parameters.items():
             field = fields.get(spelt.get(name, name) if act is range_test else name)
             has_default = parameter.default is not inspect.Parameter.empty
-            if field is not None and has_default and name != "direction":  # that of the objective
+            if field is not None and has_default and name not in ("direction", "even"):
                 assert field.default == parameter.default, (act.__name__, name)
 
 

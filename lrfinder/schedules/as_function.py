@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import formulas
+from lrfinder.schedules.decays import milestones_of
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.schedules.registry import FAMILIES
 from lrfinder.types import Value
@@ -97,8 +98,9 @@ def _step(step_size: int, gamma: float) -> Lines:
     return _returned(f"{gamma!r} ** (t // {step_size})")
 
 
-def _multistep(milestone_1: int, milestone_2: int, gamma: float) -> Lines:
-    return _returned(f"{gamma!r} ** ((t >= {milestone_1}) + (t >= {milestone_2}))")
+def _multistep(milestones: str, gamma: float) -> Lines:
+    steps = milestones_of({"milestones": milestones})
+    return _returned(f"{gamma!r} ** sum(t >= step for step in {steps})")
 
 
 def _exponential(gamma: float) -> Lines:
@@ -129,6 +131,7 @@ _BODIES: dict[str, Callable[..., Lines]] = {
     "cosine_restarts": _restarts,
     "polynomial": _polynomial,
     "one_cycle": _one_cycle,
+    "stable_power": _of_factor(formulas.stable_power_code),
     "triangular": _triangular,
     "wsd": _of_factor(formulas.wsd_code),
 }

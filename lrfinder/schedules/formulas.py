@@ -155,7 +155,7 @@ def _stable_power(stable: float, power: float, steps: int) -> Factor:
     return lambda t: min(1.0, max(0.0, (steps - t) / length)) ** power
 
 
-def _stable_power_code(stable: float, power: float, steps: int) -> str:
+def stable_power_code(stable: float, power: float, steps: int) -> str:
     length = _cooldown_steps(1 - stable, steps)
     return f"min(1.0, max(0.0, ({steps} - t) / {length!r})) ** {power!r}"
 
@@ -177,7 +177,7 @@ STABLE_POWER = Family(
     name="stable_power",
     params={"stable": FROM_ZERO, "power": POSITIVE, "steps": COUNT},
     build=lambda_builder(_stable_power),
-    code=lambda_writer(_stable_power_code),
+    code=lambda_writer(stable_power_code),
     space=_stable_power_space,
     defaults=lambda budget: [{"stable": _middle(budget), "power": 1.0}],
     formula=(

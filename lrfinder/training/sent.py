@@ -7,11 +7,10 @@ import base64
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from lrfinder.schedules import Schedule, Value, family
 from lrfinder.tasks.problem import Problem
@@ -55,8 +54,9 @@ def packed_plans(plans: Sequence[Plan]) -> list[dict[str, Any]]:
 
 def unpacked_plans(values: object, task: Problem) -> list[Plan]:
     """Plans from values of JSON; raises ValueError for any other."""
-    sent = TypeAdapter(list[SentPlan]).validate_python(values)
-    return [one.plan(task) for one in sent]
+    if not isinstance(values, list):
+        raise ValueError(f"plans must be a list, but got a {type(values).__name__}")
+    return [SentPlan(**one).plan(task) for one in cast("list[dict[str, Any]]", values)]
 
 
 def packed(history: History) -> dict[str, Any]:

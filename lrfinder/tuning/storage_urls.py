@@ -30,8 +30,12 @@ def file_url(path: Path) -> str:
 
 
 def is_journal(url: str) -> bool:
-    """Whether this is the path of a journal file, as on a disk that several machines share."""
-    return "://" not in url
+    """Whether this is the path of a journal file, as on a disk that several machines share.
+
+    >>> is_journal("runs/study.journal"), is_journal("sqlite:///study.journal"), is_journal("study")
+    (True, False, False)
+    """
+    return "://" not in url and url.endswith((".journal", ".log")) and url.isprintable()
 
 
 def is_for_one_machine(url: str) -> bool:

@@ -43,7 +43,7 @@ def test_what_is_written_down_is_read_as_it_was(name, per, warmup, epochs):
 
 
 def test_given_parameters_count_and_the_others_are_usual():
-    assert read_schedule("step,gamma=0.5", BUDGET).params == {"step_size": 13, "gamma": 0.5}
+    assert read_schedule("step,gamma=0.5", BUDGET).params == {"step_size": 28, "gamma": 0.5}
     assert read_schedule("cosine, T_max = 7", BUDGET).params == {"T_max": 7, "eta_min": 0.0}
 
 

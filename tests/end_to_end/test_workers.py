@@ -1,0 +1,91 @@
+"""Workers join a run by its storage: nothing is lost, doubled or other than in one process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import lrfinder
+from lrfinder.training.fit import fit
+from lrfinder.training.history import Plan
+
+TASK = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+from lrfinder import Task
+
+
+def make_task():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(600, 1, 12, 12, generator=generator)
+    y = (x.mean((1, 2, 3)) > 0).long()
+    return Task(
+        model=lambda: nn.Sequential(
+            nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1600, 2)
+        ),
+        train=TensorDataset(x[:500], y[:500]),
+        valid=TensorDataset(x[500:], y[500:]),
+        criterion=nn.CrossEntropyLoss(),
+        optimizer=lambda model, lr: torch.optim.SGD(model.parameters(), lr),
+        batch_size=20,
+        epochs=6,
+    )
+"""
+TRIALS = 6
+
+
+def lrfinder_process(folder, *words):
+    log = (folder / f"{words[0]}-{time.monotonic_ns()}.log").open("w")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "lrfinder", *words]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+
+
+def until(what, seconds=120.0):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["journal", "postgresql"])
+def test_a_run_with_workers_one_of_which_is_killed_is_that_of_one_process(kind, tmp_path, request):
+    (tmp_path / "cnn.py").write_text(TASK)
+    begin = end = None
+    storage = str(tmp_path / "run.journal")
+    if kind == "postgresql":
+        storage, begin, end = request.getfixturevalue("server")
+    words = ["--families", "step,cosine", "--trials", str(TRIALS), "--trial-seeds", "1"]
+    words += ["--confirm-runs", "16", "--engine", "sequential", "--lr-range", "0.01", "0.3"]
+    parent = lrfinder_process(
+        tmp_path, "sweep", "cnn.py", "--storage", storage, "--out", "shared", *words
+    )
+    log = next(tmp_path.glob("sweep-*.log"))
+    until(lambda: "sequential trainer" in log.read_text() or parent.poll() is not None)
+    workers = [lrfinder_process(tmp_path, "worker", "cnn.py", storage, "shared") for _ in "ab"]
+    until(lambda: "beside this process" in log.read_text() or parent.poll() is not None)
+    workers[0].send_signal(signal.SIGKILL)
+    if begin is not None:
+        end()
+        begin()
+    assert parent.wait(300) == 0, log.read_text()
+    assert workers[1].wait(60) == 0, [p.read_text() for p in tmp_path.glob("worker-*.log")]
+    run = lrfinder.open_run(tmp_path / "shared")
+    assert run.answers.status == "complete"
+    assert len(run.trials) == 3 * TRIALS
+    assert not run.trials.duplicated(["family", "trial"]).any()
+    runs = run.comparison.runs
+    assert len({(one.candidate, one.seed) for one in runs}) == len(runs)
+    task = lrfinder.load_task(str(tmp_path / "cnn.py"))
+    constant = [one for one in runs if one.candidate == "constant"]
+    plans = [
+        Plan(one.lr, lrfinder.Schedule(lrfinder.FAMILIES["constant"]), one.seed) for one in constant
+    ]
+    again = fit(task, plans).measures["loss"][:, -1]
+    np.testing.assert_array_equal(again, [one.value for one in constant])
