@@ -68,7 +68,12 @@ def answers_in_words(run: Run, comparison: Comparison) -> list[str]:
 
 
 def best_epochs_differ(run: Run, names: Iterable[str]) -> bool:
-    """Whether one of these candidates was clearly better on its way than at its end."""
+    """Whether one of these candidates was clearly better on its way than at its end.
+
+    Where the best epoch is the objective, that goes without saying.
+    """
+    if run.answers.objective.of_best_epoch:
+        return False
     name, minimize = run.answers.objective.name, run.answers.objective.direction == "minimize"
     for candidate in names:
         facts = run.answers.families[candidate]

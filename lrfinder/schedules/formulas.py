@@ -156,6 +156,7 @@ def _stable_power(stable: float, power: float, steps: int) -> Factor:
 
 
 def stable_power_code(stable: float, power: float, steps: int) -> str:
+    """The factor at scheduler step t."""
     length = _cooldown_steps(1 - stable, steps)
     return f"min(1.0, max(0.0, ({steps} - t) / {length!r})) ** {power!r}"
 

@@ -163,16 +163,17 @@ def measure_column(measure: str) -> str:
 def measure_name(column: str, known: Sequence[str], what: str = "objective") -> str:
     """Measure behind the name that people use; InvalidArgument for an unknown one.
 
+    An objective may be that of the best epoch.
+
     >>> measure_name("best_valid_loss", ["loss", "accuracy"])
     'best_loss'
     """
-    objectives = [*known, *(BEST + name for name in known)]
-    named = {measure_column(name): name for name in reversed(objectives)}
+    best = [BEST + name for name in known] if what == "objective" else []
+    named = {measure_column(name): name for name in reversed([*known, *best])}
     if column not in named:
         names = ", ".join(measure_column(name) for name in known)
-        raise InvalidArgument(
-            f"{what} must be one of {names}, or {BEST} before one of them, but got {column!r}"
-        )
+        either = f", or {BEST} before one of them" if best else ""
+        raise InvalidArgument(f"{what} must be one of {names}{either}, but got {column!r}")
     return named[column]
 
 

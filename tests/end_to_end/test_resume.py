@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import optuna
+import pandas as pd
 import pytest
 import torch
 from optuna.distributions import FloatDistribution
@@ -99,6 +100,12 @@ def test_the_choices_of_a_parameter_are_compared(tmp_path):
         resumed(tmp_path / "r", task(mode=["x", "z"]))
 
 
+def tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables of a run, but for the updates of a run, which it may share with another one."""
+    names = ("comparison.csv", "trials.csv")
+    return {n: pd.read_csv(folder / n).drop(columns="updates", errors="ignore") for n in names}
+
+
 def without_its_last_newline(path: Path, cut: int = 1) -> None:
     path.write_bytes(path.read_bytes()[:-cut])
 
@@ -106,8 +113,7 @@ def without_its_last_newline(path: Path, cut: int = 1) -> None:
 @pytest.mark.parametrize("cut", [1, pytest.param(9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["comparison.csv", "curves.csv", "trials.csv"])
 def test_a_last_line_that_was_cut_is_not_believed_and_is_made_again(copy, name, cut):
-    before = {n: (copy / n).read_text() for n in ("comparison.csv", "trials.csv")}
-    curves = lrfinder.open_run(copy).curves
+    before, curves = tables(copy), lrfinder.open_run(copy).curves
     without_its_last_newline(copy / name, cut)
     if name == "comparison.csv":
         assert len(lrfinder.open_run(copy).confirmed) == 2 * 3 - 1
@@ -115,7 +121,7 @@ def test_a_last_line_that_was_cut_is_not_believed_and_is_made_again(copy, name, 
         finished_run(copy)
     run = resumed(copy)
     assert run.summary["status"] == "complete"
-    assert {n: (copy / n).read_text() for n in before} == before
+    assert all(tables(copy)[name].equals(before[name]) for name in before)
     keys = ["act", "name", "trial", "seed", "update"]
     assert run.curves.set_index(keys).sort_index().equals(curves.set_index(keys).sort_index())
     finished_run(copy)

@@ -191,7 +191,7 @@ FIELDS = {
         {"steps_per_epoch": 0},
         "steps_per_epoch must be a whole number of at least 1",
     ),
-    "baseline": ({"baseline": "0.1"}, "baseline must be a Baseline or a learning rate"),
+    "baseline": ({"baseline": [0.1]}, "baseline must be a learning rate, a pair"),
     "schedules": ({"schedules": {"mine": 3}}, "schedules['mine'] must be a Family"),
     "name": ({"name": "a/b"}, "name must be one line"),
 }

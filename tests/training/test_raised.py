@@ -158,7 +158,7 @@ def test_a_study_keeps_such_trials_complete_and_the_report_tells(tmp_path, engin
     options = {"families": ["step"], "trials": 2, "trial_seeds": 1, "confirm_seeds": 2}
     task = solving(epochs=3)
     run = lrfinder.run(
-        task, out=tmp_path / "r", engine=engine, lr_range=(1e-3, 5.0), progress=False, **options
+        task, out=tmp_path / "r", engine=engine, lr_range=(1e-3, 5e4), progress=False, **options
     )
     storage = own_storage(tmp_path / "r")
     trials = [

@@ -772,7 +772,10 @@ def test_the_loss_is_called_valid_loss_where_people_see_it():
     assert measure_name("valid_loss", ["loss", "error"]) == "loss"
     assert measure_name("error", ["loss", "error"]) == "error"
     for wrong in ("loss", "f1"):
-        with pytest.raises(InvalidArgument, match=f"valid_loss, error, but got '{wrong}'"):
+        with pytest.raises(
+            InvalidArgument,
+            match=f"valid_loss, error, or best_ before one of them, but got '{wrong}'",
+        ):
             measure_name(wrong, ["loss", "error"])
 
 
