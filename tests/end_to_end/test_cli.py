@@ -740,10 +740,10 @@ def test_workers_find_what_one_process_finds(here):
     two = call("sweep", "my_task.py", *shared, "--out", "b", "--workers", "2")
     assert one.exit_code == two.exit_code == 0
     first, second = (json.loads(result.stdout) for result in (one, two))
-    assert first["families"] == {
-        name: {**facts, "study": facts["study"].replace("b-", "a-")}
-        for name, facts in second["families"].items()
-    }
+    for facts in second["families"].values():  # the start has no study
+        if "study" in facts:
+            facts["study"] = facts["study"].replace("b-", "a-")
+    assert first["families"] == second["families"]
     assert (first["engine"]["workers"], second["engine"]["workers"]) == (1, 2)
 
 

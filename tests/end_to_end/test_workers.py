@@ -40,10 +40,10 @@ TRIALS = 6
 
 
 def lrfinder_process(folder, *words):
-    log = (folder / f"{words[0]}-{time.monotonic_ns()}.log").open("w")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "lrfinder", *words]
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+    with (folder / f"{words[0]}-{time.monotonic_ns()}.log").open("w") as log:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 
 
 def until(what, seconds=120.0):
@@ -71,6 +71,7 @@ def test_a_run_with_workers_one_of_which_is_killed_is_that_of_one_process(kind, 
     workers = [lrfinder_process(tmp_path, "worker", "cnn.py", storage, "shared") for _ in "ab"]
     until(lambda: "beside this process" in log.read_text() or parent.poll() is not None)
     workers[0].send_signal(signal.SIGKILL)
+    workers[0].wait()
     if begin is not None:
         end()
         begin()
