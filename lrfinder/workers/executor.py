@@ -83,12 +83,11 @@ class WithWorkers:
                     own = [plans[row] for row in rows]
                     posted[self._mailbox.post(own, watch)] = _Posted(rows, own)
                     waiting += 1
-                if todo:
-                    self._train(_next(todo, workers), plans, watch, progress, hand_out)
+                rows = _next(todo, workers) if todo else self._taken_back(posted)
+                if rows:
+                    self._train(rows, plans, watch, progress, hand_out)
                 elif posted:
-                    todo += self._taken_back(posted)
-                    if not todo:
-                        time.sleep(_WAIT)
+                    time.sleep(_WAIT)
         finally:
             for chunk in posted:
                 self._mailbox.give_up(chunk)
@@ -138,12 +137,12 @@ class WithWorkers:
         states = [self._mailbox.state(chunk)[0] for chunk in posted]
         return states.count(TrialState.WAITING)
 
-    def _taken_back(self, posted: dict[int, _Posted]) -> list[list[int]]:
+    def _taken_back(self, posted: dict[int, _Posted]) -> list[int]:
         """Rows of one chunk that nobody has begun; none where all are in training."""
         for chunk, sent in list(posted.items()):
             if self._mailbox.take_back(chunk):
                 del posted[chunk]
-                return [sent.rows]
+                return sent.rows
         return []
 
     def _workers(self) -> int:

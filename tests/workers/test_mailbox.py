@@ -173,3 +173,13 @@ def test_every_plan_is_trained_once_by_whoever_lives(storage, mailbox, dies):
     assert took
     assert found == alone
     assert made == updates
+
+
+def test_a_worker_that_lives_but_takes_nothing_holds_nothing_up(storage, mailbox):
+    counts = iter(range(10**6))
+    mailbox.workers = lambda: {"idle": next(counts)}
+    with claimed(storage, "another") as claim:
+        executor = WithWorkers(InProcess(linear_task()), mailbox, claim, capacity=1)
+        found, _ = trained(executor)
+    assert sorted(found) == [0, 1, 2, 3]
+    assert len(storage.get_all_trials(storage.get_study_id_from_name("run-work"))) <= 2 * len(PLANS)
