@@ -37,7 +37,8 @@ def test_a_study_runs_end_to_end_from_any_folder(path, tmp_path, monkeypatch):
     if "baseline" in run.summary["families"]:
         compared.add("baseline")
     assert set(run.summary["families"]) == compared
-    assert run.summary["notes"] == []
+    for note in run.summary["notes"]:  # so short a run, and a task without noise
+        assert note.startswith(("the baseline's schedule", "all seeds train alike"))
     assert [p.name for p in tmp_path.iterdir()] == ["r"]
 
 

@@ -19,6 +19,7 @@ from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules import FAMILIES, Family
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
+from lrfinder.tuning.samplers import sampler_for
 from lrfinder.tuning.search import search
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.trials import FamilyResult
@@ -215,6 +216,18 @@ def test_an_interrupt_tells_the_trial_in_flight_as_failed(url):
     states = [trial.state for trial in trials_of(url, "step")]
     assert states.count(TrialState.FAIL) == 1
     assert TrialState.RUNNING not in states
+
+
+def test_a_sampler_of_a_study_that_goes_on_draws_anew(url):
+    seeds = []
+
+    def remembering(space, startup, seed):
+        seeds.append(seed)
+        return sampler_for(space, startup, seed)
+
+    for trials in (2, 4, 6):
+        search(task(), [space()], trials=trials, seeds=[0], storage=url, sampler=remembering)
+    assert len(set(seeds)) == 3
 
 
 def test_a_study_that_goes_on_draws_other_trials_than_the_first_ones(url):
