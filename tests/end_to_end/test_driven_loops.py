@@ -20,7 +20,7 @@ from lrfinder.tasks.random_states import kept
 from lrfinder.training.fit import fit
 
 ROOT = Path(lrfinder.__file__).parents[1]
-EXAMPLES = ROOT / "examples"
+EXAMPLES = ROOT / "studies" / "examples"
 SMALL = {"families": ["step"], "trials": 2, "trial_seeds": 1, "confirm_seeds": 2, "steps": 20}
 QUICK = {**SMALL, "probes": 3, "progress": False}
 

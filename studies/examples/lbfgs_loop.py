@@ -1,6 +1,6 @@
 """LBFGS, whose step evaluates a closure as often as it needs to.
 
-    lrfinder find examples/lbfgs_loop.py
+    lrfinder find studies/examples/lbfgs_loop.py
 
 One update sees all rows, so that an epoch is one update.
 """

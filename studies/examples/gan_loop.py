@@ -1,7 +1,7 @@
 """A GAN: two networks, two optimizers, one learning rate that both share in their own ratio.
 
-    lrfinder find examples/gan_loop.py
-    lrfinder run examples/gan_loop.py --families cosine,step
+    lrfinder find studies/examples/gan_loop.py
+    lrfinder run studies/examples/gan_loop.py --families cosine,step
 
 The loss of the generator says little, for it moves with the discriminator. So the loop is measured
 by how far generated digits are from held-out ones: the energy distance, 0 for equal distributions.

@@ -1,7 +1,7 @@
 """A small GPT on characters, step by step with get_batch, in the style of nanoGPT.
 
-    lrfinder find examples/character_model_loop.py
-    lrfinder run examples/character_model_loop.py --families cosine --warmup 1 --per batch
+    lrfinder find studies/examples/character_model_loop.py
+    lrfinder run studies/examples/character_model_loop.py --families cosine --warmup 1 --per batch
 
 There is no epoch here; `steps_per_epoch` says after how many updates the loss is evaluated.
 """
