@@ -16,7 +16,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from lrfinder.errors import StorageFailed, TaskFailed
+from lrfinder.errors import TaskFailed
 from lrfinder.tasks.problem import Problem
 from lrfinder.training.history import History, Plan
 from lrfinder.training.sent import packed, packed_plans, unpacked, unpacked_plans
@@ -152,10 +152,10 @@ class Mailbox:
 
 
 def is_gone(storage: BaseStorage, name: str) -> bool:
-    """Whether a study is in the storage no more."""
+    """Whether a study is in the storage no more; StorageFailed where that cannot be told."""
     try:
         storage.get_study_id_from_name(name)
-    except (KeyError, StorageFailed):
+    except KeyError:
         return True
     return False
 

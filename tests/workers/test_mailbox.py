@@ -15,7 +15,7 @@ from lrfinder.training.sent import without_plans
 from lrfinder.tuning.storage import open_storage
 from lrfinder.workers.claims import Watch, claimed, work_study
 from lrfinder.workers.executor import WithWorkers
-from lrfinder.workers.mailbox import Mailbox
+from lrfinder.workers.mailbox import Mailbox, is_gone
 
 WAITING, RUNNING = optuna.trial.TrialState.WAITING, optuna.trial.TrialState.RUNNING
 PLANS = [Plan(0.01 * k, Schedule(FAMILIES["constant"]), k) for k in (1, 2, 3, 4)]
@@ -73,6 +73,17 @@ def test_what_the_task_raised_is_raised_in_the_parent(mailbox):
     mailbox.give_error(mailbox.take(linear_task()).number, TaskFailed("the loss is nan"))
     with pytest.raises(TaskFailed, match="the loss is nan"):
         mailbox.returned(chunk, PLANS)
+
+
+def test_a_storage_that_fails_is_no_run_that_has_ended(storage, mailbox, monkeypatch):
+    def fails(name):
+        raise StorageFailed("the server is down")
+
+    assert not is_gone(storage, work_study("run"))
+    assert is_gone(storage, work_study("another"))
+    monkeypatch.setattr(storage, "get_study_id_from_name", fails)
+    with pytest.raises(StorageFailed, match="the server is down"):
+        is_gone(storage, work_study("run"))
 
 
 def test_long_values_come_back_whole(mailbox):
