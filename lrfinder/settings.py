@@ -351,7 +351,8 @@ def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
     first = error.errors()[0]
     if not first["loc"]:
         return str(first["msg"]).removeprefix("Value error, ")
-    key = ".".join(map(str, first["loc"]))
+    name, *inside = first["loc"]  # places in a list, or what a value might have been
+    key = ".".join(map(str, [name, *(part for part in inside if isinstance(part, int))]))
     if first["type"] == "extra_forbidden":
         if key in FindSettings.model_fields:
             return f"{key} is an option of `lrfinder find` alone; leave it out"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lrfinder.errors import InvalidArgument, StudyFileError, TaskLoadError
 from lrfinder.experiment import training_seeds
-from lrfinder.settings import RunSettings, read_settings_file, settings_from
+from lrfinder.settings import FindSettings, RunSettings, read_settings_file, settings_from
 
 KEYS = list(RunSettings.model_fields)
 RECORD = {"name": "a", "task_hash": "b", "version": "0.1.0"}
@@ -198,3 +198,19 @@ def test_what_a_run_writes_is_what_it_reads():
     settings = RunSettings(families=["step"], trials=3, lr_range=(0.1, 1.0))
     written = tomllib.loads(tomli_w.dumps(settings.model_dump(exclude_none=True)))
     assert RunSettings(**written) == settings
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("epochs", 0, "epochs: input should be"),
+        ("epochs", [10, 0], "epochs"),
+        ("batch_sizes", [0], "batch_sizes.0: input should be"),
+        ("warmup", -1.0, "warmup: "),
+    ],
+)
+def test_a_refusal_names_the_option_and_nothing_of_how_it_is_checked(option, value, said):
+    with pytest.raises(InvalidArgument) as refusal:
+        settings_from(FindSettings, {option: value})
+    assert str(refusal.value).startswith(said)
+    assert re.match(r"[a-z_]+(\.\d+)*: ", str(refusal.value))
