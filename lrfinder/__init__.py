@@ -10,6 +10,7 @@ The rooms, each of which knows only those below it:
 
     cli, terminal, commands, pipeline
                                arguments; what can be asked for; the three acts in order
+    lightning                  a callback for Lightning, imported by its users alone
     report                     tell: sentences, report.md, notebook, dashboard, training script
     plots                      draw: on Axes
     results                    keep: the run folder and its typed summary
@@ -42,8 +43,9 @@ The words:
     measure      what is evaluated: the loss and the metrics
 
 Public are the names of `lrfinder.__all__`, `lrfinder.plots.__all__` and
-`lrfinder.schedules.__all__`, the commands, and the files of a run folder. Everything else may
-change in any release; a public name goes only after one release in which it warns.
+`lrfinder.schedules.__all__`, `lrfinder.lightning.LearningRateFinder`, the commands, and the files
+of a run folder. Everything else may change in any release; a public name goes only after one
+release in which it warns.
 
 Names are loaded when they are first used, so that importing the package is cheap.
 """

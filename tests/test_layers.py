@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "cli": {"commands", "workers", "report", "results", "settings", "tasks", "terminal", *GROUND},
     "__main__": {"cli"},
     "examples": {"tasks"},
+    "lightning": {"report"} | ACTS | ENGINE,  # a callback that tells what a range test suggests
 }
 ONLY_IN = {
     "matplotlib": {"plots"},

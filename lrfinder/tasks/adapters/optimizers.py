@@ -5,9 +5,10 @@ already. Here the one is put back to its peak, and the other becomes the baselin
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -75,10 +76,41 @@ def copies_of(scheduler: LRScheduler) -> Callable[[Optimizer], LRScheduler]:
             for name in ("lr", "initial_lr", "max_lr", "min_lr"):
                 if name in theirs:
                     group[name] = float(theirs[name]) * factor
-        for part in [*known.values()]:
-            if isinstance(part, LRScheduler) and hasattr(part, "base_lrs"):
-                lrs = zip(part.base_lrs, factors, strict=False)
-                part.base_lrs = [float(lr) * factor for lr, factor in lrs]
+        for part in schedulers_in(twin):
+            _scale_base_lrs(part, factors)
         return twin
 
     return build
+
+
+def scale_lrs(optimizer: Optimizer, schedulers: Sequence[LRScheduler], factor: float) -> None:
+    """Multiply every lr of an optimizer that is in use, and what its schedulers make lrs of.
+
+    A floor that a scheduler was given as a number, such as eta_min, stays.
+    """
+    for group in optimizer.param_groups:
+        for name in ("lr", "initial_lr", "max_lr", "min_lr"):
+            if torch.is_tensor(group.get(name)):
+                group[name].mul_(factor)  # whose place a compiled step knows
+            elif name in group:
+                group[name] *= factor
+    for scheduler in schedulers:
+        for part in schedulers_in(scheduler):
+            _scale_base_lrs(part, [factor] * len(optimizer.param_groups))
+
+
+def schedulers_in(scheduler: LRScheduler) -> Iterator[LRScheduler]:
+    """A scheduler and those that it is made of."""
+    yield scheduler
+    for value in vars(scheduler).values():
+        for part in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(part, LRScheduler):
+                yield from schedulers_in(part)
+
+
+def _scale_base_lrs(scheduler: LRScheduler, factors: Sequence[float]) -> None:
+    """Multiply what it makes lrs of, and those that it tells, group by group."""
+    for name in ("base_lrs", "max_lrs", "_last_lr"):
+        if (lrs := getattr(scheduler, name, None)) is not None:
+            scaled = [float(lr) * factor for lr, factor in zip(lrs, factors, strict=False)]
+            setattr(scheduler, name, scaled)
