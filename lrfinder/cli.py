@@ -456,7 +456,7 @@ def _print_run(run: Any) -> None:  # noqa: ANN401 (importing its type would impo
     _print_table(ranking_of(run), folded=PARAMETERS)
     for sentence in words.conclusions(run):
         _out.print(escape(sentence))
-    _out.print(escape(f"\n{run.answers.winner.code}\n"))
+    _out.print(escape(f"\n{words.code_of_answer(run.answers)}\n"))
     _out.print(escape(f"{run.path / 'report.md'}  {run.path / 'best_schedule.py'}"))
 
 

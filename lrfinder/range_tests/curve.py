@@ -33,7 +33,7 @@ ON_TRAINING = (
     "read off the training loss, for nothing else is measured: the interval is widened by x2 at "
     "both ends"
 )
-_ON_TRAINING = 2.0
+ON_TRAINING_FACTOR = 2.0
 """Factor by which both ends of an interval are widened that was read off the training loss."""
 UNCHECKED = "not checked against noise"
 """What is said of an lr that pure noise for targets might have given, too; why follows."""
@@ -197,7 +197,7 @@ class Curve:
             short = f"the sweep came no farther than lr {self.lr[-1]:.3g}; give it more time"
             found = replace(found, reason=short)
         if self.of_training and found.low is not None and found.high is not None:
-            wider = {"low": found.low / _ON_TRAINING, "high": found.high * _ON_TRAINING}
+            wider = {"low": found.low / ON_TRAINING_FACTOR, "high": found.high * ON_TRAINING_FACTOR}
             found = replace(found, **wider)
         return replace(found, reason=" ".join([found.reason, *self._remarks(found)]))
 

@@ -12,6 +12,7 @@ from lrfinder.report.markdown import PICTURES
 from lrfinder.report.tables import Table, ranking
 from lrfinder.report.wording import (
     code_of,
+    code_of_answer,
     conclusions,
     how_wrong,
     other_schedules,
@@ -115,7 +116,7 @@ def _answer(run: Run, pages: Pages, pictures: Mapping[str, str]) -> list[str]:
     return [
         f"# Answer: {best.family} at lr {best.lr:.3g}",
         "\n".join(f"- {sentence}" for sentence in conclusions(run)),
-        f"```python\n{code_of(best)}\n```",
+        f"```python\n{code_of_answer(run.answers)}\n```",
         "Every decay at its best, trained again on seeds that no search has seen:",
         Table(("decay", *table.header[1:]), linked).markdown(),
         *_picture(pictures, "comparison.png"),

@@ -7,7 +7,7 @@ from lrfinder.report.comparing import seeds_in_words
 from lrfinder.report.tables import Table, ranking, steps_of
 from lrfinder.report.wording import (
     by_epoch,
-    code_of,
+    code_of_answer,
     comparison_of,
     conclusions,
     duration,
@@ -44,7 +44,7 @@ def markdown(run: Run) -> str:
     parts = [
         f"# Learning rate and decay for {answers.task}",
         "\n".join(f"- {line}" for line in conclusions(run)),
-        f"```python\n{code_of(answers.winner)}\n```",
+        f"```python\n{code_of_answer(answers)}\n```",
     ]
     if run.suggestion is not None:
         parts += ["## Initial learning rate", *_range_test_section(run.suggestion)]

@@ -10,7 +10,7 @@ from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report.comparing import answers_in_words
 from lrfinder.results.saved_run import Run
-from lrfinder.results.summary import BestFacts, FamilyFacts
+from lrfinder.results.summary import BestFacts, FamilyFacts, RunSummary
 from lrfinder.training.engine import EngineRecord
 from lrfinder.training.speed import Speed, Work
 from lrfinder.tuning.shares import total
@@ -205,6 +205,12 @@ def _before_training(run: Run) -> float:
 def code_of(best: BestFacts | FamilyFacts) -> str:
     """PyTorch code of a recipe: its lr, and its scheduler with the line that steps it."""
     return f"# lr = {best.lr!r}\n{best.code}"
+
+
+def code_of_answer(answers: RunSummary) -> str:
+    """Code of what to use, for the kind of program that was run; for PyTorch where it has none."""
+    best, kind = answers.winner, answers.code_for
+    return code_of(best) if kind == "torch" else best.codes.get(kind) or code_of(best)
 
 
 def comparison_of(run: Run) -> Comparison:

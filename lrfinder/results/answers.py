@@ -51,6 +51,7 @@ def first_summary(experiment: Experiment) -> RunSummary:
         **_common(experiment),
         status="running",
         epochs=experiment.task.epochs,
+        code_for=experiment.task.code_for or "torch",
         engine=None,
         objective=Objective(
             name=experiment.settings.objective,

@@ -24,7 +24,7 @@ from lrfinder.schedules import Value
 from lrfinder.statistics import Mean
 from lrfinder.tasks.sketch import Sketch
 from lrfinder.training.engine import EngineRecord
-from lrfinder.types import Direction, Every, Growth, Per
+from lrfinder.types import CodeKind, Direction, Every, Growth, Per
 
 SCHEMA = 3
 """Version of summary.json; raised when a key changes its meaning."""
@@ -337,6 +337,8 @@ class RunSummary(RangeTestSummary):
     verdict: VerdictFacts | None = None
     recommended: BestFacts | None = None
     """What to use: the simplest of those that are as good as the best."""
+    code_for: CodeKind = "torch"
+    """What the code of the answer is written for; older folders do not say."""
 
     @model_validator(mode="after")
     def _check_families(self) -> Self:

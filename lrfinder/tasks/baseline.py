@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, SupportsFloat, cast
+from typing import Any, SupportsFloat, cast, get_args
 
 import torch
 from torch.optim import Optimizer
@@ -16,7 +16,7 @@ from lrfinder.schedules.family import Trial
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.schedules.spec import FORM, read_parts
 from lrfinder.tasks.user_code import user_code
-from lrfinder.types import Per
+from lrfinder.types import CodeKind, Per
 
 STEPS_ASKED = 1000
 """Updates of an epoch whose length is not known yet, as a function of their number is asked."""
@@ -102,6 +102,17 @@ def as_baseline(given: Any, per: Per, updates: int, families: Mapping[str, Famil
         "baseline must be a learning rate, a pair (lr, lambda optimizer: scheduler), a function "
         f"get_lr(it) or a Baseline, but got a {kind}; write Baseline(lr, schedule)"
     )
+
+
+def code_kind(asked: CodeKind | None, baseline: object) -> CodeKind:
+    """What code is written for, where nothing is asked for: a function where one is in use today.
+
+    Raises InvalidArgument for a kind that there is none of.
+    """
+    if asked is not None:
+        one_of(*get_args(CodeKind)).check("code_for", asked)
+        return asked
+    return "function" if callable(baseline) else "torch"
 
 
 def read_baseline(text: str, per: Per, schedules: Mapping[str, Family]) -> Baseline:

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Family
-from lrfinder.tasks.baseline import STEPS_ASKED, Baseline, as_baseline
+from lrfinder.tasks.baseline import STEPS_ASKED, Baseline, as_baseline, code_kind
 from lrfinder.tasks.batches import Batch, count_rows
 from lrfinder.tasks.drawn_batches import Draw, data_or_drawn
 from lrfinder.tasks.lengths import EPOCHS, in_epochs
@@ -47,7 +47,7 @@ from lrfinder.tasks.task_checks import (
 from lrfinder.tasks.task_data import TaskData
 from lrfinder.tasks.user_code import user_code
 from lrfinder.tasks.whole_measures import Evaluate, names_of, whole_measures
-from lrfinder.types import Per
+from lrfinder.types import CodeKind, Per
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -151,6 +151,11 @@ class Task:
     """Further decay families, each under its own `Family.name`, searched like the built-in ones."""
     name: str = "task"
     """Shown in reports and in the name of the run folder; one line without slash and quote."""
+    code_for: CodeKind | None = None
+    """What the code of the answer is written for in reports: "torch", "lightning", ...
+
+    By default what the task was made from, and "function" where the baseline is a function.
+    """
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
@@ -181,6 +186,7 @@ class Task:
             check_data("valid", self.valid)
         check_metric_names(self.metrics)
         check_schedules(self.schedules)
+        object.__setattr__(self, "code_for", code_kind(self.code_for, self.baseline))
         if self.baseline is not None:
             asked = self.updates or self.epochs * (self.steps_per_epoch or STEPS_ASKED)
             baseline = as_baseline(self.baseline, self.per, asked, self.schedules)

@@ -24,8 +24,10 @@ def test_template_runs_and_is_answered_in_the_words_of_its_framework(kind, tmp_p
         return done.stdout
 
     lrfinder("init", "mine.py", "--kind", kind)
-    lrfinder("run", "mine.py", *ARGUMENTS.split(), "--out", "run")
+    shown = lrfinder("run", "mine.py", *ARGUMENTS.split(), "--out", "run")
     code = lrfinder("report", "run", "--code", kind)
     compile(code, kind, "exec")
     words = {"lightning": "configure_optimizers", "transformers": "train", "skorch": "set_params"}
     assert words[kind] in code
+    assert words[kind] in shown
+    assert code.strip() in (tmp_path / "run" / "report.md").read_text()

@@ -80,6 +80,7 @@ def fields_of(
         "valid": valid,
         "epochs": length.epochs,
         "steps_per_epoch": steps_per_epoch,
+        "code_for": "lightning",
         "name": fitting_name(type(module).__name__),
         **settings,
         **measured_by(steps, names),

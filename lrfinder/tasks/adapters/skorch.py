@@ -72,6 +72,7 @@ def fields_of(
         "epochs": net.max_epochs,
         "clip_norm": clip_norm,
         "evaluate": None if valid is None else _evaluate_by(judge, scorings, valid),
+        "code_for": "skorch",
         "name": fitting_name(type(judge.module_).__name__),
         **own,
     }

@@ -62,6 +62,7 @@ def fields_of(trainer: Any, fields: Mapping[str, Any]) -> dict[str, Any]:  # noq
         "clip_norm": args.max_grad_norm or None,
         "autocast": torch.bfloat16 if args.bf16 else None,
         "evaluate": _evaluate_by(worker, valid),
+        "code_for": "transformers",
         "name": fitting_name(type(trainer.model).__name__),
         **baseline,
     }

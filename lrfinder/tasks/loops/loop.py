@@ -26,14 +26,14 @@ from lrfinder.arrays import Floats
 from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Family
-from lrfinder.tasks.baseline import STEPS_ASKED, Baseline, as_baseline
+from lrfinder.tasks.baseline import STEPS_ASKED, Baseline, as_baseline, code_kind
 from lrfinder.tasks.loops.driving import DrivenTraining, accelerator
 from lrfinder.tasks.loops.looking import LoopData, group_lrs, look
 from lrfinder.tasks.loops.training import Training, takes_one_argument
 from lrfinder.tasks.measures import Measure
 from lrfinder.tasks.task import Prototype
 from lrfinder.tasks.task_checks import check_by_name, check_functions, check_name, check_schedules
-from lrfinder.types import Per
+from lrfinder.types import CodeKind, Per
 
 _Key = tuple[int, int | None, torch.device | None]
 """Which loop was looked at, with which length of an epoch, and on which device."""
@@ -59,6 +59,8 @@ class Loop:
     """Further decay families, each under its own `Family.name`, searched like the built-in ones."""
     name: str = "task"
     """Shown in reports and in the name of the run folder; one line without slash and quote."""
+    code_for: CodeKind | None = None
+    """What the code of the answer is written for in reports; "function" or "torch" by default."""
     looked: dict[_Key, LoopData] = field(default_factory=dict[_Key, LoopData], repr=False)
     """What was seen of it and of its copies; nothing to give."""
 
@@ -75,6 +77,7 @@ class Loop:
         check_count("epochs", self.epochs)
         if self.steps_per_epoch is not None:
             check_count("steps_per_epoch", self.steps_per_epoch)
+        object.__setattr__(self, "code_for", code_kind(self.code_for, self.baseline))
         if self.baseline is not None:
             asked = self.epochs * (self.steps_per_epoch or STEPS_ASKED)
             baseline = as_baseline(self.baseline, self.per, asked, self.schedules)
