@@ -1,5 +1,6 @@
 """The trainings of one range test: sweeps whose lr grows, and probes at one lr."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -197,9 +198,10 @@ class Trainings:
         return tuple(made)
 
     def differ(self, curve: Curve) -> bool:
-        """Whether probes of one seed at different lrs ended differently."""
+        """Whether probes of one seed at different lrs ended differently; one that diverged did."""
         of_seed = [probe.loss for probe in curve.probes if probe.seed == curve.seeds[0]]
-        return len(of_seed) < 2 or len(set(of_seed)) > 1
+        alike = len(of_seed) > 1 and of_seed.count(of_seed[0]) == len(of_seed)
+        return not (alike and math.isfinite(of_seed[0]))
 
     def lr_matters(self, curve: Curve) -> bool:
         """Whether a few updates at a low lr and at a high one differ at all.

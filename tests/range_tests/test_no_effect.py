@@ -1,5 +1,8 @@
 """An lr without effect, and seeds without effect, are told and never read as an answer."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from small_tasks import linear_model, linear_task, momentum, regression_rows
@@ -8,7 +11,9 @@ from torch.utils.data import DataLoader
 
 import lrfinder
 from lrfinder.range_tests.curve import NO_EFFECT, SEEDS_ALIKE
+from lrfinder.range_tests.limits import Limits
 from lrfinder.range_tests.range_test import range_test
+from lrfinder.range_tests.trainings import Trainings
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.sequential import SequentialTrainer
@@ -52,6 +57,17 @@ def test_an_lr_that_matters_is_not_suspected(trainer, every):
     for fields in ({}, {"probes": 0}, {"max_lr": 1e-5}, {"min_lr": 1.0, "max_lr": 2.0}):
         curve = range_test(linear_task(), seeds=1, every=every, trainer=trainer, **fields)
         assert curve.lr_matters
+
+
+def test_probes_that_all_diverged_do_not_say_that_the_lr_has_no_effect():
+    curve = range_test(linear_task(), seeds=1, steps=20, probes=3)
+    lost = tuple(replace(probe, loss=math.nan) for probe in curve.probes)
+    test = Trainings(
+        linear_task(), (0,), 20, "batch", "exponential", None, None, Limits(None), probes=3
+    )
+    assert test.differ(replace(curve, probes=lost))
+    alike = tuple(replace(probe, loss=1.0) for probe in curve.probes)
+    assert not test.differ(replace(curve, probes=alike))
 
 
 def seeded_model() -> nn.Module:

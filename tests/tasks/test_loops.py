@@ -1,6 +1,7 @@
 """What a Loop shows of itself, and the one line for each thing that it must not do."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -14,7 +15,7 @@ from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.tasks.data_checks import OTHER_WEIGHTS
 from lrfinder.tasks.fingerprint import check_same, fingerprint
 from lrfinder.tasks.loading import load_named
-from lrfinder.tasks.loops.looking import OWN_SCHEDULER
+from lrfinder.tasks.loops.looking import NO_MEASURE, OF_SEVERAL, OWN_SCHEDULER
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.loops.measuring import as_measures
 
@@ -96,7 +97,14 @@ def add_group(training) -> None:
             optimizer.add_param_group({"params": further.parameters()})
 
 
+def in_a_thread(training) -> None:
+    """Its own exception would stay in the thread."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(steps, training)
+
+
 REFUSED = {
+    "trains in a thread": (in_a_thread, "must be called where train(training) runs"),
     "never logs": (
         partial(steps, log=False),
         "an epoch had none; call training.log(loss) after optimizer.step()",
@@ -283,6 +291,19 @@ def test_a_scheduler_of_its_own_and_unseeded_weights_are_noted():
 
     assert small_loop(unseeded).data().notes() == [OTHER_WEIGHTS]
     assert small_loop().data().notes() == []
+
+
+def test_the_training_loss_of_several_optimizers_is_cautioned():
+    def unmeasured(loop):
+        def train(training):
+            training.measure = lambda function: None
+            loop(training)
+
+        return small_loop(train).data().notes()
+
+    assert unmeasured(gan) == [NO_MEASURE, OF_SEVERAL]
+    assert unmeasured(regression) == [NO_MEASURE]
+    assert small_loop(gan).data().notes() == []
 
 
 def test_numbers_of_any_kind_are_measures():

@@ -31,6 +31,10 @@ NO_MEASURE = (
     "the loop registers nothing to be measured by (training.measure), so its training loss is "
     "read: that shows no overfitting, and the interval is widened for it"
 )
+OF_SEVERAL = (
+    "the loop drives several optimizers and nothing but its training loss is read; where they work "
+    "against each other, as in a GAN, it does not say how well they train: call training.measure"
+)
 OWN_SCHEDULER = (
     "the loop has a learning-rate scheduler of its own; while it is driven, the learning rates are "
     "those of lrfinder"
@@ -52,6 +56,8 @@ class LoopData:
     """"loss" and what else the loop measures."""
     measured: bool
     """Whether the loop measures anything; else its training loss is read."""
+    optimizers: int
+    """How many it drives."""
     seen: list[str]
     findings: dict[type, Any] = field(default_factory=dict[type, Any])
     """What a trainer has found out about the loop: tried only once."""
@@ -68,7 +74,9 @@ class LoopData:
 
     def notes(self) -> list[str]:
         """What a person should know before reading a result."""
-        return [*self.seen, *([] if self.measured else [NO_MEASURE])]
+        if self.measured:
+            return self.seen
+        return [*self.seen, NO_MEASURE, *([OF_SEVERAL] if self.optimizers > 1 else [])]
 
     def later_notes(self) -> list[str]:
         """Nothing more shows while it trains."""
@@ -115,7 +123,13 @@ def look(
             one.close()
     names = [name for name in measured if name != "loss"]
     return LoopData(
-        prototype, first.lrs_built, steps_per_epoch, ("loss", *names), bool(measured), seen
+        prototype,
+        first.lrs_built,
+        steps_per_epoch,
+        ("loss", *names),
+        bool(measured),
+        len(first.optimizers),
+        seen,
     )
 
 

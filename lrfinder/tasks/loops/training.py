@@ -175,7 +175,7 @@ class Line:
     def log(self, loss: Any) -> None:  # noqa: ANN401 (whatever was given)
         """Count an update; wait where the lrs are used up."""
         if self.ended:
-            wait()  # it has caught what it was to leave by
+            self._wait()  # it has caught what it was to leave by
         if not self.optimizers:
             self.refuse(DRIVES_NONE)
         if not self._stepped and not self._may_skip():
@@ -188,7 +188,7 @@ class Line:
         if len(self.losses) % _READ_EVERY == 0 and isinstance(self.losses[-1], Tensor):
             self.read()
         if self.broken or len(self.losses) == len(self.lrs):
-            wait()
+            self._wait()
 
     def _number(self, loss: Any) -> float | Tensor:  # noqa: ANN401
         if isinstance(loss, Tensor) and loss.numel() == 1 and not loss.is_complex():
@@ -224,7 +224,15 @@ class Line:
 
     def _wait_to_begin(self) -> None:
         self.begun = True
-        wait()
+        self._wait()
+
+    def _wait(self) -> None:
+        """Go on outside; a fault is told there, too, as a thread of the loop's keeps its own."""
+        try:
+            wait()
+        except InvalidArgument as fault:
+            self.fault = fault
+            raise
 
     def free(self) -> None:
         """Take the hooks off the optimizers."""
