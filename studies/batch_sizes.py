@@ -1,26 +1,26 @@
 """Is the lr that `find --batch-sizes` gives for each batch size the best one for it?
 
-    python studies/batch_sizes.py            about 15 minutes on one core
-    python studies/batch_sizes.py --summary  the table from what is measured
+    python studies/batch_sizes.py            about 20 minutes on one core
+    python studies/batch_sizes.py --summary  write the page from what is measured
 
-Six short tasks of the leaderboard (which are chosen without looking at what comes out) at batches of
-16, 64 and 256 rows, each for the same number of epochs. The truth: constant lrs 0.2 decades apart,
-5 seeds, final validation loss. The answers: `range_test(with_update_rows(task, rows)).suggest()` with
-one seed, as the command makes them, three times from other seeds.
+Six short tasks of the leaderboard, taken before anything was measured, in batches of 16, 64 and 256
+rows, each for the same number of epochs. The truth: constant lrs 0.2 decades apart, 5 seeds, final
+validation loss. The answers: what the command gives with one seed, three times, and with
+`--seeds 3`.
 
-*Best* are the lrs between the lowest and the highest whose loss is not above that of the best lr by
-more than one standard error of the paired difference. An answer is right within 0.15 decades of the
-best lr of the grid or of these; a refusal counts as neither. *Regret* is the share of the drop from
-the untrained to the best loss that training at the answer loses, between grid points on a straight
-line over log lr.
+*As good as the best* are the lrs from the lowest to the highest whose loss is not above that of the
+best one by more than a standard error of the paired difference. An answer is *right* within 0.15
+decades of the best lr, or where it is as good. *Regret* is the share of the drop from the untrained
+to the best loss that training at the answer loses, between the measured lrs on a straight line over
+log lr. The rules carry the best lr of 64 rows to the other two sizes.
 
 What was found stands in studies/batch_sizes.md, which this script writes.
 """
 
 import argparse
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,7 +32,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from lrfinder import FAMILIES, Plan, Schedule, Task, fit, range_test
 from lrfinder.range_tests.series import Series
-from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.tasks.update_rows import with_update_rows
 from studies.leaderboard.oracle import trainer_of
 from studies.leaderboard.tasks import task
@@ -42,8 +41,10 @@ TASKS = ("mlp_sgd", "mlp_adam", "autoencoder", "regression", "label_noise", "qua
 SIZES = (16, 64, 256)
 SEEDS = tuple(range(1000, 1005))
 """Of the truth; not among those of the answers."""
-REPEATS = (0, 3000, 6000)
+ASKED = ((0,), (3000,), (6000,), (0, 3000, 6000))
 """Seeds of the answers."""
+RULES = {"the same lr": 0.0, "square root": 0.5, "linear": 1.0}
+"""Exponents of the batch size by which an lr is carried to another one."""
 COARSE = np.arange(-4.8, 1.01, 0.4)
 """Powers of ten of the first lrs."""
 NEAR = 0.15
@@ -119,21 +120,27 @@ def _trained(made: Task, powers: Iterable[float]) -> pd.DataFrame:
     )
 
 
-def answers(name: str, seed: int) -> pd.DataFrame:
+def answers(name: str, seeds: Sequence[int]) -> pd.DataFrame:
     """What is suggested for each batch size, and the slope between them."""
     made = {rows: sized(name, rows) for rows in SIZES}
     found = {
-        rows: range_test(one, seeds=[seed], trainer=trainer_of(one)).suggest()
+        rows: range_test(one, seeds=seeds, trainer=trainer_of(one)).suggest()
         for rows, one in made.items()
     }
     slope = Series("batch_size", tuple(found), tuple(found.values())).slope
-    rows = [_row(rows, one) for rows, one in found.items()]
-    facts = {} if slope is None else {"slope": slope.slope, "from": slope.low, "to": slope.high}
-    return pd.DataFrame([{"task": name, "seed": seed, **row, **facts} for row in rows])
+    facts = {} if slope is None else asdict(slope)
+    of_slope = {"slope": np.nan, "slope_low": np.nan, "slope_high": np.nan}
+    of_slope |= {("slope" if k == "slope" else f"slope_{k}"): v for k, v in facts.items()}
+    rows = [
+        {"task": name, "seeds": _written(seeds), "rows": size, "lr": one.lr}
+        | {"low": one.low, "high": one.high, **of_slope}
+        for size, one in found.items()
+    ]
+    return pd.DataFrame(rows)
 
 
-def _row(rows: int, found: Suggestion) -> dict[str, object]:
-    return {"rows": rows, "lr": found.lr, "low": found.low, "high": found.high}
+def _written(seeds: Sequence[int]) -> str:
+    return "+".join(map(str, seeds))
 
 
 def truth(oracle: pd.DataFrame, name: str, rows: int) -> Truth:
@@ -146,30 +153,56 @@ def truth(oracle: pd.DataFrame, name: str, rows: int) -> Truth:
 def judged(oracle: pd.DataFrame, given: pd.DataFrame) -> pd.DataFrame:
     """Each answer beside the truth."""
     rows: list[dict[str, object]] = []
-    for one in given.itertuples():
-        known = truth(oracle, str(one.task), int(one.rows))
+    for one in given.to_dict("records"):
+        known = truth(oracle, one["task"], one["rows"])
         low, high = known.as_good
-        off = np.log10(one.lr) - known.best
-        power = np.log10(one.lr)
+        lr, from_lr, to_lr = (float(np.log10(one[name])) for name in ("lr", "low", "high"))
+        refused = not np.isfinite(lr)
         rows.append(
             {
-                "task": one.task,
-                "rows": one.rows,
-                "seed": one.seed,
+                **{name: one[name] for name in ("task", "rows", "seeds", "lr", "low", "high")},
                 "best": 10**known.best,
-                "as good from": 10**low,
-                "as good to": 10**high,
-                "lr": one.lr,
-                "low": one.low,
-                "high": one.high,
-                "decades off": off,
-                "refused": not one.lr > 0,
-                "right": bool(abs(off) <= NEAR or low - NEAR <= power <= high + NEAR),
-                "in interval": bool(np.log10(one.low) <= high and low <= np.log10(one.high)),
-                "regret": known.regret(one.lr) if one.lr > 0 else np.nan,
-                "slope": one.slope,
-                "from": getattr(one, "_7", np.nan),
-                "to": one.to,
+                "as_good": f"{10**low:.2g} to {10**high:.2g}",
+                "off": lr - known.best,
+                "refused": refused,
+                "right": abs(lr - known.best) <= NEAR or low <= lr <= high,
+                "inside": bool(from_lr <= high and low <= to_lr),
+                "regret": np.nan if refused else known.regret(10**lr),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def carried(oracle: pd.DataFrame) -> pd.DataFrame:
+    """Regret of the best lr of 64 rows, carried to the other sizes by a rule."""
+    rows: list[dict[str, object]] = []
+    for rule, exponent in RULES.items():
+        regrets = [
+            truth(oracle, name, size).regret(
+                10 ** truth(oracle, name, 64).best * (size / 64) ** exponent
+            )
+            for name in TASKS
+            for size in (16, 256)
+        ]
+        rows.append({"rule": rule, "mean regret": np.mean(regrets), "worst": np.max(regrets)})
+    return pd.DataFrame(rows)
+
+
+def slopes(oracle: pd.DataFrame, given: pd.DataFrame) -> pd.DataFrame:
+    """The exponent of the lr in the batch size: of the best lrs, and as it was answered."""
+    powers = np.log10(SIZES)
+    rows: list[dict[str, object]] = []
+    for (name, seeds), own in given.groupby(["task", "seeds"], sort=False):
+        best = [truth(oracle, str(name), size).best for size in SIZES]
+        first = own.iloc[0]
+        rows.append(
+            {
+                "task": name,
+                "seeds": len(str(seeds).split("+")),
+                "of the best lrs": np.polyfit(powers, best, 1)[0],
+                "answered": first["slope"],
+                "low": first["slope_low"],
+                "high": first["slope_high"],
             }
         )
     return pd.DataFrame(rows)
@@ -177,9 +210,57 @@ def judged(oracle: pd.DataFrame, given: pd.DataFrame) -> pd.DataFrame:
 
 def summary() -> str:
     """The page that says what was found."""
-    oracle, given = pd.read_csv(ORACLE), pd.read_csv(ANSWERS).rename(columns={"from": "since"})
-    found = judged(oracle, given)
-    return markdown(found)
+    oracle, given = pd.read_csv(ORACLE), pd.read_csv(ANSWERS, dtype={"seeds": str})
+    found, steep = judged(oracle, given), slopes(oracle, given)
+    found["count"] = found["seeds"].str.count(r"\+") + 1
+    totals = [
+        {
+            "seeds": count,
+            "answers": len(own),
+            "refused": int(own.refused.sum()),
+            "right": int(own.right.sum()),
+            "interval holds an lr as good as the best": int(own.inside.sum()),
+            "decades off (rms)": float(np.sqrt((own.off**2).mean())),
+            "mean regret": own.regret.mean(),
+            "worst": own.regret.max(),
+        }
+        for count, own in found.groupby("count")
+    ]
+    covered = steep[
+        (steep.low <= steep["of the best lrs"]) & (steep["of the best lrs"] <= steep.high)
+    ]
+    shown = found.drop(columns=["refused", "inside", "count"]).rename(
+        columns={"as_good": "as good as the best", "off": "decades off"}
+    )
+    parts = [
+        "# Is the lr of each batch size the best one for it?",
+        f"Made by `python studies/batch_sizes.py`: {', '.join(TASKS)}; {len(SEEDS)} seeds for the "
+        f"truth; torch {version('torch')}, 2-core x86_64.",
+        markdown(pd.DataFrame(totals)),
+        "An lr that is carried from 64 rows to 16 and 256 by a rule, although it is the best one "
+        "there, which nobody knows:",
+        markdown(carried(oracle)),
+        f"The exponent of the lr in the batch size; its 90% interval holds that of the best lrs in "
+        f"{len(covered)} of {len(steep)}:",
+        markdown(steep),
+        FOUND,
+        "Every answer:",
+        markdown(shown),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+FOUND = """What it says:
+
+- Measuring loses less than any rule: a third of what keeping the best lr of 64 rows loses; a linear
+  rule ruins one training.
+- The goal of 0.15 decades is not met: one seed is right in 30 of 54 answers, three seeds in 13 of 18.
+  The answers move by a factor of 1.05 to 4.5 between seeds, and their intervals span a factor of 2.6
+  to 62; the loss hardly minds (one of 54 answers loses more than 3.1%).
+- The intervals hold a good lr in 87% and 83%. They miss where short runs do not see the over-fitting
+  of the whole training (regression), and at 256 rows of autoencoder and quantiles.
+- Nothing was refused. A line through the three answers would be right in 32 or 33 of 54, which is no
+  better, so that each size keeps its own answer. The exponent's interval is wide, and rightly so."""
 
 
 def main() -> None:
@@ -191,7 +272,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name in TASKS if measure else ():
         _measure(name)
-    print(summary(), version("torch"))
+    FOLDER.with_suffix(".md").write_text(summary(), encoding="utf-8")
 
 
 def _measure(name: str) -> None:
@@ -199,16 +280,16 @@ def _measure(name: str) -> None:
         if not _has(ORACLE, name, rows=rows):
             _append(ORACLE, measure_truth(name, rows))
             print(name, rows, flush=True)
-    for seed in REPEATS:
-        if not _has(ANSWERS, name, seed=seed):
-            _append(ANSWERS, answers(name, seed))
-            print(name, seed, flush=True)
+    for seeds in ASKED:
+        if not _has(ANSWERS, name, seeds=_written(seeds)):
+            _append(ANSWERS, answers(name, seeds))
+            print(name, seeds, flush=True)
 
 
-def _has(path: Path, name: str, **values: int) -> bool:
+def _has(path: Path, name: str, **values: object) -> bool:
     if not path.exists():
         return False
-    known = pd.read_csv(path)
+    known = pd.read_csv(path, dtype={"seeds": str})
     same = known.task == name
     for column, value in values.items():
         same &= known[column] == value
@@ -216,7 +297,7 @@ def _has(path: Path, name: str, **values: int) -> bool:
 
 
 def _append(path: Path, found: pd.DataFrame) -> None:
-    known = [pd.read_csv(path)] if path.exists() else []
+    known = [pd.read_csv(path, dtype={"seeds": str})] if path.exists() else []
     pd.concat([*known, found]).to_csv(path, index=False, float_format="%.6g")
 
 

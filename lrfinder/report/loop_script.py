@@ -5,6 +5,8 @@ was an object, no file has it: the script then has a marked place for it.
 """
 
 import re
+from collections.abc import Sequence
+from textwrap import fill
 
 from lrfinder.report.training_script import import_order, loaded_by, own_import
 from lrfinder.results.summary import BestFacts
@@ -63,8 +65,8 @@ class Training:
 '''
 
 
-_EACH = "self.schedulers = [schedule(optimizer) for optimizer, _ in self.built]"
-_JOINT = """groups = [group for optimizer, _ in self.built for group in optimizer.param_groups]
+_EACH: str = "self.schedulers = [schedule(optimizer) for optimizer, _ in self.built]"
+_JOINT: str = """groups = [group for optimizer, _ in self.built for group in optimizer.param_groups]
 joint = torch.optim.SGD([torch.zeros(1)], LR)  # which shares the groups of all, and is not stepped
 joint.param_groups = groups
 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
@@ -98,7 +100,7 @@ def loop_script(loop: Loop, source: TaskReference | None, best: BestFacts) -> st
     place += ["task = loop" if source else "task = ...  # the Loop"] if uses_task else []
     parts = [
         f'"""Train {loop.name} with the best schedule that was found.\n\n'
-        f'{best.schedule}, initial learning rate {best.lr:.4g}.\n"""',
+        f'{fill(f"{best.schedule}, initial learning rate {best.lr:.4g}.", 88)}\n"""',
         *_imports(source, by_group=by_group),
         f"EPOCHS = {loop.epochs}\nSTEPS_PER_EPOCH = {loop.data().updates_per_epoch}\n"
         f"LR = {best.lr!r}\nSEED = 0",
@@ -126,5 +128,5 @@ def _reads(step: str, measure: str) -> bool:
     return f"({variable_name(measure)})" in step
 
 
-def _indented(lines: list[str], levels: int) -> str:
+def _indented(lines: Sequence[str], levels: int) -> str:
     return "\n".join("    " * levels + line for line in lines)

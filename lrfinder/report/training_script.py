@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ def training_loop(task: Task, source: TaskReference | None, best: BestFacts) -> 
     loop = _Loop(task, given=source is None)
     head = (
         f'"""Train {task.name} with the best schedule that was found.\n\n'
-        f'{best.schedule}, initial learning rate {best.lr:.4g}.\n"""'
+        f'{fill(f"{best.schedule}, initial learning rate {best.lr:.4g}.", 88)}\n"""'
     )
     scheduler = best.code.rpartition("\n# after")[0]
     parts = [
@@ -74,9 +75,7 @@ def training_loop(task: Task, source: TaskReference | None, best: BestFacts) -> 
     return "\n\n".join(parts) + "\n"
 
 
-def _imports(
-    loop: "_Loop", task: Task, source: TaskReference | None, scheduler: str
-) -> list[str]:
+def _imports(loop: "_Loop", task: Task, source: TaskReference | None, scheduler: str) -> list[str]:
     file = None if source is None else source.file
     standard = [] if loop.moves_plainly else [*_DEVICE_IMPORTS]
     standard += ["import sys"] if file is not None else []

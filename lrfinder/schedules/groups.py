@@ -73,12 +73,15 @@ class Asked:
         if kind.by_measure or kind.by_group is not None:
             why = "follows a measure" if kind.by_measure else "has groups itself"
             raise InvalidArgument(f"{where}: {kind.name} {why} and cannot be a group's schedule")
-        for name in self.given if kind.params is not None else ():
-            if name not in kind.params:
-                known = ", ".join(kind.params) or "no parameters"
+        must = kind.params
+        if must is None:
+            return
+        for name in self.given:
+            if name not in must:
+                known = ", ".join(must) or "no parameters"
                 raise InvalidArgument(f"{where}: {kind.name} has {known}, but got {name!r}")
-        for name, value in self.fixed.items() if kind.params is not None else ():
-            kind.params[name].check(f"{where}: {name} of {kind.name}", value)
+        for name, value in self.fixed.items():
+            must[name].check(f"{where}: {name} of {kind.name}", value)
 
     def ask(self, trial: Trial, budget: Budget) -> dict[str, Value]:
         """The group's parameters, of which a trial is asked for those that are searched."""
@@ -168,8 +171,10 @@ def names_of(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     ['0', '1', '2']
     """
     named = [group.get("name") for group in groups]
-    alone = [isinstance(name, str) and named.count(name) == 1 for name in named]
-    return [str(name) if own else str(k) for k, (name, own) in enumerate(zip(named, alone, strict=True))]
+    return [
+        name if isinstance(name, str) and named.count(name) == 1 else str(place)
+        for place, name in enumerate(named)
+    ]
 
 
 def family_of_groups(rules: Sequence[Asked]) -> Family:
@@ -265,7 +270,10 @@ class _Members:
                 self._coded(params).items(), self.by_group(params), strict=True
             )
         ]
-        head, tail = ["torch.optim.lr_scheduler.LambdaLR(", "    optimizer,", "    ["], ["    ],", ")"]
+        head, tail = (
+            ["torch.optim.lr_scheduler.LambdaLR(", "    optimizer,", "    ["],
+            ["    ],", ")"],
+        )
         return "\n".join([*head, *lines, *tail])
 
     def before(self, params: Params) -> str:

@@ -1,5 +1,7 @@
 """Rules of parameter groups, trained: every trainer makes the same of them, and asks the same."""
 
+import runpy
+
 import numpy as np
 import pytest
 import tomli_w
@@ -11,12 +13,16 @@ from torch import nn
 
 import lrfinder
 from lrfinder import BatchedTrainer, Plan, SequentialTrainer, fit
+from lrfinder.comparison.candidates import Candidate
 from lrfinder.errors import InvalidArgument, StudyFileError
 from lrfinder.experiment import prepared_task
 from lrfinder.report.check import check
+from lrfinder.report.loop_script import loop_script
+from lrfinder.results.answers import best_facts
 from lrfinder.schedules import Schedule
 from lrfinder.schedules.spec import schedule_of_training
 from lrfinder.settings import RunSettings, read_settings_file, settings_from
+from lrfinder.tasks.loading import load_named
 from lrfinder.training.driven import DrivenTrainer
 
 EPOCHS, PER_EPOCH = 5, 4
@@ -168,7 +174,7 @@ def test_optimizers_of_a_loop_that_are_driven_by_name_are_groups():
         models = [noisy_model(), noisy_model()]
         a, b = (torch.optim.SGD(model.parameters(), BUILT) for model in models)
         training.drive(generator=a, critic=b)
-        training.measure(lambda: float(sum(mse(m(VALID[0]), VALID[1]) for m in models)))
+        training.measure(lambda: sum(mse(m(VALID[0]), VALID[1]).detach() for m in models))
         for _ in range(training.epochs):
             for x, y in batches():
                 for model, optimizer in zip(models, (a, b), strict=True):
@@ -184,6 +190,44 @@ def test_optimizers_of_a_loop_that_are_driven_by_name_are_groups():
     history = fit(task, [Plan(0.01, schedule, 1)])
     assert set(np.round(history.lr[0, :, 1], 9)) == {0.002}
     assert history.lr[0, -1, 0] < 0.001
+
+
+TWO = """
+import torch
+from small_loops import LR, VALID, batches, mse
+from small_tasks import linear_model
+from lrfinder import Loop
+
+def train(training):
+    models = [linear_model(), linear_model()]
+    optimizers = [torch.optim.SGD(model.parameters(), LR) for model in models]
+    training.drive(first=optimizers[0], second=optimizers[1])
+    training.measure(lambda: sum(mse(m(VALID[0]), VALID[1]).detach() for m in models))
+    for _ in range(training.epochs):
+        for x, y in batches():
+            for model, optimizer in zip(models, optimizers):
+                optimizer.zero_grad()
+                loss = mse(model(x), y)
+                loss.backward()
+                optimizer.step()
+            training.log(loss)
+
+loop = Loop(train, epochs=5)
+"""
+
+
+def test_the_script_of_a_loop_steps_the_groups_of_all_its_optimizers(tmp_path, capsys):
+    (tmp_path / "two.py").write_text(TWO)
+    loop, source = load_named(f"{tmp_path / 'two.py'}:loop")
+    rules = {"first": {"schedule": "cosine,eta_min=0.001"}, "second": {"lr_ratio": 0.2}}
+    task, schedule = given(loop, rules)
+    best = best_facts(Candidate("groups", 0.03, schedule), "valid_loss")
+    script = tmp_path / "best_schedule.py"
+    script.write_text(loop_script(task, source, best))
+    runpy.run_path(str(script), run_name="__main__")
+    shown = [float(line.rpartition(" ")[2]) for line in capsys.readouterr().out.splitlines()]
+    trained = fit(task, [Plan(0.03, schedule, 0)]).measures["loss"][0, 1:]
+    assert shown == pytest.approx(trained.tolist(), abs=6e-5)
 
 
 @pytest.mark.parametrize(
@@ -216,6 +260,7 @@ def make_task():
 """
 
 
+@pytest.mark.slow
 def test_a_study_file_is_checked_run_and_written_as_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text(TASK)
@@ -232,6 +277,8 @@ def test_a_study_file_is_checked_run_and_written_as_code(tmp_path, monkeypatch):
     run = lrfinder.run(progress=False, **settings.model_dump(exclude_unset=True))
     facts = run.answers.families["groups"]
     assert set(facts.searched) == {"weight.lr_ratio", "bias.gamma"}
-    assert any(note.startswith("groups: group weight: after 2 of the 5") for note in run.answers.notes)
+    assert any(
+        note.startswith("groups: group weight: after 2 of the 5") for note in run.answers.notes
+    )
     assert "# weight" in facts.code
     assert lrfinder.open_run(run.path).answers.families["groups"] == facts
