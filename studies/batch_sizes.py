@@ -252,15 +252,15 @@ def summary() -> str:
 
 FOUND = """What it says:
 
-- Measuring loses less than any rule: a third of what keeping the best lr of 64 rows loses; a linear
-  rule ruins one training.
-- The goal of 0.15 decades is not met: one seed is right in 30 of 54 answers, three seeds in 13 of 18.
-  The answers move by a factor of 1.05 to 4.5 between seeds, and their intervals span a factor of 2.6
-  to 62; the loss hardly minds (one of 54 answers loses more than 3.1%).
-- The intervals hold a good lr in 87% and 83%. They miss where short runs do not see the over-fitting
-  of the whole training (regression), and at 256 rows of autoencoder and quantiles.
-- Nothing was refused. A line through the three answers would be right in 32 or 33 of 54, which is no
-  better, so that each size keeps its own answer. The exponent's interval is wide, and rightly so."""
+- Measuring loses less than any rule: a third of what keeping the best lr of 64 rows loses; a
+  linear rule ruins one training.
+- The goal of 0.15 decades is not met: one seed is right in 30 of 54 answers, three seeds in 13 of
+  18. The answers move by a factor of 1.05 to 4.5 between seeds, and their intervals span a factor
+  of 2.6 to 62; the loss hardly minds (one of 54 answers loses more than 3.1%).
+- The intervals hold a good lr in 87% and 83%. They miss where short runs do not see the
+  over-fitting of the whole training (regression), and at 256 rows of autoencoder and quantiles.
+- Nothing was refused. A line through the three answers would be right in 32 or 33 of 54, which is
+  no better, so that each size keeps its own answer. The exponent's interval is wide, and rightly."""
 
 
 def main() -> None:

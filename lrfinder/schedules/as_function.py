@@ -124,7 +124,7 @@ def _multistep(milestones: str, gamma: float) -> Lines:
 
 
 def _exponential(gamma: float) -> Lines:
-    return _returned(f"{gamma!r} ** t")
+    return _returned(f"{gamma!r}**t")
 
 
 def _polynomial(total_iters: int, power: float) -> Lines:

@@ -123,7 +123,7 @@ def test_short_rules_are_written_as_one_list_of_functions():
         "    optimizer,\n"
         "    [\n"
         "        lambda t: 1.0,  # body\n"
-        "        lambda t: 0.9 ** t,  # layer.0\n"
+        "        lambda t: 0.9**t,  # layer.0\n"
         "    ],\n"
         ")\n"
         "# after every epoch: scheduler.step()"
