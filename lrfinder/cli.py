@@ -49,7 +49,9 @@ _out = Console(soft_wrap=True, highlight=False, emoji=False)
 _err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 _RANGE_TEST, _GIVEN_LR = list(RangeTestSettings.model_fields), ["lr", "lr_range"]
-_STUDIES = [name for name in RunSettings.model_fields if name not in _RANGE_TEST + _GIVEN_LR]
+_ONLY_IN_FILES = ["groups"]  # a table
+_ELSEWHERE = [*_RANGE_TEST, *_GIVEN_LR, *_ONLY_IN_FILES]
+_STUDIES = [name for name in RunSettings.model_fields if name not in _ELSEWHERE]
 _STUDIES.append("timeout")  # the range test alone has one of its own
 _FOR = [name for name in FindSettings.model_fields if name not in _RANGE_TEST]
 _FIND = ["task", *_FOR, *_RANGE_TEST[1:]]

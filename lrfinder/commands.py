@@ -70,6 +70,7 @@ class RunOptions(TypedDict, total=False):
     per: Per
     warmup: float | Literal["search"]
     objective: str
+    groups: Mapping[str, Mapping[str, Any]]
     direction: Direction
     baseline: str
     timeout: float

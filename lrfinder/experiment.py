@@ -11,9 +11,11 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.lengths import Lengths, lengths
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule, family
+from lrfinder.schedules.groups import NAME as GROUPS
 from lrfinder.schedules.spec import schedule_of_training
 from lrfinder.settings import FindSettings, RangeTestSettings, RunSettings
 from lrfinder.tasks.baseline import read_baseline
+from lrfinder.tasks.group_rules import family_of_rules
 from lrfinder.tasks.loading import load_named
 from lrfinder.tasks.measures import evaluated, measure_name
 from lrfinder.tasks.problem import Problem
@@ -155,7 +157,9 @@ class Experiment(RangeTestExperiment):
         self.direction: Direction = direction
         self.settings = settings
         self.notes: list[str] = []
-        names = settings.families or self._default_families()
+        names = list(settings.families or self._default_families())
+        if settings.groups is not None and GROUPS not in names:
+            names.append(GROUPS)
         compared = dict.fromkeys([CONSTANT, *names])  # shows whether a decay helps at all
         self.families = [family(name, self.task.schedules) for name in compared]
         for name in (START, BASELINE):
@@ -286,12 +290,14 @@ class Experiment(RangeTestExperiment):
             rehearse(self.task, schedule, self.task.epochs, self.updates_per_epoch, self.direction)
 
     def _problems(self) -> list[str]:
-        """What is probably wrong with the schedule in use today, a note each."""
-        baseline = self.task.baseline
+        """What is probably wrong with the schedules that were given, a note each."""
+        length, baseline = (self.task.epochs, self.updates_per_epoch), self.task.baseline
+        given = [self._space(member).example for member in self.families if member.by_group]
+        found = [f"{own.family.name}: {said}" for own in given for said in own.problems(*length)]
         if baseline is None or baseline.schedule is None:
-            return []
-        found = baseline.schedule.problems(self.task.epochs, self.updates_per_epoch, baseline.lr)
-        return [f"the baseline's schedule {baseline.schedule}: {said}" for said in found]
+            return found
+        wrong = baseline.schedule.problems(*length, baseline.lr)
+        return found + [f"the baseline's schedule {baseline.schedule}: {said}" for said in wrong]
 
     def _space(self, member: Family) -> Space:
         """The family's space for this budget, at an lr of 1 until its range is known."""
@@ -312,7 +318,7 @@ class Experiment(RangeTestExperiment):
 
 
 def prepared_task(task: Problem, settings: RunSettings) -> Problem:
-    """Return the task with the run's epochs and baseline."""
+    """Return the task with the run's epochs, rules of groups and baseline."""
     compared = task.valid if isinstance(task, Task) else task.data().valid
     if compared is None:
         what, cure = (
@@ -325,6 +331,10 @@ def prepared_task(task: Problem, settings: RunSettings) -> Problem:
         )
     if settings.epochs is not None:
         task = task.trained_for(settings.epochs)
+    if settings.groups is not None:
+        rules = {name: (one.schedule, one.lr_ratio) for name, one in settings.groups.items()}
+        own = family_of_rules(rules, task.prototype.groups, task.schedules)
+        task = replace(task, schedules={**task.schedules, GROUPS: own})
     if settings.baseline is not None:
         task = replace(
             task,

@@ -26,6 +26,8 @@ from pydantic import (
     ConfigDict,
     Field,
     StrictBool,
+    StrictFloat,
+    StrictStr,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -149,6 +151,23 @@ class RangeTestSettings(BaseModel):
         return self
 
 
+class GroupSettings(BaseModel):
+    """What one parameter group goes by: a table [groups.NAME] of a settings file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schedule: StrictStr = Field(
+        "constant",
+        description="As of --baseline; a parameter is searched where it says search, as in "
+        "exponential,gamma=search.",
+    )
+    lr_ratio: StrictFloat | tuple[StrictFloat, StrictFloat] | None = Field(
+        None,
+        description="The group's lr as a share of the run's, or the range in which it is "
+        "searched. Default: as the optimizer is built.",
+    )
+
+
 class RunSettings(RangeTestSettings):
     """Options of a whole run: range test, studies and comparison."""
 
@@ -182,6 +201,12 @@ class RunSettings(RangeTestSettings):
         "valid_loss",
         description="valid_loss or a metric of the task, after the last epoch; best_valid_loss or "
         "best_METRIC: of the best epoch, for those who keep that checkpoint.",
+    )
+    groups: dict[str, GroupSettings] | None = Field(
+        None,
+        min_length=1,
+        description="A schedule and an lr ratio for each parameter group, by its name: a table "
+        "[groups.NAME] for each in a settings file.",
     )
     direction: Direction | None = Field(
         None, description="Which way is better. Default: minimize a loss, maximize a metric."
@@ -353,6 +378,11 @@ def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
         return str(first["msg"]).removeprefix("Value error, ")
     name, *inside = first["loc"]  # places in a list, or what a value might have been
     key = ".".join(map(str, [name, *(part for part in inside if isinstance(part, int))]))
+    if name == "groups" and inside:
+        key = ".".join(map(str, [name, *inside[:2]]))
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(GroupSettings.model_fields)
+            return f"there is no {key!r}; a group has {known}"
     if first["type"] == "extra_forbidden":
         if key in FindSettings.model_fields:
             return f"{key} is an option of `lrfinder find` alone; leave it out"

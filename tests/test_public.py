@@ -102,11 +102,15 @@ def words_of(text: str) -> str:
     return " ".join(text.split())
 
 
+OF_RUN = {*RangeTestSettings.model_fields, "groups"}
+"""What `sweep` has no option for: a range test's, and what is a table of a settings file."""
+
+
 @pytest.mark.parametrize(
     ("command", "kind", "left_out"),
     [
-        ("run", RunSettings, {"lr", "lr_range"}),
-        ("sweep", RunSettings, set(RangeTestSettings.model_fields) - {"seed", "device", "engine"}),
+        ("run", RunSettings, {"lr", "lr_range", "groups"}),
+        ("sweep", RunSettings, OF_RUN - {"seed", "device", "engine"}),
         ("find", FindSettings, set[str]()),
     ],
 )

@@ -97,6 +97,7 @@ def test_a_known_key_is_read(file, key):
         "lr": 0.5,
         "timeout": 60.0,
         "even": True,
+        "groups": {"body": {"schedule": "cosine", "lr_ratio": [0.01, 1.0]}},
     }
     value = values.get(key, 9)
     file.write_text(tomli_w.dumps({key: value}))

@@ -14,6 +14,7 @@ from lrfinder.experiment import prepared_task
 from lrfinder.results.saved_run import Run, open_run
 from lrfinder.results.summary import FamilyFacts, RunSummary
 from lrfinder.schedules import FAMILIES, Schedule
+from lrfinder.schedules.groups import NAME as GROUPS
 from lrfinder.schedules.spec import schedule_of_training
 from lrfinder.settings import RunSettings, read_settings_file, settings_from
 from lrfinder.tasks.loading import load_task
@@ -136,6 +137,11 @@ def _of_length(task: Problem, epochs: int | None) -> Problem:
 def _study(settings: RunSettings) -> Checked:
     task = prepared_task(load_task(settings.task), settings)
     checked = _task(task)
+    if settings.groups is not None:
+        per_epoch, per = task.data().updates_per_epoch, settings.per or task.per
+        length = {"epochs": task.epochs, "updates_per_epoch": per_epoch}
+        usual = schedule_of_training(GROUPS, **length, per=per, custom=task.schedules)
+        checked.schedule(GROUPS, usual, task.epochs, per_epoch)
     if settings.warmup != "search" and settings.warmup >= task.epochs:
         checked.found.append(
             f"warmup: {settings.warmup:g} epochs are not shorter than the training of "

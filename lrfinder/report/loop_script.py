@@ -5,10 +5,13 @@ was an object, no file has it: the script then has a marked place for it.
 """
 
 import re
+from collections.abc import Sequence
+from textwrap import fill
 
 from lrfinder.report.training_script import import_order, loaded_by, own_import
 from lrfinder.results.summary import BestFacts
 from lrfinder.schedules.codegen import variable_name
+from lrfinder.schedules.groups import NAME as GROUPS
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.reference import TaskReference
 
@@ -32,7 +35,7 @@ class Training:
             for group, lr in zip(optimizer.param_groups, lrs, strict=True):
                 group["lr"] = LR if lr == largest else lr * (LR / largest)
                 group.pop("initial_lr", None)
-        self.schedulers = [schedule(optimizer) for optimizer, _ in self.built]
+{schedulers}
 
     def measure(self, function):
         self.evaluate = function
@@ -62,6 +65,14 @@ class Training:
 '''
 
 
+_EACH: str = "self.schedulers = [schedule(optimizer) for optimizer, _ in self.built]"
+_JOINT: str = """groups = [group for optimizer, _ in self.built for group in optimizer.param_groups]
+joint = torch.optim.SGD([torch.zeros(1)], LR)  # which shares the groups of all, and is not stepped
+joint.param_groups = groups
+warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+self.schedulers = [schedule(joint)]"""
+
+
 def loop_script(loop: Loop, source: TaskReference | None, best: BestFacts) -> str:
     """Text of the script for a loop, what it was loaded from, and the winner of a run."""
     scheduler = best.code.rpartition("\n# after")[0]
@@ -69,7 +80,9 @@ def loop_script(loop: Loop, source: TaskReference | None, best: BestFacts) -> st
     step = [f"{variable_name(name)} = measured[{name!r}]" for name in names]
     step += ["for scheduler in self.schedulers:", f"    {best.step_code}"]
     per_epoch = best.stepped_per == "epoch"
+    by_group = best.family == GROUPS
     handed = _HANDED.format(
+        schedulers=_indented((_JOINT if by_group else _EACH).splitlines(), 2),
         after_epoch=_indented(step if per_epoch else [], 3),
         after_update=_indented([] if per_epoch else step, 2),
     )
@@ -87,8 +100,8 @@ def loop_script(loop: Loop, source: TaskReference | None, best: BestFacts) -> st
     place += ["task = loop" if source else "task = ...  # the Loop"] if uses_task else []
     parts = [
         f'"""Train {loop.name} with the best schedule that was found.\n\n'
-        f'{best.schedule}, initial learning rate {best.lr:.4g}.\n"""',
-        *_imports(source),
+        f'{fill(f"{best.schedule}, initial learning rate {best.lr:.4g}.", 88)}\n"""',
+        *_imports(source, by_group=by_group),
         f"EPOCHS = {loop.epochs}\nSTEPS_PER_EPOCH = {loop.data().updates_per_epoch}\n"
         f"LR = {best.lr!r}\nSEED = 0",
         *(["\n".join(place)] if place else []),
@@ -101,8 +114,8 @@ def loop_script(loop: Loop, source: TaskReference | None, best: BestFacts) -> st
     return "\n\n".join(parts).replace("\n\nclass", "\n\n\nclass", 1) + "\n"
 
 
-def _imports(source: TaskReference | None) -> list[str]:
-    standard = ["import gc", "import random"]
+def _imports(source: TaskReference | None, *, by_group: bool) -> list[str]:
+    standard = ["import gc", "import random", *(["import warnings"] if by_group else [])]
     if source is not None and source.file is not None:
         standard.append("import sys")
     if source is not None and not source.is_importable:
@@ -115,5 +128,5 @@ def _reads(step: str, measure: str) -> bool:
     return f"({variable_name(measure)})" in step
 
 
-def _indented(lines: list[str], levels: int) -> str:
+def _indented(lines: Sequence[str], levels: int) -> str:
     return "\n".join("    " * levels + line for line in lines)

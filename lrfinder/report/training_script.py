@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import torch
@@ -48,6 +49,8 @@ _WITHOUT_NONE = """
 def batches_of(loader):
     return (batch for batch in loader if batch is not None)"""
 
+_MATH = "import math"
+
 
 def training_loop(task: Task, source: TaskReference | None, best: BestFacts) -> str:
     """Text of the script for a task, what it was loaded from, and the winner of a run.
@@ -57,13 +60,14 @@ def training_loop(task: Task, source: TaskReference | None, best: BestFacts) -> 
     loop = _Loop(task, given=source is None)
     head = (
         f'"""Train {task.name} with the best schedule that was found.\n\n'
-        f'{best.schedule}, initial learning rate {best.lr:.4g}.\n"""'
+        f'{fill(f"{best.schedule}, initial learning rate {best.lr:.4g}.", 88)}\n"""'
     )
+    scheduler = best.code.rpartition("\n# after")[0]
     parts = [
         head,
-        *_imports(loop, task, source),
+        *_imports(loop, task, source, scheduler),
         f"EPOCHS = {task.epochs}\nLR = {best.lr!r}\nSEED = 0",
-        "\n".join(loop.setting_up(source, best.code.rpartition("\n# after")[0])),
+        "\n".join(loop.setting_up(source, scheduler.removeprefix(_MATH).lstrip("\n"))),
         *loop.functions(),
         "\n" + "\n".join(loop.evaluating()) + "\n",
         "\n".join(loop.training(best.step_code, best.stepped_per)),
@@ -71,10 +75,11 @@ def training_loop(task: Task, source: TaskReference | None, best: BestFacts) -> 
     return "\n\n".join(parts) + "\n"
 
 
-def _imports(loop: "_Loop", task: Task, source: TaskReference | None) -> list[str]:
+def _imports(loop: "_Loop", task: Task, source: TaskReference | None, scheduler: str) -> list[str]:
     file = None if source is None else source.file
     standard = [] if loop.moves_plainly else [*_DEVICE_IMPORTS]
     standard += ["import sys"] if file is not None else []
+    standard += [_MATH] if scheduler.startswith(_MATH) else []
     if source is not None and not source.is_importable:
         standard.append("from importlib.util import module_from_spec, spec_from_file_location")
     tools = loop.iterators()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import formulas
 from lrfinder.schedules.decays import milestones_of
+from lrfinder.schedules.family import Family, Params
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.schedules.registry import FAMILIES
 from lrfinder.types import Value
@@ -28,8 +29,13 @@ def function_code(recipe: Recipe, steps: int) -> str:
             f"{schedule.family.name} follows the validation measure and is no function of the "
             "step; use the code for torch"
         )
-    named = FAMILIES.get(schedule.family.name) is schedule.family
-    body = _BODIES[schedule.family.name](**schedule.params) if named else _table(recipe, steps)
+    if schedule.family.by_group is not None:
+        raise InvalidArgument(
+            f"{schedule.family.name} has a learning rate for each parameter group; "
+            "use the code for torch"
+        )
+    named = _is_built_in(schedule.family)
+    body = body_of(schedule.family, schedule.params) if named else _table(recipe, steps)
     if schedule.warmup and named:
         w = schedule.warmup
         body = [f"if t < {w}:", f"    return LR * (t + 1) / {w + 1}", f"t -= {w}", *body]
@@ -38,6 +44,20 @@ def function_code(recipe: Recipe, steps: int) -> str:
     lines += [f'    """Learning rate of {unit} t, from 0."""', *(f"    {line}" for line in body)]
     text = "\n".join(lines)
     return f"import math\n\n{text}" if "math." in text else text
+
+
+def body_of(family: Family, params: Params) -> Lines:
+    """Statements that return the lr of scheduler step ``t``, from the peak ``LR``.
+
+    InvalidArgument for a family that is not built in, or follows a measure.
+    """
+    if not _is_built_in(family) or family.by_measure:
+        raise InvalidArgument(f"{family.name} is not known as a function of the step")
+    return _BODIES[family.name](**params)
+
+
+def _is_built_in(family: Family) -> bool:
+    return FAMILIES.get(family.name) is family
 
 
 def _table(recipe: Recipe, steps: int) -> Lines:
@@ -104,7 +124,7 @@ def _multistep(milestones: str, gamma: float) -> Lines:
 
 
 def _exponential(gamma: float) -> Lines:
-    return _returned(f"{gamma!r} ** t")
+    return _returned(f"{gamma!r}**t")
 
 
 def _polynomial(total_iters: int, power: float) -> Lines:

@@ -69,6 +69,28 @@ class Budget:
         return self.steps // self.steps_per_epoch
 
 
+@dataclass(frozen=True)
+class GroupRule:
+    """What one parameter group goes by, where each has a schedule of its own."""
+
+    family: "Family"
+    params: Params
+    lr_ratio: float | None
+    """The group's lr as a share of the run's; None where the optimizer's own stays."""
+    own_ratio: float = 1.0
+    """The share that the optimizer gives it."""
+
+    @property
+    def peak(self) -> float:
+        """The group's lr where the run's is 1."""
+        return self.own_ratio if self.lr_ratio is None else self.lr_ratio
+
+    @property
+    def factor(self) -> float:
+        """What the lr that the optimizer gives the group is multiplied by."""
+        return 1.0 if self.lr_ratio is None else self.lr_ratio / self.own_ratio
+
+
 def nothing_searched(_: Budget) -> list[Params]:
     """The defaults of a family that has no searched parameter, or prefers none."""
     return []
@@ -98,6 +120,10 @@ class Family:
     """Values of the searched parameters, inside the space, to try first."""
     code: Callable[[Params], str] | None = None
     """A PyTorch expression on a variable `optimizer`; None prints `task.schedules[name].build`."""
+    before: Callable[[Params], str] | None = None
+    """Statements that the expression of `code` needs; they end with the line before it."""
+    by_group: Callable[[Params], Mapping[str, GroupRule]] | None = None
+    """What each parameter group goes by, by its name; None where all go by one rule."""
     params: Mapping[str, Rule] | None = field(default=None, hash=False)
     """Every parameter that `build` needs, and what it must be; None leaves the check to `build`."""
     kept: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = field(default=None, hash=False)

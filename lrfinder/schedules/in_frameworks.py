@@ -209,6 +209,10 @@ def _definitions(answer: Answer) -> tuple[list[str], list[str]]:
             f"{schedule.family.name} after a warm-up must be stepped by hand; "
             "use the code for torch"
         )
+    if schedule.family.by_group is not None:
+        raise InvalidArgument(
+            f"{schedule.family.name} needs the optimizer's own groups; use the code for torch"
+        )
     text = schedule.code(answer.measure).rpartition("\n# after")[0]
     if "task." not in text:
         return [], text.splitlines()

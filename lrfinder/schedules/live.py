@@ -44,9 +44,6 @@ def stand_in(optimizer: Optimizer) -> Optimizer:
     Learning rates that are tensors are copied to the processor; groups that share one share its
     copy. Attributes beyond torch's own are shared with the optimizer, not copied.
     """
-    kind = type(optimizer)
-    twin = kind.__new__(kind)
-    own = {key: value for key, value in vars(optimizer).items() if not _of_torch(kind, key)}
     lrs = [group["lr"] for group in optimizer.param_groups]
     memo: dict[int, Any] = {id(lr): lr.detach().cpu().clone() for lr in lrs if torch.is_tensor(lr)}
     state = {
@@ -54,6 +51,20 @@ def stand_in(optimizer: Optimizer) -> Optimizer:
         "state": defaultdict(dict),
         "param_groups": [_tiny(group, memo) for group in optimizer.param_groups],
     }
+    return _twin(optimizer, state)
+
+
+def one_group(optimizer: Optimizer, place: int) -> Optimizer:
+    """An optimizer of one of the parameter groups, which it shares with this one."""
+    group = optimizer.param_groups[place]
+    return _twin(optimizer, {"state": defaultdict(dict), "param_groups": [group]})
+
+
+def _twin(optimizer: Optimizer, state: dict[str, Any]) -> Optimizer:
+    """An optimizer of the same class and attributes, but for this state."""
+    kind = type(optimizer)
+    twin = kind.__new__(kind)
+    own = {key: value for key, value in vars(optimizer).items() if not _of_torch(kind, key)}
     Optimizer.__setstate__(twin, own | state)
     return twin
 

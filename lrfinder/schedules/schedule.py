@@ -27,7 +27,7 @@ from lrfinder.checks import COUNT, one_of, whole
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import lint
 from lrfinder.schedules.codegen import call, variable_name, written
-from lrfinder.schedules.family import Family, Params
+from lrfinder.schedules.family import Family, GroupRule, Params
 from lrfinder.schedules.live import LiveSchedule
 from lrfinder.schedules.recognised import recognised
 from lrfinder.types import Per, Value
@@ -77,8 +77,27 @@ class Schedule:
 
     def __str__(self) -> str:
         arguments = ", ".join(f"{name}={_short(value)}" for name, value in self.params.items())
+        if self.by_group:
+            arguments = ", ".join(map(self._written_group, self.by_group))
         warmup = f"warmup {self.warmup} + " if self.warmup else ""
         return f"{warmup}{self.family.label or self.family.name}({arguments})"
+
+    @property
+    def by_group(self) -> "dict[str, Schedule]":
+        """The schedule of each parameter group, where they have their own; else nothing."""
+        return {
+            group: Schedule(rule.family, rule.params, self.per, self.warmup)
+            for group, rule in self._rules.items()
+        }
+
+    @property
+    def _rules(self) -> Mapping[str, GroupRule]:
+        return {} if self.family.by_group is None else self.family.by_group(self.params)
+
+    def _written_group(self, group: str) -> str:
+        rule = self._rules[group]
+        ratio = "" if rule.lr_ratio is None else f" at {rule.lr_ratio:.4g} of the lr"
+        return f"{group}: {Schedule(rule.family, rule.params)}{ratio}"
 
     @property
     def stepped_per(self) -> Per:
@@ -147,6 +166,14 @@ class Schedule:
         COUNT.check("epochs", epochs)
         if updates_per_epoch is not None or self.stepped_per == "batch":
             COUNT.check("updates_per_epoch", updates_per_epoch or 0)
+        if self.by_group:
+            return [
+                f"group {group}: {said}"
+                for group, own in self.by_group.items()
+                for said in own.problems(
+                    epochs, updates_per_epoch, lr * self._rules[group].peak, remarks=remarks
+                )
+            ]
         seen = self._seen(epochs, updates_per_epoch, lr)
         found = lint.problems(seen)
         return found + lint.remarks(seen) if remarks and not found else found
@@ -189,6 +216,10 @@ class Schedule:
 
     def _definitions(self) -> list[str]:
         decay, length = _expression(self.family, self.params), self.warmup
+        before = "" if self.family.before is None else self.family.before(self.params)
+        return [*filter(None, [before]), *self._statements(decay, length)]
+
+    def _statements(self, decay: str, length: int) -> list[str]:
         if not length:
             return [f"scheduler = {decay}"]
         ramp = call("LinearLR", f"start_factor=1 / {length + 1}", f"total_iters={length}")

@@ -8,15 +8,17 @@ multiplies it like any other group, as torch does.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
+from lrfinder.schedules.groups import names_of
 
 Build = Callable[[nn.Module, float], Optimizer]
 TRIED = (1.0, 1e-2, 1e-4)
@@ -33,6 +35,17 @@ class LRGroups:
     """Learning rate of each group at the lrs that were tried: float64[3, groups]."""
     options: tuple[str, ...] = ()
     """Other options that follow the lr, as in ``weight_decay=lr / 10``."""
+    names: tuple[str, ...] = ()
+    """What each group is called: its key "name", else its place."""
+    sizes: tuple[int, ...] = ()
+    """Numbers in the parameters of each group."""
+
+    @property
+    def proportional(self) -> tuple[bool, ...]:
+        """Whether the lr of each group is a multiple of the lr asked for."""
+        shares = self.lrs / np.array(TRIED)[:, None]
+        alike = np.isclose(shares, shares[0], _ROUNDING, 0).all(axis=0) & (shares[0] > 0)
+        return tuple(alike.tolist())
 
     @property
     def follow(self) -> bool:
@@ -65,7 +78,13 @@ def lr_groups(build: Build, model: nn.Module) -> LRGroups:
         for key in a.keys() - _OF_LR
         if isinstance(a[key], bool | int | float | str | tuple) and a[key] != b.get(key)
     }
-    return LRGroups(lrs, tuple(sorted(options)))
+    sizes = tuple(size_of(group["params"]) for group in first)
+    return LRGroups(lrs, tuple(sorted(options)), tuple(names_of(first)), sizes)
+
+
+def size_of(parameters: Iterable[Tensor]) -> int:
+    """Numbers in parameters, but for those whose shapes are not known yet."""
+    return sum(p.numel() for p in parameters if not is_lazy(p))
 
 
 def group_lrs(build: Build, model: nn.Module, lrs: Sequence[float]) -> Floats:

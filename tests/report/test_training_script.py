@@ -15,6 +15,7 @@ from lrfinder.comparison.candidates import Candidate
 from lrfinder.report.training_script import training_loop
 from lrfinder.results.answers import best_facts
 from lrfinder.schedules import FAMILIES, Schedule
+from lrfinder.schedules.groups import Asked, family_of_groups
 from lrfinder.tasks.devices import tensors_in, to_device
 from lrfinder.tasks.loading import load_named, load_task
 from lrfinder.training.fit import fit
@@ -51,6 +52,10 @@ def get_batch():
 
 def get_batch_or_none():
     return get_batch() if torch.rand(()) < 0.5 else None
+
+def two_groups(model, lr):
+    groups = [{"params": [p], "name": n} for n, p in model.named_parameters()]
+    return torch.optim.SGD(groups, lr, momentum=0.5)
 
 def mean_error(*arguments):
     return (arguments[0] - arguments[1]).abs().mean()
@@ -104,6 +109,7 @@ TASKS = {
         "Task(**{**common, 'model': lambda: Adder()}, criterion=nn.MSELoss(), "
         "train=Pairs(), valid=Pairs())"
     ),
+    "by_group": "Task(**{**plain, 'optimizer': two_groups})",
     "modes": ("Task(**{**plain, 'optimizer': lambda model, lr: Modes(model.parameters(), lr)})"),
 }
 NESTED = """
@@ -135,6 +141,15 @@ SCHEDULES = {
         FAMILIES["plateau"], {"mode": "min", "factor": 0.5, "patience": 0}, warmup=1
     ),
 }
+
+GROUPS = [  # one in a line, one that needs the group's lr, and another ratio than the optimizer's
+    Asked("weight", FAMILIES["exponential"], {"gamma": 0.9}, None, 1.0),
+    Asked("bias", FAMILIES["cosine"], {"T_max": 3, "eta_min": 0.001}, 0.5, 1.0),
+]
+SCHEDULES["by_group"] = Schedule(
+    family_of_groups(GROUPS),
+    {"weight.gamma": 0.9, "bias.T_max": 3, "bias.eta_min": 0.001, "bias.lr_ratio": 0.5},
+)
 
 
 def run_script(
@@ -169,7 +184,11 @@ def assert_well_written(folder: Path):
         assert done.returncode == 0, done.stdout
 
 
-CASES = [(task, "step") for task in TASKS] + [("metrics", "per_batch"), ("pairs", "plateau")]
+CASES = [(task, "step") for task in TASKS] + [
+    ("metrics", "per_batch"),
+    ("pairs", "plateau"),
+    ("by_group", "by_group"),
+]
 
 
 @pytest.mark.parametrize(("task", "schedule"), CASES)

@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
+from lrfinder.schedules.groups import names_of
 from lrfinder.tasks.loops.switching import ThreadStates
 from lrfinder.tasks.loops.training import DRIVES_NONE, LeaveLoop, Line, Measuring, Training
 from lrfinder.tasks.own_generators import GeneratorState, find_generators
@@ -121,6 +122,16 @@ class DrivenTraining:
     def lrs_built(self) -> list[float]:
         """The lr of every group as it was built, optimizer after optimizer."""
         return [lr for lrs in self._line.built for lr in lrs]
+
+    @property
+    def group_names(self) -> list[str]:
+        """What the groups are called: by their key "name", or as their optimizer where alone."""
+        named: list[dict[str, Any]] = []
+        for name, optimizer in zip(self._line.names, self._line.optimizers, strict=True):
+            groups = optimizer.param_groups
+            usual = name if len(groups) == 1 and name else None
+            named += [{"name": group.get("name", usual)} for group in groups]
+        return names_of(named)
 
     @property
     def measuring(self) -> Measuring | None:

@@ -22,7 +22,7 @@ from lrfinder.tasks.data_checks import OTHER_WEIGHTS
 from lrfinder.tasks.loops.driving import DrivenTraining
 from lrfinder.tasks.loops.measuring import measured_by
 from lrfinder.tasks.loops.training import Training
-from lrfinder.tasks.lr_groups import TRIED, LRGroups
+from lrfinder.tasks.lr_groups import TRIED, LRGroups, size_of
 from lrfinder.tasks.sketch import Sketch, sketch
 from lrfinder.tasks.task import Prototype
 from lrfinder.tasks.user_code import user_code
@@ -149,8 +149,9 @@ def joint_stand_in(training: DrivenTraining, lr: float) -> Optimizer:
     for other in others:
         twin.param_groups += other.param_groups
     lrs = group_lrs(training.lrs_built, lr)
-    for group, own in zip(twin.param_groups, lrs, strict=True):
-        group["lr"] = own
+    names = training.group_names
+    for group, own, name in zip(twin.param_groups, lrs, names, strict=True):
+        group["lr"], group["name"] = own, name
         group.pop("initial_lr", None)
     return twin
 
@@ -186,6 +187,8 @@ def _prototype(training: DrivenTraining) -> Prototype:
     parameters = driven_parameters(training)
     kinds = dict.fromkeys(type(one).__name__ for one in training.optimizers)
     ratios: Floats = np.array([group_lrs(training.lrs_built, lr) for lr in TRIED])
+    groups = [group for one in training.optimizers for group in one.param_groups]
+    sizes = tuple(size_of(group["params"]) for group in groups)
     return Prototype(
         device=parameters[0].device,
         parameters=sum(p.numel() for p in parameters),
@@ -193,7 +196,7 @@ def _prototype(training: DrivenTraining) -> Prototype:
         trainable=len(parameters),
         optimizer=" and ".join(kinds),
         stand_in=joint_stand_in(training, 1.0),
-        groups=LRGroups(ratios),
+        groups=LRGroups(ratios, names=tuple(training.group_names), sizes=sizes),
     )
 
 

@@ -65,7 +65,7 @@ class Training:
 
         The lr asked for is that of the group with the largest lr; all groups, of all optimizers,
         keep their ratio to it, as they were built. So several optimizers share one schedule. What
-        is given by name is only called so in messages.
+        is given by name is called so in messages, and so is its only parameter group.
         """
         line, known = self._line, len(self._line.optimizers)
         given = {f"optimizer {known + k + 1}": one for k, one in enumerate(optimizers)} | named
@@ -73,6 +73,7 @@ class Training:
             line.refuse("training.drive(...) must be given an optimizer, but got none")
         for name, optimizer in given.items():
             line.add(name, optimizer)
+            line.names.append(name if name in named else "")
 
     def measure(self, function: Measuring) -> None:
         """Register what evaluates the loop: function() -> {"valid_loss": number, ...}.
@@ -111,7 +112,8 @@ class Line:
     """What goes on between a loop and what drives it."""
 
     optimizers: list[Optimizer] = field(default_factory=list[Optimizer])
-
+    names: list[str] = field(default_factory=list[str])
+    """What each optimizer was called; "" where it has no name."""
     built: list[list[float]] = field(default_factory=list[list[float]])
     """The lr of every group of every optimizer, as it was built."""
     measuring: Measuring | None = None
