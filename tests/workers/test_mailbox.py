@@ -15,7 +15,7 @@ from lrfinder.training.sent import without_plans
 from lrfinder.tuning.storage import open_storage
 from lrfinder.workers.claims import Watch, claimed, work_study
 from lrfinder.workers.executor import WithWorkers
-from lrfinder.workers.mailbox import Mailbox, is_gone
+from lrfinder.workers.mailbox import Mailbox, Sign, is_gone
 
 WAITING, RUNNING = optuna.trial.TrialState.WAITING, optuna.trial.TrialState.RUNNING
 PLANS = [Plan(0.01 * k, Schedule(FAMILIES["constant"]), k) for k in (1, 2, 3, 4)]
@@ -160,7 +160,7 @@ def test_every_plan_is_trained_once_by_whoever_lives(storage, mailbox, dies):
         count = 0
         while not stop.is_set():
             count += 1
-            mailbox.sign("helper", count)
+            mailbox.sign("helper", Sign(count, "trains"))
             chunk = mailbox.take(task)
             if chunk is not None:
                 took.append(chunk)
@@ -170,10 +170,10 @@ def test_every_plan_is_trained_once_by_whoever_lives(storage, mailbox, dies):
                     mailbox.give(chunk.number, without_plans(histories[plan.seed]))
             stop.wait(0.02)
 
-    mailbox.sign("helper", 0)
+    mailbox.sign("helper", Sign(0, "waits"))
     with claimed(storage, "another") as claim:
         executor = WithWorkers(InProcess(task), mailbox, claim, capacity=1, patience=0.5)
-        mailbox.sign("helper", 1)
+        mailbox.sign("helper", Sign(1, "waits"))
         helper = threading.Thread(target=help_out)
         helper.start()
         try:
@@ -188,7 +188,7 @@ def test_every_plan_is_trained_once_by_whoever_lives(storage, mailbox, dies):
 
 def test_a_worker_that_lives_but_takes_nothing_holds_nothing_up(storage, mailbox):
     counts = iter(range(10**6))
-    mailbox.workers = lambda: {"idle": next(counts)}
+    mailbox.workers = lambda: {"idle": Sign(next(counts), "waits")}
     with claimed(storage, "another") as claim:
         executor = WithWorkers(InProcess(linear_task()), mailbox, claim, capacity=1)
         found, _ = trained(executor)
