@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from optuna.storages import BaseStorage
 
@@ -147,9 +148,10 @@ class _Worker:
                         if not is_gone(self._storage, self._name):
                             raise
         except KeyboardInterrupt as error:
-            with deferred():
-                self._sign(left=True)
             raise KeyboardInterrupt(f"interrupted; {self._trained()}") from error
+        finally:
+            with deferred(), suppress(StorageFailed):  # it is gone, and the run with it
+                self._sign(left=True)
         self._progress.say(self._how_it_ended())
         return self._chunks
 
