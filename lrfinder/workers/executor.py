@@ -2,7 +2,7 @@
 
 Nothing is posted while there are no workers. Chunks keep together what shares a beginning, and
 become smaller towards the end, so that nobody waits long for the last one. A chunk whose worker has
-died is trained by another.
+died is trained by another; what comes back a second time is trained here.
 """
 
 import math
@@ -74,24 +74,31 @@ class WithWorkers:
         groups = together(plans, self._capacity)
         todo = [[row for run in group for row in run] for group in groups]
         posted: dict[int, _Posted] = {}
+        own: list[list[int]] = []
+        came_back: set[int] = set()
 
         def hand_out(rows: Sequence[int], history: History) -> None:
             if finished is not None:
                 finished(rows, history)
 
         try:
-            while todo or posted:
+            while todo or posted or own:
                 self._claim.check()
-                todo += self._collect(posted, progress, hand_out)
+                for rows in self._collect(posted, progress, hand_out):
+                    (own if came_back.intersection(rows) else todo).append(rows)
+                    came_back.update(rows)
                 doing = f"trains, {_runs(sum(map(len, todo)))} are left" if todo else "waits"
                 workers = self._board.count(self._mailbox.workers(), doing)
                 waiting = self._waiting(posted)
                 while todo and waiting < workers:
                     rows = _next(todo, workers)
-                    own = [plans[row] for row in rows]
-                    posted[self._mailbox.post(own, watch)] = _Posted(rows, own)
+                    sent = [plans[row] for row in rows]
+                    posted[self._mailbox.post(sent, watch)] = _Posted(rows, sent)
                     waiting += 1
-                rows = _next(todo, workers) if todo else self._taken_back(posted)
+                if own:
+                    rows = own.pop()
+                else:
+                    rows = _next(todo, workers) if todo else self._taken_back(posted)
                 if rows:
                     self._train(rows, plans, watch, progress, hand_out)
                 elif posted:
