@@ -27,6 +27,7 @@ from lrfinder.range_tests.curve import NO_EFFECT, SEEDS_ALIKE, Curve
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report import dashboard, markdown
+from lrfinder.report.dashboard_attributes import save_note
 from lrfinder.report.loop_script import loop_script
 from lrfinder.report.progress import Progress
 from lrfinder.report.training_script import training_loop
@@ -57,7 +58,7 @@ from lrfinder.tuning.storage import close, open_storage, own_file
 from lrfinder.tuning.storage_urls import is_for_one_machine
 from lrfinder.tuning.trials import FamilyResult
 from lrfinder.workers.claims import Claim, claimed
-from lrfinder.workers.description import Description
+from lrfinder.workers.description import Description, Extent
 from lrfinder.workers.executor import WithWorkers
 from lrfinder.workers.mailbox import Mailbox
 
@@ -473,9 +474,13 @@ def _beside_workers(
         return here
     mailbox = Mailbox(shared.storage, shared.claim.study)
     mailbox.clear()
-    mailbox.describe(Description(experiment.settings, made, chosen.record()).values())
+    extent = Extent.of(experiment.task, experiment.device)
+    source = "" if experiment.reference is None else experiment.reference.source_hash()
+    about = Description(experiment.settings, made, chosen.record(), extent, source)
+    mailbox.describe(about.values())
     capacity = chosen.trainer.capacity(experiment.task)
-    return WithWorkers(here, mailbox, shared.claim, capacity, progress.say)
+    write = partial(save_note, shared.storage, shared.claim.study)
+    return WithWorkers(here, mailbox, shared.claim, capacity, extent, progress.say, write)
 
 
 def _command_to_resume(experiment: Experiment, path: Path) -> str:

@@ -5,7 +5,8 @@ Arrays are written as their bytes, so that they come back bit for bit.
 
 import base64
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
@@ -56,7 +57,8 @@ def unpacked_plans(values: object, task: Problem) -> list[Plan]:
     """Plans from values of JSON; raises ValueError for any other."""
     if not isinstance(values, list):
         raise ValueError(f"plans must be a list, but got a {type(values).__name__}")
-    return [SentPlan(**one).plan(task) for one in cast("list[dict[str, Any]]", values)]
+    with _ours():
+        return [SentPlan(**one).plan(task) for one in cast("list[dict[str, Any]]", values)]
 
 
 def packed(history: History) -> dict[str, Any]:
@@ -74,16 +76,48 @@ def packed(history: History) -> dict[str, Any]:
 
 
 def unpacked(values: Mapping[str, Any], plans: Sequence[Plan]) -> History:
-    """The History of these plans from values of JSON."""
-    fields: Any = {name: _array(values[name]) for name in (*_ARRAYS, "trained")}
-    fields |= {n: {str(k): _array(v) for k, v in values[n].items()} for n in _TABLES}
-    return History(
-        plans=tuple(plans),
-        updates_per_epoch=int(values["updates_per_epoch"]),
-        raised=tuple(values["raised"]),
-        stopped=tuple(values["stopped"]),
-        **fields,
-    )
+    """The History of these plans from values of JSON; raises ValueError for any other."""
+    with _ours():
+        fields: Any = {name: _array(values[name]) for name in (*_ARRAYS, "trained")}
+        fields |= {n: {str(k): _array(v) for k, v in values[n].items()} for n in _TABLES}
+        history = History(
+            plans=tuple(plans),
+            updates_per_epoch=int(values["updates_per_epoch"]),
+            raised=tuple(values["raised"]),
+            stopped=tuple(values["stopped"]),
+            **fields,
+        )
+    _check_shapes(history)
+    return history
+
+
+def _check_shapes(history: History) -> None:
+    """Raise ValueError where arrays do not belong to so many runs."""
+    runs, evaluations = len(history.plans), history.evaluated_at.shape
+    updates = history.train_loss.shape[1:]
+    wanted = {"train_loss": (runs, *updates), "lr": (runs, *updates, *history.lr.shape[2:])}
+    wanted |= {"diverged_at": (runs,), "trained": (runs,)}
+    found = {name: getattr(history, name).shape for name in wanted}
+    wanted |= dict.fromkeys(history.measures, (runs, *evaluations))
+    found |= {name: values.shape for name, values in history.measures.items()}
+    wanted |= {f"{name} at the end": (runs,) for name in history.at_end}
+    found |= {f"{name} at the end": values.shape for name, values in history.at_end.items()}
+    wanted |= {"raised": (runs,), "stopped": (runs,)}
+    found |= {"raised": (len(history.raised),), "stopped": (len(history.stopped),)}
+    for name, shape in wanted.items():
+        if found[name] != shape:
+            raise ValueError(f"{name} must have the shape {shape}, but has {found[name]}")
+    if len(updates) != 1 or len(evaluations) != 1 or history.lr.ndim != 3:
+        raise ValueError("a History must have rows of updates and of evaluations")
+
+
+@contextmanager
+def _ours() -> Generator[None]:
+    """Turn what values of another kind cause into ValueError."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, OverflowError, zlib.error) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def without_plans(history: History) -> History:

@@ -50,6 +50,11 @@ def open_existing(url: str) -> BaseStorage:
     return _opened(url)
 
 
+def holds_studies(url: str) -> bool:
+    """Whether a storage is there and was made for studies; a file that is missing is not made."""
+    return _has_tables(url)
+
+
 def check_made_for_studies(url: str) -> None:
     """Raise InvalidArgument where a storage is missing or does not hold Optuna's tables."""
     if not _has_tables(url):

@@ -37,7 +37,8 @@ def work_study(name: str) -> str:
 def beating(beat: Callable[[int], bool], every: float = BEAT) -> Generator[Event]:
     """Call `beat` with 1, 2, ... every so many seconds, until it returns False.
 
-    Yields an event that is set from then on. A storage that fails is the caller's to find.
+    Yields an event that is set from then on. A storage that fails is tried again: whether it has
+    gone for good is the caller's to find.
     """
     ended, stop = Event(), Event()
 
@@ -45,13 +46,10 @@ def beating(beat: Callable[[int], bool], every: float = BEAT) -> Generator[Event
         number = 0
         while not stop.wait(every):
             number += 1
-            try:
-                if beat(number):
-                    continue
-            except StorageFailed:
-                pass
-            ended.set()
-            return
+            with suppress(StorageFailed):
+                if not beat(number):
+                    ended.set()
+                    return
 
     thread = Thread(target=go_on, daemon=True)
     thread.start()
@@ -82,6 +80,10 @@ class Watch:
             return True
         return now - since < self._patience
 
+    def seconds_still(self, who: str) -> float:
+        """Seconds since a counter, which has been seen, was seen to move."""
+        return time.monotonic() - self._seen[who][1]
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -90,13 +92,13 @@ class Claim:
     study: int
     """Number of the study `<name>-work`."""
     lost: Event
-    """Set when another process has taken the claim over, or the storage fails."""
+    """Set when another process has taken the claim over."""
 
     def check(self) -> None:
         """Raise StorageFailed where this process does not hold the claim any more."""
         if self.lost.is_set():
             raise StorageFailed(
-                "another process has taken this run over, or its storage fails; "
+                "another process has taken this run over; "
                 "what was trained here until then is in the storage"
             )
 

@@ -2,7 +2,7 @@
 
 Nothing is posted while there are no workers. Chunks keep together what shares a beginning, and
 become smaller towards the end, so that nobody waits long for the last one. A chunk whose worker has
-died is trained by another.
+died is trained by another; what comes back a second time is trained here.
 """
 
 import math
@@ -15,7 +15,9 @@ from optuna.trial import TrialState
 from lrfinder.training.executors import Executor
 from lrfinder.training.history import History, Plan
 from lrfinder.training.prefix_tree import Finished, together
+from lrfinder.workers.board import Board
 from lrfinder.workers.claims import DEAD_AFTER, Claim, Watch
+from lrfinder.workers.description import Extent
 from lrfinder.workers.mailbox import Mailbox
 
 _WAIT = 0.1
@@ -36,7 +38,9 @@ class WithWorkers:
         mailbox: by which workers are found.
         claim: on the run; it is checked between chunks.
         capacity: most runs that a chunk should hold.
+        extent: of the task; what a worker returns of another one is trained again.
         say: told in one line when workers come and go.
+        write: given a note on who trains, where that has changed.
         patience: seconds after which a worker that shows no sign of life is dead.
     """
 
@@ -46,14 +50,17 @@ class WithWorkers:
         mailbox: Mailbox,
         claim: Claim,
         capacity: int,
+        extent: Extent | None = None,
         say: Callable[[str], None] = lambda _: None,
+        write: Callable[[str], None] = lambda _: None,
         patience: float = DEAD_AFTER,
     ) -> None:
         self._here, self._mailbox, self._claim = here, mailbox, claim
-        self._capacity, self._say, self._count = capacity, say, 0
+        self._capacity, self._extent, self._say = capacity, extent, say
         self._watch = Watch(patience)
-        for worker, beats in mailbox.workers().items():  # those of before count once they move
-            self._watch.expect(worker, beats)
+        self._board = Board(say, write, self._watch)
+        for worker, sign in mailbox.workers().items():  # those of before count once they move
+            self._watch.expect(worker, sign)
 
     def fit(
         self,
@@ -67,23 +74,31 @@ class WithWorkers:
         groups = together(plans, self._capacity)
         todo = [[row for run in group for row in run] for group in groups]
         posted: dict[int, _Posted] = {}
+        own: list[list[int]] = []
+        came_back: set[int] = set()
 
         def hand_out(rows: Sequence[int], history: History) -> None:
             if finished is not None:
                 finished(rows, history)
 
         try:
-            while todo or posted:
+            while todo or posted or own:
                 self._claim.check()
-                todo += self._collect(posted, progress, hand_out)
-                workers = self._workers()
+                for rows in self._collect(posted, progress, hand_out):
+                    (own if came_back.intersection(rows) else todo).append(rows)
+                    came_back.update(rows)
+                doing = f"trains, {_runs(sum(map(len, todo)))} are left" if todo else "waits"
+                workers = self._board.count(self._mailbox.workers(), doing)
                 waiting = self._waiting(posted)
                 while todo and waiting < workers:
                     rows = _next(todo, workers)
-                    own = [plans[row] for row in rows]
-                    posted[self._mailbox.post(own, watch)] = _Posted(rows, own)
+                    sent = [plans[row] for row in rows]
+                    posted[self._mailbox.post(sent, watch)] = _Posted(rows, sent)
                     waiting += 1
-                rows = _next(todo, workers) if todo else self._taken_back(posted)
+                if own:
+                    rows = own.pop()
+                else:
+                    rows = _next(todo, workers) if todo else self._taken_back(posted)
                 if rows:
                     self._train(rows, plans, watch, progress, hand_out)
                 elif posted:
@@ -124,7 +139,7 @@ class WithWorkers:
             if not state.is_finished():
                 continue
             del posted[chunk]
-            history = self._mailbox.returned(chunk, sent.plans)
+            history = self._returned(chunk, sent.plans)
             if history is None or state != TrialState.COMPLETE:
                 again.append(sent.rows)
                 continue
@@ -145,14 +160,20 @@ class WithWorkers:
                 return sent.rows
         return []
 
-    def _workers(self) -> int:
-        """Workers that are alive."""
-        known = self._mailbox.workers()
-        count = sum(self._watch.alive(worker, beats) for worker, beats in known.items())
-        if count != self._count:
-            self._say(f"{count} worker{'s'[: count != 1]} beside this process")
-            self._count = count
-        return count
+    def _returned(self, chunk: int, plans: Sequence[Plan]) -> History | None:
+        """What a worker has returned; None where that is nothing, or nothing of use."""
+        try:
+            history = self._mailbox.returned(chunk, plans)
+            if history is not None and self._extent is not None:
+                self._extent.check(history)
+        except ValueError as error:
+            self._say(f"what a worker returned cannot be used and is trained again: {error}")
+            return None
+        return history
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s'[: count != 1]}"
 
 
 def _next(todo: list[list[int]], workers: int) -> list[int]:

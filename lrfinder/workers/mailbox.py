@@ -9,8 +9,8 @@ a dead worker gives after its chunk was posted again is refused.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
@@ -25,6 +25,8 @@ _PLANS, _WATCH, _BEATS, _RAISED, _HISTORY = "plans", "watch", "beats", "raised",
 _WORKER, _ABOUT = "worker ", "run"
 _LONGEST = 60_000
 """Characters of an attribute that every database takes."""
+_LONGEST_WORDS = 80
+"""Characters of what a worker says that it does."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,30 @@ class Chunk:
     number: int
     plans: Sequence[Plan]
     watch: str
+
+
+@dataclass(frozen=True)
+class Sign:
+    """What a worker shows of itself; it differs from the one before as long as the worker lives."""
+
+    beats: object
+    does: str
+    """What it does now, such as "trains 8 runs"."""
+    chunks: int = 0
+    """Chunks that it has returned."""
+    left: bool = False
+    """Whether it has ended, and said so."""
+
+    @classmethod
+    def read(cls, values: object) -> "Sign | None":
+        """From values of JSON; None for any other, and for text that no terminal should show."""
+        if not isinstance(values, dict):
+            return None
+        given = cast("dict[str, Any]", values)
+        does, chunks = given.get("does"), given.get("chunks")
+        if not isinstance(does, str) or not does.isprintable() or not isinstance(chunks, int):
+            return None
+        return cls(given.get("beats"), does[:_LONGEST_WORDS], chunks, given.get("left") is True)
 
 
 class Mailbox:
@@ -76,7 +102,8 @@ class Mailbox:
     def returned(self, chunk: int, plans: Sequence[Plan]) -> History | None:
         """The History of a chunk that has ended; None where the worker only stopped.
 
-        Raises TaskFailed where the task raised.
+        Raises TaskFailed where the task raised, and ValueError where what was returned is no
+        History of these plans.
         """
         attrs = self._storage.get_trial(chunk).user_attrs
         if _RAISED in attrs:
@@ -84,29 +111,42 @@ class Mailbox:
         values = _joined(_HISTORY, attrs)
         return None if values is None else unpacked(values, plans)
 
-    def workers(self) -> dict[str, object]:
-        """Workers that have joined, with what moves as long as they live."""
+    def workers(self) -> dict[str, Sign]:
+        """Workers that have joined, with their signs of life."""
         attrs = self._storage.get_study_user_attrs(self._study)
-        signed = [key for key in attrs if key.startswith(_WORKER)]
-        return {key.removeprefix(_WORKER): attrs[key] for key in signed}
+        signs = {
+            key.removeprefix(_WORKER): Sign.read(attrs[key])
+            for key in attrs
+            if key.startswith(_WORKER) and key.isprintable()
+        }
+        return {worker: sign for worker, sign in signs.items() if sign is not None}
 
     # A worker's side
 
-    def about(self) -> dict[str, Any] | None:
-        """What the parent has said of the run; None where it has not yet."""
+    def about(self) -> object:
+        """What the parent has said of the run; None where it has not yet.
+
+        Raises ValueError where that cannot be read.
+        """
         return _joined(_ABOUT, self._storage.get_study_user_attrs(self._study))
 
-    def sign(self, worker: str, beats: int) -> None:
+    def sign(self, worker: str, sign: Sign) -> None:
         """Show that a worker lives."""
-        self._storage.set_study_user_attr(self._study, _WORKER + worker, beats)
+        self._storage.set_study_user_attr(self._study, _WORKER + worker, asdict(sign))
 
     def take(self, task: Problem) -> Chunk | None:
-        """A chunk that waits, for this worker alone; None where none does."""
+        """A chunk that waits, for this worker alone; None where none does.
+
+        Raises ValueError where one holds no plans for the task; it is the parent's again.
+        """
         for trial in self._trials(TrialState.WAITING):
-            chunk, attrs = self._number(trial), trial.user_attrs
+            chunk = self._number(trial)
             if self._set(chunk, TrialState.RUNNING):
-                plans = unpacked_plans(_joined(_PLANS, attrs), task)
-                return Chunk(chunk, plans, str(attrs[_WATCH]))
+                try:
+                    return _chunk(chunk, trial.user_attrs, task)
+                except ValueError:
+                    self._end(chunk)
+                    raise
         return None
 
     def beat(self, chunk: int, beats: int) -> bool:
@@ -168,7 +208,17 @@ def _parts(key: str, values: object) -> dict[str, str | int]:
 
 
 def _joined(key: str, attrs: Mapping[str, Any]) -> Any:  # noqa: ANN401 (as they were)
-    """The values of such attributes; None where they are not whole."""
+    """The values of such attributes; None where there are none. ValueError for damaged ones."""
     if key not in attrs:
         return None
-    return json.loads("".join(attrs[f"{key} {place}"] for place in range(attrs[key])))
+    try:
+        return json.loads("".join(attrs[f"{key} {place}"] for place in range(attrs[key])))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"a part of the {key} is missing") from error
+
+
+def _chunk(number: int, attrs: Mapping[str, Any], task: Problem) -> Chunk:
+    plans, watch = unpacked_plans(_joined(_PLANS, attrs), task), attrs.get(_WATCH)
+    if not plans or not isinstance(watch, str):
+        raise ValueError("plans, and what is watched, are missing")
+    return Chunk(number, plans, watch)

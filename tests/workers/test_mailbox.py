@@ -1,5 +1,6 @@
 """A chunk is taken once, whoever asks, and returned once, whoever was thought dead."""
 
+import json
 import threading
 
 import optuna
@@ -11,11 +12,13 @@ from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.training.executors import InProcess
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
-from lrfinder.training.sent import without_plans
+from lrfinder.training.sent import packed, without_plans
 from lrfinder.tuning.storage import open_storage
+from lrfinder.workers.board import Board
 from lrfinder.workers.claims import Watch, claimed, work_study
+from lrfinder.workers.description import Extent
 from lrfinder.workers.executor import WithWorkers
-from lrfinder.workers.mailbox import Mailbox, is_gone
+from lrfinder.workers.mailbox import Mailbox, Sign, is_gone
 
 WAITING, RUNNING = optuna.trial.TrialState.WAITING, optuna.trial.TrialState.RUNNING
 PLANS = [Plan(0.01 * k, Schedule(FAMILIES["constant"]), k) for k in (1, 2, 3, 4)]
@@ -160,7 +163,7 @@ def test_every_plan_is_trained_once_by_whoever_lives(storage, mailbox, dies):
         count = 0
         while not stop.is_set():
             count += 1
-            mailbox.sign("helper", count)
+            mailbox.sign("helper", Sign(count, "trains"))
             chunk = mailbox.take(task)
             if chunk is not None:
                 took.append(chunk)
@@ -170,10 +173,10 @@ def test_every_plan_is_trained_once_by_whoever_lives(storage, mailbox, dies):
                     mailbox.give(chunk.number, without_plans(histories[plan.seed]))
             stop.wait(0.02)
 
-    mailbox.sign("helper", 0)
+    mailbox.sign("helper", Sign(0, "waits"))
     with claimed(storage, "another") as claim:
         executor = WithWorkers(InProcess(task), mailbox, claim, capacity=1, patience=0.5)
-        mailbox.sign("helper", 1)
+        mailbox.sign("helper", Sign(1, "waits"))
         helper = threading.Thread(target=help_out)
         helper.start()
         try:
@@ -188,9 +191,85 @@ def test_every_plan_is_trained_once_by_whoever_lives(storage, mailbox, dies):
 
 def test_a_worker_that_lives_but_takes_nothing_holds_nothing_up(storage, mailbox):
     counts = iter(range(10**6))
-    mailbox.workers = lambda: {"idle": next(counts)}
+    mailbox.workers = lambda: {"idle": Sign(next(counts), "waits")}
     with claimed(storage, "another") as claim:
         executor = WithWorkers(InProcess(linear_task()), mailbox, claim, capacity=1)
         found, _ = trained(executor)
     assert sorted(found) == [0, 1, 2, 3]
     assert len(storage.get_all_trials(storage.get_study_id_from_name("run-work"))) <= 2 * len(PLANS)
+
+
+def spoiled(spoil):
+    """What a worker returns that was spoiled on its way."""
+    values = packed(fit(linear_task(), PLANS))
+    spoil(values)
+    return values
+
+
+DAMAGES = {
+    "no JSON": "{",
+    "a list": "[]",
+    "without losses": spoiled(lambda values: values.pop("train_loss")),
+    "of more runs": packed(fit(linear_task(), PLANS + PLANS[:1])),
+    "no bytes": spoiled(lambda values: values["lr"].update(bytes="eA==")),
+    "of other measures": spoiled(lambda values: values["measures"].update(f1=values["trained"])),
+    "of a shorter training": packed(fit(linear_task(), PLANS, updates=1)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_returned_damaged_is_trained_again_and_said(storage, mailbox, damage):
+    task, said = linear_task(), []
+    values = DAMAGES[damage]
+    text = values if isinstance(values, str) else json.dumps(values)
+    take_all(mailbox, text)
+    with claimed(storage, "another") as claim:
+        extent = Extent.of(task, None)
+        executor = WithWorkers(InProcess(task), mailbox, claim, 4, extent, said.append)
+        mailbox.sign("helper", Sign(2, "waits"))
+        found, made = trained(executor)
+    assert (found, made) == trained(InProcess(task))
+    assert [line for line in said if line.startswith("what a worker returned cannot be used")]
+
+
+def take_all(mailbox, text):
+    """Let every chunk that is posted come back at once as this text."""
+    post = mailbox.post
+
+    def posted(plans, watch):
+        number = post(plans, watch)
+        if mailbox.take(linear_task()):
+            mailbox._storage.set_trial_user_attr(number, "history 0", text)
+            mailbox._storage.set_trial_user_attr(number, "history", 1)
+            mailbox._set(number, optuna.trial.TrialState.COMPLETE, [0.0])
+        return number
+
+    mailbox.post = posted
+
+
+@pytest.mark.parametrize("value", [7, {"beats": 1}, {"does": "\x1b[2J", "chunks": 0}, None])
+def test_a_sign_of_another_kind_is_nobodys(storage, mailbox, value):
+    mailbox._storage.set_study_user_attr(mailbox._study, "worker somebody", value)
+    assert mailbox.workers() == {}
+
+
+def test_who_joins_leaves_and_dies_is_said_and_noted():
+    said, notes = [], []
+    watch = Watch(patience=1000)
+    board = Board(said.append, notes.append, watch)
+    watch.expect("old", Sign(3, "waits"))
+    one, two = Sign(1, "trains 8 runs", 2), Sign(1, "waits")
+    signs = {"old": Sign(3, "waits"), "a": one, "b": two}
+    assert board.count(signs, "trains") == 2
+    assert said == [f"worker {name} has joined; 2 workers beside this process" for name in "ab"]
+    assert "| a | trains 8 runs | 2 | 0 s ago |" in notes[-1]
+    assert "| the run itself | trains |" in notes[-1]
+    assert "old" not in notes[-1]
+    watch.expect("a", one)
+    assert board.count({**signs, "b": Sign(2, "waits", left=True)}, "waits") == 0
+    assert said[2:] == [
+        "worker a shows no sign of life; what it held is trained by another; "
+        "0 workers beside this process",
+        "worker b has left; 0 workers beside this process",
+    ]
+    assert "| a | shows no sign of life | 2 |  |" in notes[-1]
