@@ -102,9 +102,17 @@ def range_test_act(
 
 
 def search_act(
-    bench: "Workbench", suggestion: Suggestion | None, storage: BaseStorage, name: str
+    bench: "Workbench",
+    suggestion: Suggestion | None,
+    storage: BaseStorage,
+    name: str,
+    *,
+    again: bool = True,
 ) -> list[FamilyResult]:
-    """Act 2: a study per family, in the storage, under names that begin with this one."""
+    """Act 2: a study per family, in the storage, under names that begin with this one.
+
+    `again`: whether the best few trials may be trained on another seed.
+    """
     experiment, recorder = bench.experiment, bench.recorder
     settings, speed = experiment.settings, bench.engine.speed
     spaces, why = _as_begun(*experiment.spaces(suggestion), recorder.summary.lr_search)
@@ -129,6 +137,7 @@ def search_act(
         trials=settings.trials,
         even=settings.even,
         seeds=seeds,
+        again=experiment.second_seeds if again else (),
         storage=storage,
         name=name,
         seed=settings.seed,
@@ -252,7 +261,9 @@ def _train_and_report(
                 if shared is None
                 else shared.storage
             )
-            results = search_act(bench, suggestion, storage, name)
+            # the best of a run that compares already stay what they are
+            again = earlier is None or not earlier.whole
+            results = search_act(bench, suggestion, storage, name, again=again)
             recorder.folder.write_trials(results)
             candidates, of_studies = _candidates(results, experiment, suggestion)
             recorder.note(notes=[*recorder.summary.notes, *of_studies])

@@ -161,7 +161,12 @@ class RunSettings(RangeTestSettings):
         "of the others.",
     )
     even: StrictBool = Field(False, description="Give every family the same number of trials.")
-    trial_seeds: int = Field(2, ge=1, description="Number of seeds per trial.")
+    trial_seeds: int = Field(
+        1,
+        ge=1,
+        description="Number of seeds per trial. With 1, the best few trials of each family are "
+        "trained on another one too.",
+    )
     confirm_runs: int | None = Field(
         None,
         ge=1,
