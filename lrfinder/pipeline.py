@@ -352,7 +352,8 @@ def _candidates(
         if best is not None:
             found.append(Candidate(name, best.lr, best.schedule))
         else:
-            ended = f"all {len(result.trials)} trials diverged" if result.trials else "no trial"
+            none = "so few trials went to the lr and to other families (--trials 2 tries all)"
+            ended = f"all {len(result.trials)} trials diverged" if result.trials else none
             left_out.append(f"{name} {NOT_COMPARED}: {ended}")
     if not found:
         raise TaskFailed(

@@ -157,8 +157,8 @@ class RunSettings(RangeTestSettings):
     trials: int = Field(
         10,
         ge=1,
-        description="Completed trials per family on average: families that can still win get those "
-        "of the others.",
+        description="Completed trials per family on average: one family finds the lr, then those "
+        "that can still win get the trials of the others.",
     )
     even: StrictBool = Field(False, description="Give every family the same number of trials.")
     trial_seeds: int = Field(

@@ -7,9 +7,9 @@ can have one after that, the families have one in their order of promise, as far
 Those that begin do so with as many trials. Then the family whose best value is worst is left at
 what it has, one after another, and the last two get what remains: successive rejects (Audibert,
 Bubeck and Munos 2010, "Best arm identification in multi-armed bandits"), with the best value of a
-family in place of a mean. The constant lr, which is always compared, is not dropped: it gets three trials,
-and more until its best lr lies between two others or at a bound. A space of few points is gone
-through.
+family in place of a mean. The constant lr, which is always compared, is not dropped: it gets three
+trials, and more until its best lr lies between two others or at a bound. A space of few points is
+gone through.
 
 What is decided follows from the values that have been told, so that a search which is interrupted
 and goes on makes as many trials as one that is not.

@@ -140,14 +140,12 @@ class FamilyStudy:
         return decays and space.lr_low < space.lr_high and space.default_schedule is not None
 
     def scouting(self, *, over: bool) -> Scouting:
-        """How it stands with looking for the lr; `over` where it must be content with what it has."""
-        made = self._results
+        """How it stands with looking for the lr; `over` where what it has must do."""
+        made, at_first = len(self.complete), min(len(self._first), self.scouts_with)
         took = self._took()
-        if took is None and over:
-            took = max(1, min(len(made), len(self._first), self.scouts_with))
-        if took is None:
-            return Scouting(max(min(len(self._first), self.scouts_with), len(made) + 1), ended=False)
-        return Scouting(took, ended=True)
+        if took is None and not over:
+            return Scouting(max(at_first, made + 1), ended=False)
+        return Scouting(took or max(1, min(made, at_first)), ended=True)
 
     def _took(self) -> int | None:
         low, high = self._space.lr_low, self._space.lr_high
@@ -263,7 +261,7 @@ class FamilyStudy:
             return None
 
     def _enqueue_scout(self) -> None:
-        """Queue the defaults at the next lr, where it looks for the lr beyond what is tried first."""
+        """Queue the defaults at the next lr, where those that are tried first did not do."""
         made = self._results
         if not len(self._first) <= len(made) < self.scouts_with or self._took() is not None:
             return

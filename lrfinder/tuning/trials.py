@@ -85,20 +85,24 @@ class FamilyResult:
 
         Where the best few were trained on another seed, that of the best mean among them.
         """
-        usable = [trial for trial in self.trials if not trial.diverged]
-        again = [trial for trial in usable if trial.again is not None]
-        held = [trial for trial in again if trial.again and not trial.again.diverged]
-        others = [trial for trial in usable if trial.again is None]
-        sign = 1 if self.space.direction == "minimize" else -1
-        return min(held or others, key=lambda trial: sign * trial.mean, default=None)
+        held = [one for one in self._usable if one.again is not None and not one.again.diverged]
+        others = [one for one in self._usable if one.again is None]
+        return min(held or others, key=lambda trial: self._sign * trial.mean, default=None)
 
     @property
     def contenders(self) -> list[TrialResult]:
         """The trials that are to be trained on another seed, the best first."""
-        usable = [trial for trial in self.trials if not trial.diverged]
-        sign = 1 if self.space.direction == "minimize" else -1
-        count = second_looks(len(usable))
-        return sorted(usable, key=lambda trial: sign * trial.value)[:count]
+        in_order = sorted(self._usable, key=lambda trial: self._sign * trial.value)
+        return in_order[: second_looks(len(in_order))]
+
+    @property
+    def _usable(self) -> list[TrialResult]:
+        return [trial for trial in self.trials if not trial.diverged]
+
+    @property
+    def _sign(self) -> int:
+        """By what a value is multiplied so that lower is better."""
+        return 1 if self.space.direction == "minimize" else -1
 
 
 @dataclass(frozen=True)
