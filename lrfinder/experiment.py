@@ -28,7 +28,7 @@ from lrfinder.training.speed import Work
 from lrfinder.tuning import lr_ranges
 from lrfinder.tuning.shares import total
 from lrfinder.tuning.space import Space
-from lrfinder.tuning.trials import overhead
+from lrfinder.tuning.trials import overhead, second_looks
 from lrfinder.types import Direction
 
 SEEDS_PER_ACT = 1000
@@ -177,6 +177,8 @@ class Experiment(RangeTestExperiment):
         }
         self.settings = settings.model_copy(update=resolved)
         self.search_seeds = training_seeds("search", settings.seed, settings.trial_seeds)
+        self.second_seeds = training_seeds("search", settings.seed, 2)[settings.trial_seeds :]
+        """Training seed of the best few trials besides, where each trial has but one."""
         self.confirm_seeds = training_seeds("confirm", settings.seed, SEEDS_PER_ACT)
         """Training seeds of the comparison, which takes as many of them as it needs."""
         self.confirm_runs = self._confirm_runs()
@@ -234,8 +236,11 @@ class Experiment(RangeTestExperiment):
         enumerated = [space.all_trials(trials) for space in spaces]
         points = [None if own is None else len(own) for own in enumerated]
         count = total(points, trials, even=self.settings.even)
+        most = sum(second_looks(trials if own is None else own) for own in points)
+        looks = most * len(self.second_seeds)
         besides = len(spaces) * overhead(count / len(spaces), self.training.evaluations)
-        return replace(self.training, runs=count * len(self.search_seeds), overhead=besides)
+        runs = count * len(self.search_seeds) + looks
+        return replace(self.training, runs=runs, overhead=besides)
 
     def compare_work(self) -> Work:
         """What the comparison asks for."""

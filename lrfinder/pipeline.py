@@ -103,9 +103,17 @@ def range_test_act(
 
 
 def search_act(
-    bench: "Workbench", suggestion: Suggestion | None, storage: BaseStorage, name: str
+    bench: "Workbench",
+    suggestion: Suggestion | None,
+    storage: BaseStorage,
+    name: str,
+    *,
+    again: bool = True,
 ) -> list[FamilyResult]:
-    """Act 2: a study per family, in the storage, under names that begin with this one."""
+    """Act 2: a study per family, in the storage, under names that begin with this one.
+
+    `again`: whether the best few trials may be trained on another seed.
+    """
     experiment, recorder = bench.experiment, bench.recorder
     settings, speed = experiment.settings, bench.engine.speed
     spaces, why = _as_begun(*experiment.spaces(suggestion), recorder.summary.lr_search)
@@ -130,6 +138,7 @@ def search_act(
         trials=settings.trials,
         even=settings.even,
         seeds=seeds,
+        again=experiment.second_seeds if again else (),
         storage=storage,
         name=name,
         seed=settings.seed,
@@ -253,7 +262,9 @@ def _train_and_report(
                 if shared is None
                 else shared.storage
             )
-            results = search_act(bench, suggestion, storage, name)
+            # the best of a run that compares already stay what they are
+            again = earlier is None or not earlier.whole
+            results = search_act(bench, suggestion, storage, name, again=again)
             recorder.folder.write_trials(results)
             candidates, of_studies = _candidates(results, experiment, suggestion)
             recorder.note(notes=[*recorder.summary.notes, *of_studies])
@@ -342,7 +353,8 @@ def _candidates(
         if best is not None:
             found.append(Candidate(name, best.lr, best.schedule))
         else:
-            ended = f"all {len(result.trials)} trials diverged" if result.trials else "no trial"
+            none = "so few trials went to the lr and to other families (--trials 2 tries all)"
+            ended = f"all {len(result.trials)} trials diverged" if result.trials else none
             left_out.append(f"{name} {NOT_COMPARED}: {ended}")
     if not found:
         raise TaskFailed(

@@ -176,11 +176,16 @@ class RunSettings(RangeTestSettings):
     trials: int = Field(
         10,
         ge=1,
-        description="Completed trials per family on average: families that can still win get those "
-        "of the others.",
+        description="Completed trials per family on average: one family finds the lr, then those "
+        "that can still win get the trials of the others.",
     )
     even: StrictBool = Field(False, description="Give every family the same number of trials.")
-    trial_seeds: int = Field(2, ge=1, description="Number of seeds per trial.")
+    trial_seeds: int = Field(
+        1,
+        ge=1,
+        description="Number of seeds per trial. With 1, the best few trials of each family are "
+        "trained on another one too.",
+    )
     confirm_runs: int | None = Field(
         None,
         ge=1,

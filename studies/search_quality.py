@@ -9,15 +9,20 @@ its loss there is above the lowest that any method, budget and repeat reached on
 kept in a file under build/, so that a study that was interrupted, or is asked for more, goes on.
 
 start              the suggested lr x multiplier with the default cosine: no search
-lrfinder           range test, shared trials, and a comparison of the best few on other seeds
+lrfinder           range test, shared trials, second looks, and a comparison of the best families on
+                   other seeds, as far as the budget goes
 TPE                one Optuna study over the family, its parameters and the lr in 1e-5 to 1
 TPE and halving    the same with successive halving on the validation loss of every epoch
 random             random search in the same space
 grid, then cosine  constant lrs, two a decade (at 10 runs one), then cosine at multiples of the best
 schedule-free      SGD or AdamW of the package schedulefree at the lr it recommends, no search
 Prodigy            of the package prodigyopt at lr 1 with cosine, no search
+D-Adaptation       SGD or Adam of the package dadaptation at lr 1 with cosine, no search
+GreedyLR           of the package transformers, stepped by the validation loss of every epoch, with
+                   its own defaults but no patience, from the lr 1e-3; no search
 
-The last two need `pip install schedulefree prodigyopt` and are left out without.
+The last four need `pip install schedulefree prodigyopt dadaptation transformers` and are left out
+without.
 What was found stands in studies/search_quality.md.
 """
 
@@ -41,7 +46,7 @@ from torch.utils.data import TensorDataset
 
 from lrfinder import FAMILIES, BatchedTrainer, Space, Task, fit, range_test, search
 from lrfinder.experiment import training_seeds
-from lrfinder.schedules import DEFAULT_FAMILIES, Schedule
+from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.training.history import History, Plan
 from lrfinder.tuning import lr_ranges
@@ -154,10 +159,10 @@ class Bench:
         lr = {"lr_low": 1.0, "lr_high": 1.0, "lr_default": 1.0}
         return [Space(family=FAMILIES[name], **lr, **budget) for name in DEFAULT_FAMILIES]
 
-    def suggestion(self) -> Any:  # noqa: ANN401
-        """Of a range test, which is counted."""
+    def suggestion(self, cost: float | None = None) -> Any:  # noqa: ANN401
+        """Of a range test, which is counted, of so many run-equivalents at most."""
         seeds = training_seeds("find", self.repeat, 1)
-        curve = range_test(self.task, seeds=seeds, trainer=self.trainer)
+        curve = range_test(self.task, seeds=seeds, cost=cost, trainer=self.trainer)
         self.updates += curve.updates
         return curve.suggest()
 
@@ -173,30 +178,33 @@ def start(bench: Bench, budget: int) -> Recipe:
 
 
 def lrfinder(bench: Bench, budget: int) -> Recipe:
-    """Two thirds for range test and trials, the rest for the best families on four seeds."""
-    ranged, _ = lr_ranges.from_range_test(bench.spaces(), bench.task, bench.suggestion())
+    """Two thirds for range test and trials; then second looks, and the best families again."""
+    suggestion = bench.suggestion(cost=budget / 5)
+    ranged, _ = lr_ranges.from_range_test(bench.spaces(), bench.task, suggestion)
     trials = max(1, int((2 / 3 * budget - bench.spent) / len(ranged)))
-    seeds = training_seeds("search", bench.repeat, 1)
+    seeds, room = training_seeds("search", bench.repeat, 2), budget - bench.spent
     found = search(
         bench.task,
         ranged,
         trials=trials,
         even=False,
-        seeds=seeds,
+        seeds=seeds[:1],
+        again=seeds[1:] if room >= (trials + 1) * len(ranged) else (),
         seed=bench.repeat,
         trainer=bench.trainer,
         ask_size=2,
         together=256,
     )
-    bench.updates += sum(len(one.trials) for one in found) * bench.length
+    made = [trial for one in found for trial in one.trials]
+    bench.updates += (len(made) + sum(one.again is not None for one in made)) * bench.length
     ended = [best for one in found if (best := one.best) is not None]
-    ended.sort(key=lambda best: best.value)
-    compared = [best.recipe for best in ended[: int((budget - bench.spent) / 4)]]
-    if len(compared) < 2:
+    ended.sort(key=lambda best: best.mean)
+    left = int(budget - bench.spent)
+    compared = [best.recipe for best in ended[: max(2, left // 4)]]
+    if left < len(compared):
         return ended[0].recipe
-    return compared[
-        int(bench.values(compared, training_seeds("confirm", bench.repeat, 4)).argmin())
-    ]
+    fresh = training_seeds("confirm", bench.repeat, left // len(compared))
+    return compared[int(bench.values(compared, fresh).argmin())]
 
 
 class _Prefixed:
@@ -291,8 +299,45 @@ def _prodigy(module: Any, task: Task) -> tuple[Task, Recipe]:  # noqa: ANN401
     return switched, Recipe(1.0, cosine)
 
 
-RIVALS = {"schedule-free": ("schedulefree", _schedule_free), "Prodigy": ("prodigyopt", _prodigy)}
-"""Optimizers that are to need no lr, by the module that has them."""
+def _d_adaptation(module: Any, task: Task) -> tuple[Task, Recipe]:  # noqa: ANN401
+    def sgd(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+        return module.DAdaptSGD(model.parameters(), lr=lr, momentum=0.9)
+
+    def adam(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+        return module.DAdaptAdam(model.parameters(), lr=lr, decouple=True, weight_decay=0.01)
+
+    switched = replace(task, optimizer=sgd if task.prototype.optimizer == "SGD" else adam)
+    cosine = Schedule(FAMILIES["cosine"], {"T_max": task.epochs, "eta_min": 0.0})
+    return switched, Recipe(1.0, cosine)
+
+
+def _greedy_lr(module: Any, task: Task) -> tuple[Task, Recipe]:  # noqa: ANN401
+    class Greedy(torch.optim.lr_scheduler.ReduceLROnPlateau):
+        """The scheduler of transformers, which is none of torch's, in the clothes of one."""
+
+        def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+            super().__init__(optimizer)
+            self._greedy = module.GreedyLR(optimizer, patience=0)
+
+        def step(self, metrics: Any, epoch: int | None = None) -> None:  # noqa: ANN401
+            self._greedy.step(float(metrics), epoch)
+
+    family = Family(
+        name="greedy_lr",
+        build=lambda optimizer, _: Greedy(optimizer),
+        space=lambda _trial, _budget: {},
+        by_measure=True,
+    )
+    return task, Recipe(1e-3, Schedule(family, {}))
+
+
+RIVALS = {
+    "schedule-free": ("schedulefree", _schedule_free),
+    "Prodigy": ("prodigyopt", _prodigy),
+    "D-Adaptation": ("dadaptation", _d_adaptation),
+    "GreedyLR": ("transformers.optimization", _greedy_lr),
+}
+"""What is to need no lr, or no schedule, by the module that has it."""
 
 
 def rival(name: str, task: Task) -> float:

@@ -13,7 +13,7 @@ _LAST = (
     *("lr", "eta_min", "T_mult", "shape", "staircase", "decay_steps"),
     *("drops", "milestone_2", "milestone_3", "milestone_4"),
 )
-_RESULTS = ("family", "trial", "value", "diverged", "updates", "schedule")
+_RESULTS = ("family", "trial", "value", "value_again", "diverged", "updates", "schedule")
 
 
 @dataclass(frozen=True)

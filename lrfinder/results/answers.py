@@ -176,9 +176,10 @@ def _updates(
     """Updates that the run's results asked for, and those that were trained for them."""
     test = summary.range_test
     trials = [trial for result in results for trial in result.trials]
-    runs = len(trials) * len(experiment.search_seeds) + len(comparison.runs)
+    again = [trial.again for trial in trials if trial.again is not None]
+    runs = len(trials) * len(experiment.search_seeds) + len(again) + len(comparison.runs)
     asked = runs * experiment.updates + (0 if test is None else experiment.find_updates)
-    trained = sum(t.updates for t in trials) + sum(run.updates for run in comparison.runs)
+    trained = sum(run.updates for run in [*trials, *again, *comparison.runs])
     return asked, trained + (0 if test is None else test.updates)
 
 
@@ -224,7 +225,7 @@ def _with_study(facts: FamilyFacts, result: FamilyResult | None) -> FamilyFacts:
         "exhausted": result.exhausted,
         "study": result.study_name,
         "best_trial": result.best.number,
-        "search_value": result.best.value,
+        "search_value": result.best.mean,
         "at_lr_bound": _at_bound(facts.lr, result.space.lr_low, result.space.lr_high),
     }
     return facts.model_copy(update=studied)

@@ -141,13 +141,15 @@ class RunFolder:
                 "value": trial.value,
                 "diverged": trial.diverged,
                 "updates": trial.updates,
+                **({} if trial.again is None else {"value_again": trial.again.value}),
                 "schedule": str(trial.schedule),
             }
             for result in results
             for trial in result.trials
         ]
-        first = ["family", "trial", "value", "diverged", "updates", "schedule", "lr"]
         frame = pd.DataFrame(rows)
+        again = ["value_again"] if "value_again" in frame else []
+        first = ["family", "trial", "value", *again, "diverged", "updates", "schedule", "lr"]
         others = [column for column in frame.columns if column not in first]
         self._write_frame("trials.csv", frame.reindex(columns=first + others))
 

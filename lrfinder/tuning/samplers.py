@@ -105,6 +105,22 @@ def settled(told: Sequence[tuple[float, float]], low: float, high: float) -> boo
     return (min(lrs) < best or best <= low) and (best < max(lrs) or best >= high)
 
 
+def scouted(
+    told: Sequence[tuple[float, float]], first: int, most: int, low: float, high: float
+) -> int | None:
+    """How many of (value, lr), in turn, had the best lr between two others or at a bound.
+
+    At least the `first` ones, and at most `most`; None where it takes more than there are.
+
+    >>> scouted([(1.0, 0.1), (2.0, 0.05), (0.5, 0.2), (0.7, 0.4)], 3, 5, 0.01, 10.0)
+    4
+    """
+    for count in range(min(first, most), min(len(told), most) + 1):
+        if count == most or settled(told[:count], low, high):
+            return count
+    return None
+
+
 def _best_lr(told: Sequence[tuple[float, float]]) -> float:
     return min(told)[1]
 

@@ -4,7 +4,8 @@ A trial is one schedule, trained once per training seed; its objective is the me
 of the final validation measure. All trials of all families train on the same seeds, so that
 schedules are compared on the same luck. Every family gets the same number of trials, or one that
 can still win gets those of the others (`lrfinder.tuning.shares`); in turns, so that a timeout is
-fair.
+fair. The best few of a family may be trained on another seed, which they do not owe their place
+to; then the mean decides.
 
     ask ─> lr and parameters ─> Schedule ─> Plans, one per seed ─> fit ─> tell
 
@@ -13,7 +14,9 @@ family `ask_size` trials are; what is drawn before any result is used is asked a
 """
 
 import math
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import optuna
 from threadpoolctl import threadpool_limits
@@ -25,7 +28,7 @@ from lrfinder.training.history import History, Plan
 from lrfinder.training.trainer import AnyTrainer
 from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.samplers import MakeSampler, sampler_for
-from lrfinder.tuning.shares import even_goals, goals
+from lrfinder.tuning.shares import even_goals, goals, trials_of_scout
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.storage import open_storage
 from lrfinder.tuning.study import FamilyStudy, PendingTrial
@@ -43,6 +46,7 @@ def search(
     seed: int = 0,
     measure: str = "loss",
     even: bool = True,
+    again: Sequence[int] = (),
     ask_size: int = 1,
     together: int | None = None,
     trainer: AnyTrainer | None = None,
@@ -65,7 +69,9 @@ def search(
         measure: what is optimised, in the direction of the spaces: "loss" or a metric after the
             last epoch; with "best_" before it of the best epoch.
         even: every family gets `trials`; else that is the average, and those whose best values are
-            worst get fewer, the others more.
+            worst get fewer, the others more; and one family looks for the lr before the others.
+        again: training seeds of the best few trials of each family besides, one or none; the
+            mean with it decides which trial is the best.
         ask_size: trials of a family that are asked without knowing each other's result, of
             `trials`; of more in proportion more.
         together: trials, over all families, that are asked and trained together at most; by
@@ -81,7 +87,7 @@ def search(
     opened, and TaskFailed when the task's code raises; trials in flight are then told as FAIL.
     """
     check_count("trials", trials)
-    check_seeds(seeds)
+    check_seeds([*seeds, *again])
     for space in spaces:
         space.check_budget()
     metrics = task.measures[1:]
@@ -94,6 +100,7 @@ def search(
     if progress is not None:
         device = None if trainer is None else trainer.device
         runs = len(seeds) * sum(len(study.complete) for study in studies)
+        runs += sum(study.second_looks for study in studies)
         progress(runs * task.epochs * task.data(device).updates_per_epoch)
 
     chosen = executor or InProcess(task, trainer)
@@ -109,10 +116,9 @@ def search(
 
         chosen.fit(plans, watch=measure, progress=progress, finished=finished)
 
-    share = even_goals if even else goals
+    scout = None if even else _scout(studies, trials)
     while True:
-        for study, goal in zip(studies, share([one.told for one in studies], trials), strict=True):
-            study.goal = goal
+        _set_goals(studies, scout, trials, even=even, over=time.monotonic() >= deadline)
         waiting = [study for study in studies if study.goes_on(deadline)]
         if not waiting:
             break
@@ -122,8 +128,71 @@ def search(
         except BaseException:
             _fail(asked)
             raise
+    if again and time.monotonic() < deadline:
+        _look_again(studies, again, chosen, measure, progress)
     with deferred():
         return [study.result() for study in studies]
+
+
+def _scout(studies: Sequence[FamilyStudy], trials: int) -> FamilyStudy | None:
+    """The family that looks for the lr; None where none can, or there are too few trials for it."""
+    able = [study for study in studies if study.can_scout]
+    if not able:
+        return None
+    scout = min(able, key=lambda study: study.told.rank)
+    scout.scouts_with = trials_of_scout(len(studies), trials)
+    return scout if scout.scouts_with else None
+
+
+def _set_goals(
+    studies: Sequence[FamilyStudy],
+    scout: FamilyStudy | None,
+    trials: int,
+    *,
+    even: bool,
+    over: bool,
+) -> None:
+    """Set how many trials each is to reach now; they begin where the scout has found the lr.
+
+    The scout is `over` after the deadline, or where others have begun without it.
+    """
+    told = [study.told for study in studies]
+    factor = 1.0
+    if scout is not None:
+        scout.begin()
+        place = studies.index(scout)
+        over = over or any(one.values for k, one in enumerate(told) if k != place)
+        stands = scout.scouting(over=over)
+        told[place] = replace(told[place], scouting=stands)
+        factor = scout.found_lr(stands.trials)
+    found = even_goals(told, trials) if even else goals(told, trials)
+    for study, goal in zip(studies, found, strict=True):
+        study.goal = goal
+        if goal > 0:
+            study.begin(factor)
+
+
+def _look_again(
+    studies: Sequence[FamilyStudy],
+    seeds: Sequence[int],
+    executor: Executor,
+    measure: str,
+    progress: Callable[[int], None] | None,
+) -> None:
+    """Train the best trials of each family on another seed, those that were not yet."""
+    with deferred():
+        results = [(study, study.result()) for study in studies]
+    waiting = [(s, one) for s, found in results for one in found.contenders if one.again is None]
+    [seed] = seeds
+    plans = [Plan(trial.lr, trial.schedule, seed) for _, trial in waiting]
+
+    def finished(rows: Sequence[int], history: History) -> None:
+        for place, row in enumerate(rows):
+            study, trial = waiting[row]
+            study.look_again(trial.number, history.only(place))
+
+    if plans:
+        executor.fit(plans, watch=measure, progress=progress, finished=finished)
 
 
 def _ask(studies: Sequence[FamilyStudy], share: float, together: int) -> list[PendingTrial]:

@@ -1,11 +1,15 @@
 """How many trials each family gets: the rest goes to families that can still win.
 
-All families begin with as many trials. Then the family whose best value is worst is left at what it
-has, one after another, and the last two get what remains: successive rejects (Audibert, Bubeck and
-Munos 2010, "Best arm identification in multi-armed bandits"), with the best value of a family in
-place of a mean. The constant lr, which is always compared, is not dropped: it gets three trials,
-and more until its best lr lies between two others or at a bound. A space of few points is gone
-through.
+One family, the scout, looks for the lr before the others begin: how far its best lr is from the one
+that was suggested for it is how far theirs will be. Where trials are so few that not every family
+can have one after that, the families have one in their order of promise, as far as they go.
+
+Those that begin do so with as many trials. Then the family whose best value is worst is left at
+what it has, one after another, and the last two get what remains: successive rejects (Audibert,
+Bubeck and Munos 2010, "Best arm identification in multi-armed bandits"), with the best value of a
+family in place of a mean. The constant lr, which is always compared, is not dropped: it gets three
+trials, and more until its best lr lies between two others or at a bound. A space of few points is
+gone through.
 
 What is decided follows from the values that have been told, so that a search which is interrupted
 and goes on makes as many trials as one that is not.
@@ -17,6 +21,10 @@ from dataclasses import dataclass
 
 _FOR_CONSTANT = 3
 """Trials of the constant lr at least: the suggested one, a smaller and a larger one."""
+_FOR_SCOUT = 5
+"""Trials that look for the lr at most: as far as eight times the suggested one, or an eighth."""
+PROMISE = ("cosine", "polynomial", "wsd", "exponential", "step", "inverse_time", "plateau")
+"""Families in the order in which they begin; any other after these."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,36 @@ class Told:
     """Points of a space that is gone through; None for any other."""
     settled: bool | None = None
     """Of the constant lr: whether its best needs no further lr beside it; None for others."""
+    scouting: "Scouting | None" = None
+    """Of the scout: how it stands with looking for the lr; None for others."""
+    rank: int = 0
+    """Its place in the order of promise."""
+
+
+@dataclass(frozen=True)
+class Scouting:
+    """How a scout stands."""
+
+    trials: int
+    """Trials that it is to reach now; when it has ended, those that it took."""
+    ended: bool
+
+
+def trials_of_scout(families: int, trials: int) -> int:
+    """Trials of the scout at most, of `trials` for each family on average; 0 where there is none.
+
+    Half of all trials at most, and none where those are too few to have the best lr between two.
+
+    >>> trials_of_scout(8, 10), trials_of_scout(8, 1), trials_of_scout(2, 2)
+    (5, 4, 0)
+    """
+    most = min(_FOR_SCOUT, families * trials // 2)
+    return most if most >= 3 and families > 1 else 0
+
+
+def rank(family: str) -> int:
+    """Place of a family in the order of promise."""
+    return PROMISE.index(family) if family in PROMISE else len(PROMISE)
 
 
 def even_goals(told: Sequence[Told], trials: int) -> list[int]:
@@ -44,19 +82,27 @@ def goals(told: Sequence[Told], trials: int) -> list[int]:
     >>> goals([Told((), settled=False), Told(()), Told(())], trials=10)
     [3, 10, 10]
     """
-    found = even_goals(told, trials)
+    scout = next((k for k, one in enumerate(told) if one.scouting is not None), None)
+    looked = None if scout is None else told[scout].scouting
+    if scout is not None and looked is not None and not looked.ended:
+        now = [len(one.values) for one in told]
+        return [looked.trials if k == scout else made for k, made in enumerate(now)]
+    found = dict(enumerate(even_goals(told, trials)))
     open_to_more = [k for k, one in enumerate(told) if one.points is None]
     arms = [k for k in open_to_more if told[k].settled is None] or open_to_more
     given = {k: _for_constant(told[k], trials) for k in open_to_more if k not in arms}
     for k, (now, _) in given.items():
         found[k] = now
     reserved = sum(found[k] for k in range(len(told)) if k not in open_to_more)
-    values = [told[k].values for k in arms]
-    rejects = _Rejects(values, len(told) * trials - reserved - trials * len(given))
+    budget = len(told) * trials - reserved - trials * len(given)
+    took = looked.trials if looked is not None else 1
+    begin = sorted(arms, key=lambda k: (k != scout, told[k].rank))[: max(1, budget - took + 1)]
+    least = [took if k == scout else 1 for k in arms if k in begin]
+    rejects = _Rejects([told[k].values for k in arms if k in begin], least, budget)
     spare = sum(trials - most for _, most in given.values())
-    for k, goal in zip(arms, rejects.goals(spare), strict=True):
-        found[k] = goal
-    return found
+    found.update(dict.fromkeys(arms, 0))
+    found.update(zip([k for k in arms if k in begin], rejects.goals(spare), strict=True))
+    return [found[k] for k in range(len(told))]
 
 
 def total(points: Sequence[int | None], trials: int, *, even: bool) -> int:
@@ -85,6 +131,8 @@ class _Rejects:
     """Successive rejects among families with so many trials in all."""
 
     values: Sequence[tuple[float, ...]]
+    least: Sequence[int]
+    """Trials that each has before any is dropped; more than one only for the scout."""
     budget: int
 
     def goals(self, spare: int) -> list[int]:
@@ -94,17 +142,19 @@ class _Rejects:
         while len(left) > 2:
             asked = self._asked(len(left))
             for k in left:
-                found[k] = asked
-            if any(len(self.values[k]) < asked for k in left):
+                found[k] = max(asked, self.least[k])
+            if any(len(self.values[k]) < found[k] for k in left):
                 return found
-            left.remove(max(left, key=lambda k: (min(self.values[k][:asked]), k)))
+            left.remove(max(left, key=lambda k: (min(self.values[k][: found[k]]), k)))
         rest = self.budget + spare - sum(n for k, n in enumerate(found) if k not in left)
-        for place, k in enumerate(left):
-            found[k] = rest // len(left) + (place < rest % len(left))
+        for k in sorted(left, key=lambda k: -self.least[k]):
+            found[k] = max(-(-rest // len(left)), self.least[k])
+            rest -= found[k]
+            left.remove(k)
         return found
 
     def _asked(self, left: int) -> int:
         """Trials of each of the families that are left, before the next is dropped."""
-        count = len(self.values)
+        count, budget = len(self.values), self.budget - sum(self.least) + len(self.least)
         slope = 0.5 + sum(1 / k for k in range(2, count + 1))
-        return max(1, math.ceil((self.budget - count) / (slope * left)))
+        return max(1, math.ceil((budget - count) / (slope * left)))

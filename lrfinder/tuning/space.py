@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -150,6 +150,11 @@ class Space:
     def _defaults(self, warmup: int) -> list[dict[str, Any]]:
         with self._own_code():
             return [dict(params) for params in self.family.defaults(self._budget(warmup))] or [{}]
+
+    def moved(self, factor: float) -> "Space":
+        """The space whose defaults are tried at so many times the lr, within the range."""
+        lr = min(self.lr_high, max(self.lr_low, self.lr_default * factor))
+        return replace(self, lr_default=lr)
 
     @property
     def only_lr(self) -> bool:

@@ -6,7 +6,7 @@ per round, so that a process that is killed loses nothing that was asked.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -20,6 +20,7 @@ from lrfinder.types import Direction
 _IN_TRAINING = "in training"
 _RETRY_OF = "retry_of"
 _ENQUEUED = "enqueued"
+_AGAIN = "on another seed"
 
 
 class StoredStudy:
@@ -93,6 +94,15 @@ class StoredStudy:
         numbered.number = len(self.trials)
         self.trials.append(numbered)
         return numbered
+
+    def look_again(self, number: int, facts: Mapping[str, Any]) -> None:
+        """Write what a trial came to on another seed; a trial that ended takes no attribute."""
+        self._study.set_user_attr(_AGAIN, {**self.again, str(number): dict(facts)})
+
+    @property
+    def again(self) -> dict[str, dict[str, Any]]:
+        """What trials came to on another seed, by their number."""
+        return dict(self._study.user_attrs.get(_AGAIN, {}))
 
     @property
     def next_number(self) -> int:

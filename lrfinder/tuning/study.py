@@ -25,14 +25,15 @@ from lrfinder.tasks.random_states import derive
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.history import History
 from lrfinder.tuning.interrupts import deferred
-from lrfinder.tuning.samplers import settled
-from lrfinder.tuning.shares import Told
+from lrfinder.tuning.samplers import next_lr, scouted, settled
+from lrfinder.tuning.shares import Scouting, Told, rank
 from lrfinder.tuning.space import Space, asked_now
 from lrfinder.tuning.storage import study_name
 from lrfinder.tuning.stored import StoredStudy, retry_of
 from lrfinder.tuning.trials import (
     Conditions,
     FamilyResult,
+    SecondLook,
     TrialResult,
     asked_params,
     counts,
@@ -83,6 +84,9 @@ class FamilyStudy:
         self._startup = len(self._first) if len(self._first) > 2 else max(4, conditions.trials // 4)
         self.goal = 0
         """Trials that are to be complete."""
+        self.scouts_with = 0
+        """Trials that look for the lr of all families at most; 0 where it is not the scout."""
+        self._begun = False
         existing = self._stored.next_number
         seed = derive(conditions.seed, space.family.name, existing)
         sampler = conditions.sampler(space, self._startup, seed)
@@ -90,7 +94,7 @@ class FamilyStudy:
             study_name=name, direction=space.direction, sampler=sampler
         )
         self._study.add_trials([t for t in self._stored.trials if counts(t)])
-        self._enqueue()
+        self._enqueue_failed()
 
     @property
     def runs_per_trial(self) -> int:
@@ -109,18 +113,55 @@ class FamilyStudy:
     @property
     def told(self) -> Told:
         """What its trials have told so far."""
-        space, sign = self._space, 1 if self._space.direction == "minimize" else -1
-        results = [
-            (math.inf if t.user_attrs["diverged"] else sign * float(t.values[0]), t.params["lr"])
-            for t in self.complete
-        ]
+        space, results = self._space, self._results
         return Told(
             values=tuple(value for value, _ in results),
             points=None if self._points is None else len(self._points),
             settled=settled(results, space.lr_low, space.lr_high)
             if space.family.name == "constant" and space.only_lr
             else None,
+            rank=rank(space.family.name),
         )
+
+    @property
+    def _results(self) -> list[tuple[float, float]]:
+        """(value, lr) of the trials that are complete, lower being better."""
+        sign = 1 if self._space.direction == "minimize" else -1
+        return [
+            (math.inf if t.user_attrs["diverged"] else sign * float(t.values[0]), t.params["lr"])
+            for t in self.complete
+        ]
+
+    @property
+    def can_scout(self) -> bool:
+        """Whether it can look for the lr: it has defaults and a range, and is not the constant."""
+        space = self._space
+        decays = self._points is None and space.family.name != "constant"
+        return decays and space.lr_low < space.lr_high and space.default_schedule is not None
+
+    def scouting(self, *, over: bool) -> Scouting:
+        """How it stands with looking for the lr; `over` where what it has must do."""
+        made, at_first = len(self.complete), min(len(self._first), self.scouts_with)
+        took = self._took()
+        if took is None and not over:
+            return Scouting(max(at_first, made + 1), ended=False)
+        return Scouting(took or max(1, min(made, at_first)), ended=True)
+
+    def _took(self) -> int | None:
+        low, high = self._space.lr_low, self._space.lr_high
+        return scouted(self._results, len(self._first), self.scouts_with, low, high)
+
+    def found_lr(self, trials: int) -> float:
+        """The best lr of the first so many trials, over the one that was suggested for it."""
+        results = self._results[:trials]
+        return min(results)[1] / self._space.lr_default if results else 1.0
+
+    def begin(self, factor: float = 1.0) -> None:
+        """Queue what is tried first, at so many times the suggested lr."""
+        if not self._begun:
+            self._begun = True
+            self._first = self._space.moved(factor).first_trials()
+            self._enqueue_first()
 
     def goes_on(self, deadline: float) -> bool:
         """Whether another trial is to be asked; every family gets one, whatever the deadline."""
@@ -140,6 +181,7 @@ class FamilyStudy:
         """Ask for trials, which are in training until each is told or failed."""
         asked: list[PendingTrial] = []
         try:
+            self._enqueue_scout()
             for _ in range(count):
                 with deferred():
                     asked.append(self._asked(self._study.ask()))
@@ -218,10 +260,22 @@ class FamilyStudy:
         except LRFinderError:  # it may be asked by a real trial, or raise where it is asked
             return None
 
-    def _enqueue(self) -> None:
-        """Queue failed trials, then what is tried first or every point of a small space."""
+    def _enqueue_scout(self) -> None:
+        """Queue the defaults at the next lr, where those that are tried first did not do."""
+        made = self._results
+        if not len(self._first) <= len(made) < self.scouts_with or self._took() is not None:
+            return
+        lr = next_lr(made, [], self._space.lr_low, self._space.lr_high)
+        if lr is not None:
+            self._study.enqueue_trial({**self._first[0], "lr": lr}, skip_if_exists=True)
+
+    def _enqueue_failed(self) -> None:
+        """Queue failed trials."""
         for failed in self._stored.owed():
             self._study.enqueue_trial(asked_params(failed), user_attrs=retry_of(failed))
+
+    def _enqueue_first(self) -> None:
+        """Queue what is tried first or every point of a small space."""
         if self._points is None:
             for params in self._first:
                 self._study.enqueue_trial(params, skip_if_exists=True)
@@ -245,7 +299,28 @@ class FamilyStudy:
             exhausted=self._points is not None and not self.missing,
         )
 
+    def look_again(self, number: int, history: History) -> None:
+        """Store what a trial came to on another seed."""
+        shared = self._conditions
+        [outcome] = history.outcomes(shared.measure, self._space.direction)
+        facts = {
+            "seed": history.plans[0].seed,
+            "value": rounded(outcome.value),
+            "diverged": outcome.diverged,
+            "updates": history.updates_trained,
+        }
+        with deferred():
+            if shared.trial_done is not None:
+                shared.trial_done(self._space.family.name, number, history)
+            self._stored.look_again(number, facts)
+
+    @property
+    def second_looks(self) -> int:
+        """Trials that were trained on another seed."""
+        return len(self._stored.again)
+
     def _trial_result(self, trial: FrozenTrial) -> TrialResult:
+        again = self._stored.again.get(str(trial.number))
         searched = {k: v for k, v in trial.params.items() if k not in ("lr", "schedule")}
         return TrialResult(
             number=trial.number,
@@ -254,4 +329,7 @@ class FamilyStudy:
             value=float(trial.values[0]),
             diverged=bool(trial.user_attrs["diverged"]),
             updates=int(trial.user_attrs["updates"]),
+            again=None
+            if again is None
+            else SecondLook(float(again["value"]), bool(again["diverged"]), int(again["updates"])),
         )

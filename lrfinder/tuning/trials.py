@@ -19,6 +19,19 @@ _SIGNIFICANT = 6  # digits of a stored value; more do not fit the dashboard's ca
 TrialDone = Callable[[str, int, History], None]
 
 
+_LOOKED_AT_AGAIN = 3
+"""Trials of a family that are trained on another seed, at most."""
+
+
+@dataclass(frozen=True)
+class SecondLook:
+    """What a trial came to on another seed."""
+
+    value: float
+    diverged: bool
+    updates: int
+
+
 @dataclass(frozen=True)
 class TrialResult:
     """One trial of a study that ended."""
@@ -32,6 +45,13 @@ class TrialResult:
     """Stored objective: the mean over seeds of the final measure, or of the start if better."""
     diverged: bool
     updates: int
+    again: SecondLook | None = None
+    """What it came to on another seed, if it was among the best."""
+
+    @property
+    def mean(self) -> float:
+        """Its value, with that of another seed where there is one."""
+        return self.value if self.again is None else (self.value + self.again.value) / 2
 
     @property
     def lr(self) -> float:
@@ -61,10 +81,28 @@ class FamilyResult:
 
     @property
     def best(self) -> TrialResult | None:
-        """The best trial that did not diverge, the earliest of equals; None if all did."""
-        usable = [trial for trial in self.trials if not trial.diverged]
-        sign = 1 if self.space.direction == "minimize" else -1
-        return min(usable, key=lambda trial: sign * trial.value, default=None)
+        """The best trial that did not diverge, the earliest of equals; None if all did.
+
+        Where the best few were trained on another seed, that of the best mean among them.
+        """
+        held = [one for one in self._usable if one.again is not None and not one.again.diverged]
+        others = [one for one in self._usable if one.again is None]
+        return min(held or others, key=lambda trial: self._sign * trial.mean, default=None)
+
+    @property
+    def contenders(self) -> list[TrialResult]:
+        """The trials that are to be trained on another seed, the best first."""
+        in_order = sorted(self._usable, key=lambda trial: self._sign * trial.value)
+        return in_order[: second_looks(len(in_order))]
+
+    @property
+    def _usable(self) -> list[TrialResult]:
+        return [trial for trial in self.trials if not trial.diverged]
+
+    @property
+    def _sign(self) -> int:
+        """By what a value is multiplied so that lower is better."""
+        return 1 if self.space.direction == "minimize" else -1
 
 
 @dataclass(frozen=True)
@@ -84,6 +122,15 @@ class Conditions:
     """Metrics of the task, in their order."""
     trial_done: TrialDone | None
     sampler: MakeSampler
+
+
+def second_looks(trials: int) -> int:
+    """How many of so many trials of a family are trained on another seed: half, but not one alone.
+
+    >>> [second_looks(n) for n in (1, 2, 3, 4, 5, 20)]
+    [0, 0, 2, 2, 3, 3]
+    """
+    return min(_LOOKED_AT_AGAIN, (trials + 1) // 2) if trials > 2 else 0
 
 
 def is_own(trial: FrozenTrial) -> bool:

@@ -267,6 +267,84 @@ MUTANTS = [
         ("known runs are made again", "if (name, seed) not in self._made", "if seed is not None"),
     ),
     *_in(
+        "tuning/shares.py",
+        "tests/tuning/test_scout.py",
+        (
+            "nobody waits for the lr",
+            "if scout is not None and looked is not None and not looked.ended:",
+            "if False:",
+        ),
+        ("families begin in any order", "told[k].rank))[:", "-k))[:"),
+        ("what it took to find the lr comes on top", "budget - took + 1)]", "budget)]"),
+        ("all trials may look for the lr", "families * trials // 2)", "families * trials)"),
+    ),
+    *_in(
+        "tuning/samplers.py",
+        "tests/tuning/test_scout.py",
+        ("an lr is looked for without end", "if count == most or settled(", "if settled("),
+    ),
+    *_in(
+        "tuning/space.py",
+        "tests/tuning/test_scout.py",
+        (
+            "an lr that was found leaves the range",
+            "lr = min(self.lr_high, max(self.lr_low, self.lr_default * factor))",
+            "lr = self.lr_default * factor",
+        ),
+    ),
+    *_in(
+        "tuning/study.py",
+        "tests/tuning/test_scout.py",
+        ("families begin at the suggested lr", "self._space.moved(factor)", "self._space"),
+        ("the worst lr is handed on", "return min(results)[1] /", "return max(results)[1] /"),
+        ("other lrs are tried with other parameters", "{**self._first[0], ", "{"),
+        (
+            "families that were cut off wait for ever",
+            "if took is None and not over:",
+            "if took is None:",
+        ),
+    ),
+    *_in(
+        "tuning/trials.py",
+        "tests/tuning/test_second_looks.py",
+        (
+            "one that diverged on the other seed may be the best",
+            "if one.again is not None and not one.again.diverged]",
+            "if one.again is not None]",
+        ),
+        (
+            "luck on one seed decides",
+            "key=lambda trial: self._sign * trial.mean",
+            "key=lambda trial: 0",
+        ),
+        ("one trial is looked at again", "if trials > 2 else 0", "if trials else 0"),
+        (
+            "the worst are looked at again",
+            "key=lambda trial: self._sign * trial.value)",
+            "key=lambda trial: -self._sign * trial.value)",
+        ),
+    ),
+    *_in(
+        "tuning/stored.py",
+        "tests/tuning/test_second_looks.py",
+        ("a second look is kept alone", "{**self.again, str(number)", "{str(number)"),
+    ),
+    *_in(
+        "tuning/search.py",
+        "tests/tuning/test_second_looks.py",
+        (
+            "second looks are made again",
+            "for one in found.contenders if one.again is None]",
+            "for one in found.contenders]",
+        ),
+        (
+            "a second look knows no deadline",
+            "if again and time.monotonic() < deadline:",
+            "if again:",
+        ),
+        ("second looks are no progress", "runs += sum(study.second_looks", "runs += sum(0"),
+    ),
+    *_in(
         "tuning/study.py",
         "tests/tuning/test_search.py",
         (
@@ -298,7 +376,7 @@ MUTANTS = [
         ),
         (
             "a family is as good as its first trial",
-            "min(self.values[k][:asked])",
+            "min(self.values[k][: found[k]])",
             "self.values[k][0]",
         ),
     ),
@@ -329,8 +407,8 @@ MUTANTS = [
         ("a diverged trial may be the best", "if not trial.diverged]", "]"),
         (
             "the worst trial is the best where more is better",
-            'sign = 1 if self.space.direction == "minimize" else -1',
-            "sign = 1",
+            'return 1 if self.space.direction == "minimize" else -1',
+            "return 1",
         ),
     ),
     *_in(

@@ -110,6 +110,23 @@ def test_costs_add_up(run):
     assert 0 < cost["updates_trained"] <= cost["updates_asked"]
 
 
+def test_what_was_trained_on_another_seed_is_kept_and_counted(tmp_path):
+    asked = SETTINGS.model_copy(update={"trials": 3})
+    run = start(asked, tmp_path / "again")
+    again = run.trials.dropna(subset="value_again")
+    assert again.groupby("family").size().to_dict() == {"constant": 2, "step": 2}
+    for family, own in again.groupby("family"):
+        facts = run.answers.families[family]
+        means = own.set_index("trial")[["value", "value_again"]].mean(axis=1)
+        assert (facts.best_trial, facts.search_value) == (means.idxmin(), means.min())
+    curves = run.curves[run.curves["act"] == "search"]
+    assert len(curves) == (len(run.trials) + len(again)) * 4
+    assert set(curves["seed"]) == set(training_seeds("search", 0, 2))
+    problem, runs = Experiment(asked), len(run.trials) + len(again) + asked.confirm_runs
+    assert run.answers.cost.updates_asked == problem.find_updates + runs * problem.updates
+    assert problem.search_work().runs == len(run.trials) + len(again)
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     folder = RunFolder.create(tmp_path / "r")
     folder.write_text("report.md", "old")
