@@ -160,14 +160,16 @@ def comparison_act(
     halving: Halving,
 ) -> Comparison:
     """Act 3: the candidates on fresh seeds; runs of them that are known are not made again."""
-    experiment, made = bench.experiment, 0
+    experiment = bench.experiment
     most = max(halving.continued or halving.runs, len(known)) - len(known)
-    bench.progress.stage("comparison", most * experiment.updates)
+    left = most * experiment.updates
+    bench.progress.stage("comparison", left)
 
     def advance(updates: int) -> None:
-        nonlocal made
-        made += updates
-        bench.progress.advance(updates)
+        nonlocal left
+        counted = min(updates, left)  # of followers, which are not counted, there may be more
+        left -= counted
+        bench.progress.advance(counted)
 
     comparison = compare_by_halving(
         experiment.task,
@@ -183,7 +185,7 @@ def comparison_act(
         run_done=bench.recorder.confirmed,
         look_begun=bench.recorder.look,
     )
-    bench.progress.advance(most * experiment.updates - made)  # what need not be made
+    bench.progress.advance(left)  # what need not be made
     if all(run.diverged for run in comparison.runs):
         raise TaskFailed(
             "every candidate diverged on every fresh seed; "

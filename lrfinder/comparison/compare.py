@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from lrfinder.checks import check_seeds
 from lrfinder.comparison.candidates import Candidate, ConfirmedRun, number_of
 from lrfinder.comparison.policy import Halving, Look
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import InvalidArgument
+from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.measures import evaluated
 from lrfinder.tasks.problem import Problem
 from lrfinder.training.executors import Executor, InProcess
@@ -78,9 +80,10 @@ def compare_by_halving(
         task, candidates, measure, direction, known, executor or InProcess(task, trainer)
     )
     check_seeds(seeds)
+    halving = replace(halving, may_part=_may_part(task, candidates))
     looks: list[Look] = []
     while True:
-        runs = tuple(run for look in looks for run in bench.runs(look.candidates, look.seeds))
+        runs = tuple(run for look in looks for run in bench.runs(look.trained, look.seeds))
         compared = Comparison(runs, measure, direction, tuple(looks))
         look = halving.next_look(bench.names, seeds, looks, compared.results)
         if look is None:
@@ -88,7 +91,14 @@ def compare_by_halving(
         looks.append(look)
         if look_begun is not None:
             look_begun(looks)
-        bench.train(look.candidates, look.seeds, progress, run_done)
+        bench.train(look.trained, look.seeds, progress, run_done)
+
+
+def _may_part(task: Problem, candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    """Candidates whose lrs follow what is measured; none where runs of the same lrs cost twice."""
+    if isinstance(task, Loop):
+        return ()
+    return tuple(one.name for one in candidates if one.schedule.family.by_measure)
 
 
 class _Bench:

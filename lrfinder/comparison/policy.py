@@ -15,8 +15,11 @@ flattered by them. The shares add up to 5%; one of them is kept for a continuati
 
 The comparison ends early where the best is shown to be better than everyone who is kept. Candidates
 that were trained by the same lrs, such as a constant lr and a plateau that never dropped, are one,
-and the first of them goes on. What was dropped has a rank and no verdict. The numbers were chosen
-by simulation: studies/verdict.md.
+for as long as that lasts: the first of them goes on, and one that follows the measure, and may
+drop on another seed, goes along as its *follower*. That costs nothing, since runs of the same lrs
+are trained once, and it is not counted. Once the two have parted, it is a candidate like others,
+with all its runs. What was dropped has a rank and no verdict. The numbers were chosen by
+simulation: studies/verdict.md.
 
 Everything follows from the runs, so that an interrupted comparison is resumed by asking again.
 """
@@ -57,6 +60,17 @@ class Look:
     """Its share of the error rate."""
     continues: bool = False
     """Whether it continues a comparison that had ended."""
+    followers: tuple[str, ...] = ()
+    """Trained along, for each had the lrs of one of these candidates until then."""
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Everyone who was trained on these seeds."""
+        return (*self.candidates, *self.followers)
+
+    def compared(self, results: "Results") -> list[str]:
+        """Those who trained by lrs of their own."""
+        return [name for name in self.trained if name not in results.same_as]
 
 
 @dataclass(frozen=True)
@@ -100,6 +114,8 @@ class Halving:
     """Candidates that stay to the end, unless they diverge."""
     continued: int | None = None
     """Runs in all, the first ones included, after a continuation."""
+    may_part: tuple[str, ...] = ()
+    """Candidates that may train by the same lrs as another one on some seeds and not on others."""
 
     def next_look(
         self, names: Sequence[str], seeds: Sequence[int], looks: Sequence[Look], results: Results
@@ -114,13 +130,15 @@ class Halving:
         if looks and looks[-1].continues:
             return None
         members, count, alpha = self._next(names, looks, results, spent)
+        along = self._followers(members, results)
         if count:
-            return Look(tuple(members), tuple(rest[:count]), alpha)
+            return Look(tuple(members), tuple(rest[:count]), alpha, followers=along)
         if self.continued is None or not looks:
             return None
-        members = [name for name in looks[-1].candidates if name not in results.same_as]
+        members = looks[-1].compared(results)
         count = max(0, self.continued - spent) // len(members)
-        return Look(tuple(members), tuple(rest[:count]), CONTINUED, True) if count else None
+        along = self._followers(members, results)
+        return Look(tuple(members), tuple(rest[:count]), CONTINUED, True, along) if count else None
 
     def _next(
         self, names: Sequence[str], looks: Sequence[Look], results: Results, spent: int
@@ -138,15 +156,20 @@ class Halving:
 
     def staying(self, looks: Sequence[Look], results: Results) -> list[str]:
         """Who goes on after these looks, in the order of the candidates."""
-        own = [name for name in looks[-1].candidates if name not in results.same_as]
+        own = looks[-1].compared(results)
         kept = [name for name in own if name in self.kept and name not in results.lost]
         others = results.order([name for name in own if name not in kept], seeds_of(looks))
         most = min(MOST_AT_LOOK_2, -(-len(others) // 2)) if len(looks) == 1 else 1
         return [name for name in own if name in kept or name in others[:most]]
 
+    def _followers(self, members: Sequence[str], results: Results) -> tuple[str, ...]:
+        """Who goes along with these members, since it trained as one of them so far."""
+        same = results.same_as
+        return tuple(name for name in same if same[name] in members and name in self.may_part)
+
     def decided(self, looks: Sequence[Look], results: Results) -> bool:
         """Whether the best of the last look is shown to be better than all who are kept."""
-        members = [name for name in looks[-1].candidates if name not in results.same_as]
+        members = looks[-1].compared(results)
         best = results.order(members, seeds_of(looks))[0]
         against = [name for name in self.kept if name in members and name not in results.lost]
         return (
@@ -163,7 +186,7 @@ def seeds_of(looks: Sequence[Look]) -> list[int]:
 
 def seeds_compared(looks: Sequence[Look], results: Results) -> list[int]:
     """Seeds on which those who are left are compared: all that came after the first choice."""
-    members = [set(look.candidates) - results.same_as.keys() for look in looks]
+    members = [set(look.compared(results)) for look in looks]
     chosen = [look for look, own in zip(looks, members, strict=True) if own != members[0]]
     return seeds_of(chosen or looks)
 
@@ -172,7 +195,7 @@ def shown(looks: Sequence[Look], results: Results) -> dict[Pair, float]:
     """Pairs of candidates that a look has shown to differ, and the corrected p by which it did."""
     found: dict[Pair, float] = {}
     for place, look in enumerate(looks, 1):
-        members = [name for name in look.candidates if name not in results.same_as]
+        members = look.compared(results)
         p = results.p(members, seeds_compared(looks[:place], results))
         found |= {pair: value for pair, value in p.items() if value < look.alpha}
     return found

@@ -108,6 +108,12 @@ class Comparison:
         """Seeds on which every candidate was trained that was not dropped."""
         return tuple(int(seed) for seed in self.values.index)
 
+    @property
+    def counted(self) -> int:
+        """Runs, without those of followers, which went along at no cost."""
+        runs = sum(len(look.candidates) * len(look.seeds) for look in self.looks)
+        return runs or len(self.runs)
+
     @cached_property
     def finalists(self) -> tuple[str, ...]:
         """Candidates that were not dropped, from best to worst."""
@@ -134,8 +140,8 @@ class Comparison:
         Finalists come before those that were dropped, which come the later the earlier they were.
         """
         looks, results = self._looks, self.results
-        names = [name for name in looks[0].candidates if name not in results.same_as]
-        at = {name: sum(name in look.candidates for look in looks) for name in names}
+        names = looks[0].compared(results)
+        at = {name: sum(name in look.trained for look in looks) for name in names}
 
         def place(name: str) -> tuple[bool, int, float]:
             return name in results.lost, -at[name], results.on(name, self._own(name)).mean()
@@ -154,7 +160,7 @@ class Comparison:
                 p=p,
                 ties=both in pairs and name not in results.lost and both not in decided,
                 diverged=self._diverged(name),
-                seeds=sum(len(look.seeds) for look in looks if name in look.candidates),
+                seeds=sum(len(look.seeds) for look in looks if name in look.trained),
                 dropped_at=at[name] if at[name] < len(looks) else None,
             )
             found.append(standing)
@@ -166,7 +172,7 @@ class Comparison:
     def p_of_pairs(self) -> dict[frozenset[str], float]:
         """p of every pair of finalists, corrected over all of them."""
         looks, results = self._looks, self.results
-        members = [name for name in looks[-1].candidates if name not in results.same_as]
+        members = looks[-1].compared(results)
         return results.p(members, seeds_compared(looks, results))
 
     def differences(self, candidate: str, other: str) -> Floats:
@@ -189,9 +195,9 @@ class Comparison:
     def _own(self, name: str) -> list[int]:
         """Seeds that a candidate's mean is taken over."""
         looks = self._looks
-        if name in looks[-1].candidates:
+        if name in looks[-1].trained:
             return seeds_compared(looks, self.results)
-        return [seed for look in looks if name in look.candidates for seed in look.seeds]
+        return [seed for look in looks if name in look.trained for seed in look.seeds]
 
     def _column(self, name: str, seeds: Sequence[int]) -> Floats:
         sign = 1 if self.direction == "minimize" else -1

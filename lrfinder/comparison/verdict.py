@@ -99,7 +99,7 @@ def _against(comparison: Comparison, other: Standing) -> Against:
     level = abs(other.value.mean) or float("nan")
     shown = not (other.ties or np.isnan(other.p))
     needed = None if shown else seeds_to_show(differences, CONTINUED / pairs)
-    finalists, made = len(comparison.finalists), len(comparison.runs)
+    finalists, made = len(comparison.finalists), comparison.counted
     more = None if needed is None else max(0, needed - len(differences)) * finalists
     better = student_t(differences, LEVEL)
     return Against(

@@ -143,7 +143,7 @@ def _would_more_tell(run: Run, comparison: Comparison, said: Verdict) -> list[st
     confirm = run.answers.confirm
     if confirm is None:
         return found
-    if needed is None or needed > _WORTH_IT * len(comparison.runs):
+    if needed is None or needed > _WORTH_IT * comparison.counted:
         found.append(
             "More seeds would hardly tell so small a difference; a longer training (--epochs) may."
         )

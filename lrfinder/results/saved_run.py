@@ -130,8 +130,8 @@ class Run:
         objective, confirm = self.answers.objective, self.answers.confirm
         looks = () if confirm is None else tuple(facts.look() for facts in confirm.looks)
         made = {(run.candidate, run.seed) for run in runs}
-        whole = [look for look in looks if set(product(look.candidates, look.seeds)) <= made]
-        asked = {pair for look in whole for pair in product(look.candidates, look.seeds)}
+        whole = [look for look in looks if set(product(look.trained, look.seeds)) <= made]
+        asked = {pair for look in whole for pair in product(look.trained, look.seeds)}
         own = runs if not whole else tuple(r for r in runs if (r.candidate, r.seed) in asked)
         return Comparison(own, objective.measure, objective.direction, tuple(whole))
 
@@ -189,9 +189,8 @@ class Run:
         facts = self.answers
         pairs = set(product(facts.families, facts.seeds.confirm))
         if facts.confirm is not None:
-            pairs = {
-                p for look in facts.confirm.looks for p in product(look.candidates, look.seeds)
-            }
+            looks = [look.look() for look in facts.confirm.looks]
+            pairs = {pair for look in looks for pair in product(look.trained, look.seeds)}
         if not self.curve_can_be_read:
             return "range_test.csv"
         if {(run.candidate, run.seed) for run in self.confirmed} != pairs:

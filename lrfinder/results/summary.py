@@ -158,10 +158,17 @@ class LookFacts(_Facts):
     seeds: list[int]
     alpha: float
     continues: bool = False
+    followers: list[str] = []
 
     def look(self) -> Look:
         """Return it as the comparison had it."""
-        return Look(tuple(self.candidates), tuple(self.seeds), self.alpha, self.continues)
+        return Look(
+            tuple(self.candidates),
+            tuple(self.seeds),
+            self.alpha,
+            self.continues,
+            tuple(self.followers),
+        )
 
 
 class ConfirmFacts(_Facts):

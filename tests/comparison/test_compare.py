@@ -7,7 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_tasks import CONSTANT, absolute_error, linear_task, no_global_draw, plain_sgd
+from small_tasks import (
+    CONSTANT,
+    absolute_error,
+    linear_task,
+    no_global_draw,
+    noisy_task,
+    plain_sgd,
+)
 
 from lrfinder.comparison.candidates import Candidate, ConfirmedRun
 from lrfinder.comparison.compare import compare, compare_by_halving
@@ -382,6 +389,28 @@ def test_a_plateau_that_never_dropped_is_the_constant():
     assert by_name["plateau"].same_as == "constant"
     assert by_name["plateau"].value == by_name["constant"].value
     assert all("plateau" not in look.candidates for look in compared.looks[1:])
+
+
+def test_a_plateau_that_drops_on_a_later_seed_is_parted_from_the_constant():
+    plateau = Schedule(FAMILIES["plateau"], {"mode": "min", "factor": 0.1, "patience": 1})
+    candidates = [Candidate("constant", 0.05, CONSTANT), Candidate("plateau", 0.05, plateau), SLOW]
+    task, seeds, halving = noisy_task(epochs=6), range(40, 70), Halving(24, ("constant",))
+    compared = compare_by_halving(task, candidates, halving=halving, seeds=seeds)
+    first, second, *_ = compared.looks
+    assert "plateau" in first.candidates
+    assert second.followers == ("plateau",)  # it was the constant, and dropped only then
+    by_name = {s.candidate: s for s in compared.ranking}
+    assert by_name["plateau"].same_as is None
+    assert by_name["plateau"].value != by_name["constant"].value
+    alone = compare(task, candidates[1:2], seeds=[*first.seeds, *second.seeds])
+    own = {run.seed: run for run in compared.runs if run.candidate == "plateau"}
+    assert [own[run.seed].value for run in alone.runs] == [run.value for run in alone.runs]
+    assert own[first.seeds[0]].updates == 0  # trained once, with the constant
+    assert compared.counted <= 24
+    again = compare_by_halving(
+        task, candidates, halving=halving, seeds=seeds, known=compared.runs[:11]
+    )
+    assert again.looks == compared.looks
 
 
 def test_the_best_epoch_of_a_run_is_kept():

@@ -1,5 +1,6 @@
 """Who is trained on how many further seeds, and what the looks show."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -117,8 +118,39 @@ def test_those_that_trained_by_the_same_lrs_are_one():
     means = {"constant": 0.0, "plateau": 0.0, "a": 0.1, "b": 0.2, "c": 0.3}
     looks, _ = played(Halving(40, ("constant",)), drawn(means), same_as={"plateau": "constant"})
     assert all("plateau" not in look.candidates for look in looks[1:])
+    assert all(look.followers == () for look in looks)  # whose lrs are known ahead stays alike
     lrs = {"constant": {1: 7, 2: 7}, "plateau": {1: 7, 2: 7}, "late": {1: 7, 2: 8}, "old": {1: 0}}
     assert same_lrs({**lrs, "older": {1: 0}}) == {"plateau": "constant"}
+
+
+ALIKE = {"constant": 0.0, "plateau": 0.0, "a": 0.1, "b": 0.2, "c": 5.0, "d": 5.0}
+
+
+def test_one_that_may_part_goes_along_uncounted_with_whom_it_trained_alike():
+    halving = Halving(48, ("constant",), may_part=("plateau",))
+    looks, results = played(halving, drawn(ALIKE), same_as={"plateau": "constant"})
+    alone, _ = played(replace(halving, may_part=()), drawn(ALIKE), same_as=results.same_as)
+    assert [look.followers for look in looks] == [(), ("plateau",), ("plateau",)]
+    assert [replace(look, followers=()) for look in looks] == alone
+    assert shown(looks, results) == shown(alone, results)
+
+
+def test_one_that_has_parted_is_compared_with_all_its_runs():
+    halving = Halving(48, ("constant",), may_part=("plateau",))
+    values = drawn({**ALIKE, "plateau": -9.0})
+    looks, results = [], Results({}, same_as={"plateau": "constant"})
+    for _ in range(2):
+        looks.append(halving.next_look(list(ALIKE), SEEDS, looks, results))
+        results = Results(values, same_as={"plateau": "constant"})
+    parted = Results(values)
+    assert looks[1].followers == ("plateau",)
+    assert "plateau" in looks[1].compared(parted)
+    assert frozenset(("plateau", "a")) in shown(looks, parted)
+    third = halving.next_look(list(ALIKE), SEEDS, looks, parted)
+    assert third is None or ("plateau" in third.candidates and not third.followers)
+    assert set(parted.on("plateau", seeds_of(looks))) == {
+        values["plateau"][seed] for seed in seeds_of(looks)
+    }
 
 
 def test_few_runs_are_one_look():

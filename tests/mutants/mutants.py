@@ -541,6 +541,13 @@ MUTANTS = [
         ),
         ("seeds are used twice", "seeds[sum(len(look.seeds) for look in looks) :]", "seeds"),
         ("lrs that are not known are alike", "== lrs[first][s] != 0", "== lrs[first][s]"),
+        ("nobody goes along", "and name in self.may_part)", "and False)"),
+        (
+            "one that has parted is not compared",
+            "for name in self.trained if",
+            "for name in self.candidates if",
+        ),
+        ("one that has parted is not found out", "and all(own[s]", "and any(own[s]"),
     ),
     *_in(
         "comparison/verdict.py",
