@@ -14,8 +14,12 @@ themselves: by how far the favoured lr has moved from n / 2 to n updates, and by
 probe's loss still falls, as a share of the whole fall for each factor e of the updates:
 
     lr = favoured(n) * (n / budget)^exponent
-    exponent = 0.6 + 0.5 log2(favoured(n / 2) / favoured(n)) - (rate of the fall), within [0, 1]
+    shown = 0.6 + 0.5 log2(favoured(n / 2) / favoured(n)) - (rate of the fall), within [0, 1]
+    exponent = (L shown + 0.5 * 0.6) / (L + 0.5),  L = log(budget / n)
 
+The second line is what the probes show, and is noisy. The third draws it towards the usual exponent,
+most where the training is hardly longer than the probes: there it matters least which power it is,
+and the noise would only scatter the answer.
 The constants were chosen on trainings of 60 to 16,000 updates (studies/leaderboard/RULES.md).
 """
 
@@ -33,6 +37,7 @@ _ALIKE = 0.08  # share of the fall that lowers an lr's weight by a factor e
 _EXPONENT, _MOVED = 0.6, 0.5
 _MOST_MOVED = (-0.5, 1.5)  # beyond which the move of the favoured lr is noise
 _FASTEST = 1.0  # rate of the fall that counts
+_DRAWN = 0.5  # log of the length, over a probe's, at which half of an exponent is the usual one
 _USUAL, _GROWS = (0.5, 0.4), (0.6, 1.3)  # log lr below and above, and for each of the length
 _TOLERATED = 0.05  # share of the fall that may be lost within the band
 _BELOW = (0.15, 0.32, 0.08)  # log lr of the band: least, share of as good lrs, of the length
@@ -72,9 +77,9 @@ def read(start: float, probes: Sequence[Probe], budget: int | None) -> Reading |
     now = _favoured(probes, losses, top)
     if now is None:
         return None
-    exponent = _exponent(probes, losses, top, now)
     updates = probes[0].updates
     stretch = max(1.0, (budget or max(_UNKNOWN_BUDGET, updates)) / updates)
+    exponent = _drawn(_shown(probes, losses, top, now), math.log(stretch))
     below, above = _band(probes, losses, top, now, stretch, exponent)
     turn = _turned_up_at(probes, top)
     return Reading(now * stretch**-exponent, exponent, stretch, below, above, turn)
@@ -113,7 +118,12 @@ def _favoured(probes: Sequence[Probe], losses: Floats, top: float) -> float | No
     return float(np.exp(weights @ logs / weights.sum()))
 
 
-def _exponent(probes: Sequence[Probe], losses: Floats, top: float, now: float) -> float:
+def _drawn(shown: float, length: float) -> float:
+    """The exponent that probes show, drawn towards the usual one; length is log(budget / n)."""
+    return (length * shown + _DRAWN * _EXPONENT) / (length + _DRAWN)
+
+
+def _shown(probes: Sequence[Probe], losses: Floats, top: float, now: float) -> float:
     halfway = np.array([probe.halfway for probe in probes], dtype=float)
     best = int(np.argmin(finite(losses, np.inf)))
     before = _favoured(probes, halfway, top)

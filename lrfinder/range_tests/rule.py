@@ -34,7 +34,7 @@ from lrfinder.arrays import Floats
 from lrfinder.range_tests.features import FEWEST_POINTS, CurveFeatures, curve_features
 from lrfinder.range_tests.longer_training import Reading, read, widened
 from lrfinder.range_tests.other_rules import COMMON_RULES
-from lrfinder.range_tests.probes import Probe
+from lrfinder.range_tests.probes import Probe, level
 from lrfinder.range_tests.suggestion import RULE, SWEEP_RULE, Suggestion
 from lrfinder.statistics import Mean, moderated_t, student_t
 
@@ -178,8 +178,11 @@ def _from_probes(
     if said.lr is None:
         return said
     low, high = np.exp(widened(scatter, readings)[1:]).tolist()
-    band = _tolerance(said.lr, said.diverged_at, readings, every)
-    return replace(said, low=low, high=high, **band, turned_up_at=_turn(readings))
+    failed = [lr for start, own in zip(starts, probes, strict=True) for lr in _failed(start, own)]
+    band = _tolerance(said.lr, said.diverged_at, readings, failed)
+    exponent = float(np.mean([reading.exponent for reading in readings]))
+    turn = _turn(readings)
+    return replace(said, low=low, high=high, **band, turned_up_at=turn, exponent=exponent)
 
 
 def _losses(probes: Iterable[Probe]) -> list[float]:
@@ -187,13 +190,19 @@ def _losses(probes: Iterable[Probe]) -> list[float]:
     return [p.loss for p in probes if np.isfinite(p.loss)] or [np.inf]
 
 
+def _failed(start: float, probes: Sequence[Probe]) -> list[float]:
+    """The lrs of a seed's runs that diverged, or learnt nothing."""
+    top = level(start, probes)
+    return [probe.lr for probe in probes if not probe.loss < top]
+
+
 def _tolerance(
-    lr: float, edge: float | None, readings: Sequence[Reading], probes: Iterable[Probe]
+    lr: float, edge: float | None, readings: Sequence[Reading], failed: Iterable[float]
 ) -> dict[str, float | None]:
     """The tolerance band around the suggested lr, and the lowest lr above it that broke."""
     below = float(np.exp(np.mean([reading.below for reading in readings])))
     above = float(np.exp(np.mean([reading.above for reading in readings])))
-    broke = [p.lr for p in probes if p.lr > lr and not np.isfinite(p.loss)]
+    broke = [tried for tried in failed if tried > lr]
     broke += [] if edge is None else [edge]
     lowest = min(broke) if broke else None
     band_high = lr * above if lowest is None else min(lr * above, lowest)

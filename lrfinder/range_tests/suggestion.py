@@ -53,9 +53,11 @@ class Suggestion:
     band_high: float | None = None
     """Tolerance band: lrs at which the training should lose less than 5% of the loss's fall."""
     broke_at: float | None = None
-    """The lowest lr above the suggested one at which a run diverged."""
+    """The lowest lr above the suggested one at which a run diverged, or learnt nothing."""
     turned_up_at: int | None = None
     """Update after which the validation loss of a short run rose again."""
+    exponent: float | None = None
+    """Power of the training's length by which the best lr falls, where probes show it."""
     stepped_per: Per | None = None
     """How often the schedule is stepped; None for a constant lr."""
     by_schedule: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -96,7 +98,8 @@ class Suggestion:
     ) -> "Suggestion":
         """Move a suggestion for a constant lr to the peak lr of a schedule over a run's updates.
 
-        lr, interval and tolerance band are multiplied by `peak_multiplier` of the schedule's shape;
+        lr, interval and tolerance band are multiplied by `peak_multiplier` of the schedule's shape,
+        less where the lr falls with the length of the training;
         among parameter groups, whose lrs are in these ratios, or are those of an optimizer that was
         built for lr 1, that is the largest lr of each update. They are not
         raised so far that the lr comes nearer than a quarter to where a run broke. An
@@ -108,7 +111,7 @@ class Suggestion:
             for _ in range(_ROUNDS):  # a floor such as eta_min is no share of the peak
                 peak = 1.0 if self.lr is None else self.lr * factor
                 shape = _shape(schedule, updates, updates_per_epoch, lr_ratios, peak)
-                before, factor = factor, peak_multiplier(shape)
+                before, factor = factor, peak_multiplier(shape, self.exponent or 0.0)
                 if math.isclose(before, factor, rel_tol=1e-3):
                     break
         if self.lr is not None and self.broke_at is not None:

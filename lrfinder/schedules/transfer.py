@@ -5,7 +5,7 @@ import numpy as np
 from lrfinder.arrays import Floats
 
 
-def peak_multiplier(shape: Floats) -> float:
+def peak_multiplier(shape: Floats, exponent: float = 0.0) -> float:
     """Best peak lr of a decay over the best constant lr, predicted without training.
 
     `shape` is the schedule's lr at every update of the run, in units of its peak: float64[updates];
@@ -18,14 +18,21 @@ def peak_multiplier(shape: Floats) -> float:
 
     It moves a learning rate; it does not say which schedule is best.
 
+    `exponent` is the power by which the best constant lr falls with the length of the training.
+    Where it is 1, as in over-fitting, what counts is the sum of the lrs, and the peak is raised by
+    no more than keeps that sum; in between, the two are mixed geometrically.
+
     >>> import numpy as np
     >>> round(peak_multiplier(1 - np.arange(400) / 400), 2)
     2.73
     >>> peak_multiplier(np.ones(400))
     1.0
+    >>> round(peak_multiplier(1 - np.arange(400) / 400, exponent=1.0), 2)
+    2.0
     """
     used = shape[shape > 0]
-    return _best_peak(used) / _best_peak(np.ones(len(used)))
+    predicted = _best_peak(used) / _best_peak(np.ones(len(used)))
+    return predicted * min(1.0, len(shape) / (shape.sum() * predicted)) ** exponent
 
 
 def _best_peak(e: Floats) -> float:

@@ -486,6 +486,11 @@ MUTANTS = [
         ),
         ("the exponent has no bounds", "- rate, 0.0, 1.0))", "- rate, -9.0, 9.0))"),
         (
+            "what probes show counts alike at every length",
+            "+ _DRAWN * _EXPONENT) / (length + _DRAWN)",
+            ") / max(length, 1e-9)",
+        ),
+        (
             "the rate is not a share of the fall",
             "/ (top - losses[best]) / math.log(2)",
             "/ math.log(2)",
@@ -564,6 +569,27 @@ MUTANTS = [
             "upper = distance.high if",
             "upper = distance.mean if",
         ),
+    ),
+    *_in(
+        "range_tests/rule.py",
+        "tests/range_tests/test_rule.py",
+        (
+            "a run that learnt nothing is no bound of a peak",
+            "for probe in probes if not probe.loss < top]",
+            "for probe in probes if not np.isfinite(probe.loss)]",
+        ),
+        ("the exponent is forgotten", "turned_up_at=turn, exponent=exponent)", "turned_up_at=turn)"),
+    ),
+    *_in(
+        "schedules/transfer.py",
+        "tests/range_tests/test_rule.py",
+        ("a peak knows no distance", "* predicted)) ** exponent", "* predicted)) ** 0"),
+        ("a peak always keeps the sum of the lrs", "* predicted)) ** exponent", "* predicted))"),
+    ),
+    *_in(
+        "range_tests/suggestion.py",
+        "tests/range_tests/test_rule.py",
+        ("a schedule knows no exponent", "self.exponent or 0.0", "0.0"),
     ),
     *_in(
         "range_tests/probes.py",

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lrfinder.range_tests.features import smoothed
 from lrfinder.range_tests.other_rules import COMMON_RULES
+from lrfinder.range_tests.probes import Probe
 from lrfinder.range_tests.rule import suggest
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.schedules import FAMILIES, GROWTHS, Family, Schedule
@@ -286,6 +287,15 @@ def test_the_peak_multiplier_is_its_formula_and_does_not_see_zeros(shape, factor
     assert peak_multiplier(factor * e) == pytest.approx(expected / factor)
 
 
+@given(st.lists(st.floats(0.01, 1.0), min_size=2, max_size=30), st.floats(0.0, 1.0))
+def test_a_peak_keeps_the_sum_of_the_lrs_where_that_is_what_counts(shape, exponent):
+    e = np.array([1.0, *shape])
+    free, whole = peak_multiplier(e), peak_multiplier(e, 1.0)
+    assert whole == pytest.approx(min(free, 1 / e.mean()))
+    between = free ** (1 - exponent) * whole**exponent
+    assert peak_multiplier(e, exponent) == pytest.approx(between)
+
+
 STEPPED = {
     "constant": ({}, 1.0),
     "polynomial": ({"total_iters": 40, "power": 1.0}, None),
@@ -350,6 +360,24 @@ def test_a_peak_keeps_away_from_where_a_run_broke_and_is_never_below_the_constan
     schedule = Schedule(FAMILIES["cosine"], {"T_max": 40, "eta_min": 0.0}, per="batch")
     free = constant.for_schedule(schedule, 40, 10).lr
     assert free is not None
+    distance = replace(constant, exponent=1.0).for_schedule(schedule, 40, 10).lr
+    assert distance == pytest.approx(0.2, rel=0.03)
+    assert distance < free
     for broke_at, expected in ((100.0, free), (0.8, 0.2), (0.3, 0.1)):
         moved = replace(constant, broke_at=broke_at).for_schedule(schedule, 40, 10)
         assert moved.lr == pytest.approx(expected)
+
+
+def test_an_lr_at_which_a_run_learnt_nothing_is_one_that_broke():
+    losses = {0.05: 0.3, 0.2: 0.2, 0.8: 1.5, 3.2: float("nan")}
+    probes = [[Probe(0, lr, 100, loss, halfway=loss) for lr, loss in losses.items()]]
+    curve = valley(0.2)[None] + 1.0
+    found = suggest(LR, curve, curve, np.ones(1), probes=probes, budget=400)
+    assert found.lr is not None
+    assert found.lr < 0.8
+    assert found.broke_at == 0.8
+    assert found.exponent is not None
+    cosine = Schedule(FAMILIES["cosine"], {"T_max": 400, "eta_min": 0.0}, per="batch")
+    assert found.for_schedule(cosine, 400, 10).lr <= max(found.lr, 0.2) * (1 + 1e-9)
+    learnt = [[replace(probe, loss=min(probe.loss, 0.9)) for probe in probes[0]]]
+    assert suggest(LR, curve, curve, np.ones(1), probes=learnt, budget=400).broke_at == 3.2
