@@ -72,7 +72,6 @@ OPTIONS = [
 ]
 PARENT_SHARE, LONGEST_WAIT = 0.15, 9.0
 """Share of kills that hit the parent, and most seconds between two."""
-EVERY_RESTART = 10
 
 
 @dataclass
@@ -151,9 +150,16 @@ class Shared:
 
 
 def killed(
-    shared: Shared, kills: int, draws: random.Random, restart: Callable[[], None] | None = None
+    shared: Shared,
+    kills: int,
+    draws: random.Random,
+    restart: Callable[[], object] | None = None,
+    every: int = 10,
 ) -> None:
-    """Kill so many processes at random moments, then let the last run come to its end."""
+    """Kill so many processes at random moments, then let the last run come to its end.
+
+    The server is restarted after every so many.
+    """
     shared.begin()
     restarts = 0
     while True:
@@ -168,7 +174,7 @@ def killed(
             continue
         time.sleep(draws.uniform(0, LONGEST_WAIT))
         shared.kill(draws)
-        if restart is not None and made // EVERY_RESTART > restarts:
+        if restart is not None and made // every > restarts:
             restarts += 1
             restart()
             shared.kills["server"] += 1
@@ -214,6 +220,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--storage", default="journal", help="URL; by default a journal file")
     parser.add_argument("--restart", help="command that restarts the server")
+    parser.add_argument("--every", type=int, default=10, help="kills for each restart")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
@@ -224,7 +231,7 @@ def main() -> None:
         shared, began = Shared(folder, storage, asked.workers), time.monotonic()
         restart = (lambda: subprocess.run(words, check=True)) if words else None
         try:
-            killed(shared, asked.kills, random.Random(asked.seed), restart)
+            killed(shared, asked.kills, random.Random(asked.seed), restart, asked.every)
         finally:
             shared.end()
         total = Counter[str]()

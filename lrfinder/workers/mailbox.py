@@ -39,6 +39,15 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Unended:
+    """A chunk that waits or is in training."""
+
+    waits: bool
+    beats: object
+    """What moves as long as its worker lives; None where it has not begun."""
+
+
+@dataclass(frozen=True)
 class Sign:
     """What a worker shows of itself; it differs from the one before as long as the worker lives."""
 
@@ -94,20 +103,27 @@ class Mailbox:
         """Whether a chunk had not ended, and counts no more from now on."""
         return self._end(chunk)
 
-    def state(self, chunk: int) -> tuple[TrialState, object]:
-        """State of a chunk, and what moves as long as its worker lives."""
-        trial = self._storage.get_trial(chunk)
-        return trial.state, trial.user_attrs.get(_BEATS)
+    def unended(self) -> dict[int, Unended]:
+        """Chunks that have not ended, by their numbers."""
+        return {
+            self._number(trial): Unended(
+                trial.state == TrialState.WAITING, trial.user_attrs.get(_BEATS)
+            )
+            for trial in self._trials(TrialState.WAITING, TrialState.RUNNING)
+        }
 
     def returned(self, chunk: int, plans: Sequence[Plan]) -> History | None:
-        """The History of a chunk that has ended; None where the worker only stopped.
+        """The History of a chunk that has ended; None where it was not trained to its end.
 
         Raises TaskFailed where the task raised, and ValueError where what was returned is no
         History of these plans.
         """
-        attrs = self._storage.get_trial(chunk).user_attrs
+        trial = self._storage.get_trial(chunk)
+        attrs = trial.user_attrs
         if _RAISED in attrs:
             raise TaskFailed(str(attrs[_RAISED]))
+        if trial.state != TrialState.COMPLETE:
+            return None
         values = _joined(_HISTORY, attrs)
         return None if values is None else unpacked(values, plans)
 

@@ -18,9 +18,8 @@ from lrfinder.workers.board import Board
 from lrfinder.workers.claims import Watch, claimed, work_study
 from lrfinder.workers.description import Extent
 from lrfinder.workers.executor import WithWorkers
-from lrfinder.workers.mailbox import Mailbox, Sign, is_gone
+from lrfinder.workers.mailbox import Mailbox, Sign, Unended, is_gone
 
-WAITING, RUNNING = optuna.trial.TrialState.WAITING, optuna.trial.TrialState.RUNNING
 PLANS = [Plan(0.01 * k, Schedule(FAMILIES["constant"]), k) for k in (1, 2, 3, 4)]
 
 
@@ -55,7 +54,7 @@ def test_what_a_worker_returns_is_what_it_trained(mailbox):
     chunk = mailbox.post(PLANS, "loss")
     taken, history = mailbox.take(linear_task()), fit(linear_task(), PLANS)
     assert mailbox.beat(taken.number, 1)
-    assert mailbox.state(chunk) == (RUNNING, 1)
+    assert mailbox.unended() == {chunk: Unended(waits=False, beats=1)}
     assert mailbox.give(taken.number, without_plans(history))
     again = mailbox.returned(chunk, PLANS)
     assert again.plans == tuple(PLANS)
