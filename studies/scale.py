@@ -1,6 +1,6 @@
 """How much faster is a run with 8, 64 or 512 workers, and what do workers that die cost?
 
-    python -m studies.scale             simulates; about 5 minutes on one core
+    python -m studies.scale             simulates; about 10 minutes on a busy core
     python -m studies.scale --record    trains the runs whose durations are used, 3 minutes
 
 What is simulated is time alone. The program is the real one: `search` asks and tells, the shares
@@ -15,6 +15,7 @@ Workers die at random, once in 50 runs, come back after half a minute, and are t
 
     speed-up     seconds of training that the recorded runs take in turn / simulated seconds
     efficiency   speed-up / processes; the parent trains too, and is one of them
+    without range test   that of the studies and the comparison alone
     studies, comparison   share of the processes' time in each in which something was trained
     idle         share of the processes' time in which nothing was trained
     lost         share of the processes' time spent on chunks whose worker died
@@ -333,6 +334,7 @@ def simulated(trials: int, processes: int, mean: float, *, deaths: bool, seed: i
         "processes": processes,
         "speed-up": speed_up,
         "efficiency": speed_up / processes,
+        "without range test": cluster.trained / (processes * cluster.now),
         "studies": studied[0] / (processes * studied[1]),
         "comparison": (cluster.trained - studied[0]) / (processes * (cluster.now - studied[1])),
         "idle": 1 - (cluster.trained + cluster.lost + before) / (processes * took),
@@ -344,7 +346,12 @@ CASES = (
     ("the default run: 8 families, 10 trials of 2 seeds", 10, (1, 2, 8, 64)),
     ("8 families, 128 trials of 2 seeds", 128, (1, 8, 64, 512)),
 )
-MEANS = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour"}
+TIMES = (
+    (1.0, False, "A run takes a second; nobody dies"),
+    (60.0, False, "A run takes a minute; nobody dies"),
+    (60.0, True, "A run takes a minute; workers die"),
+    (3600.0, False, "A run takes an hour; nobody dies"),
+)
 
 
 def main() -> None:
@@ -366,10 +373,9 @@ def main() -> None:
     ]
     for title, trials, counts in CASES:
         lines += ["", f"## {title.capitalize()}", ""]
-        for mean, deaths in ((m, d) for m in MEANS for d in (False, True)):
+        for mean, deaths, what in TIMES:
             rows = [simulated(trials, n, mean, deaths=deaths, seed=0) for n in counts]
-            die = "workers die" if deaths else "nobody dies"
-            lines += [f"A run takes {MEANS[mean]}; {die}:", "", *_table(rows), ""]
+            lines += [f"{what}:", "", *_table(rows), ""]
             print("\n".join(lines[-len(rows) - 5 :]), flush=True)
     FOUND.write_text("\n".join(lines).rstrip() + "\n")
 
