@@ -83,6 +83,8 @@ class Shared:
     workers: int = 2
     kills: Counter[str] = field(default_factory=Counter[str])
     runs: int = 0
+    said: list[str] = field(default_factory=list[str])
+    """What parents said last that ended by themselves."""
 
     def __post_init__(self) -> None:
         (self.folder / "cnn.py").write_text(TASK)
@@ -105,6 +107,10 @@ class Shared:
                 command, cwd=self.folder, env=environment, stdout=log, stderr=log
             )
 
+    def _log(self, name: str) -> list[str]:
+        path = self.folder / f"{name}.log"
+        return path.read_text().splitlines() if path.exists() else []
+
     def begin(self) -> None:
         """Begin a run."""
         self.runs += 1
@@ -119,6 +125,8 @@ class Shared:
             return False
         if self.parent.returncode != -9:
             self.kills["by itself"] += 1
+            said = [line for log in ("sweep", "run") for line in self._log(log)]
+            self.said.append(next((x for x in reversed(said) if x.startswith("lrfinder:")), ""))
         if (self.folder / self.name / "config.toml").exists():
             self.parent = self.process("run", "--resume", self.name)
         else:
@@ -234,6 +242,8 @@ def main() -> None:
             killed(shared, asked.kills, random.Random(asked.seed), restart, asked.every)
         finally:
             shared.end()
+        for line in shared.said:
+            print("a parent ended by itself:", line)
         total = Counter[str]()
         for number in range(1, shared.runs + 1):
             total += faults(open_run(folder / f"run{number}"), storage)

@@ -13,7 +13,7 @@ from lrfinder.training.executors import InProcess
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
 from lrfinder.training.sent import packed, without_plans
-from lrfinder.tuning.storage import open_storage
+from lrfinder.tuning.storage import close, open_existing, open_storage
 from lrfinder.workers.board import Board
 from lrfinder.workers.claims import Watch, claimed, work_study
 from lrfinder.workers.description import Extent
@@ -24,10 +24,15 @@ PLANS = [Plan(0.01 * k, Schedule(FAMILIES["constant"]), k) for k in (1, 2, 3, 4)
 
 
 @pytest.fixture(params=["journal", "sqlite"])
-def storage(request, tmp_path):
+def url(request, tmp_path):
     """What several processes open; SQLite stands for every database here."""
     journal, database = tmp_path / "run.journal", f"sqlite:///{tmp_path / 'run.db'}"
-    return open_storage(str(journal) if request.param == "journal" else database)
+    return str(journal) if request.param == "journal" else database
+
+
+@pytest.fixture
+def storage(url):
+    return open_storage(url)
 
 
 @pytest.fixture
@@ -50,12 +55,15 @@ def test_a_chunk_that_nobody_has_begun_is_taken_back(mailbox):
     assert mailbox.take(linear_task()) is None
 
 
-def test_what_a_worker_returns_is_what_it_trained(mailbox):
+def test_what_a_worker_returns_is_what_it_trained(mailbox, storage, url):
     chunk = mailbox.post(PLANS, "loss")
-    taken, history = mailbox.take(linear_task()), fit(linear_task(), PLANS)
-    assert mailbox.beat(taken.number, 1)
+    opened = open_existing(url, whole=False)
+    worker = Mailbox(opened, opened.get_study_id_from_name(work_study("run")))
+    taken, history = worker.take(linear_task()), fit(linear_task(), PLANS)
+    assert worker.beat(taken.number, 1)
     assert mailbox.unended() == {chunk: Unended(waits=False, beats=1)}
-    assert mailbox.give(taken.number, without_plans(history))
+    assert worker.give(taken.number, without_plans(history))
+    close(opened)
     again = mailbox.returned(chunk, PLANS)
     assert again.plans == tuple(PLANS)
     assert (again.measures["loss"] == history.measures["loss"]).all()
