@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -25,6 +26,9 @@ _PLANS, _WATCH, _BEATS, _RAISED, _HISTORY = "plans", "watch", "beats", "raised",
 _WORKER, _ABOUT = "worker ", "run"
 _LONGEST = 60_000
 """Characters of an attribute that every database takes."""
+_PARAMS = {"holds": "plans"}
+_ONE_CHOICE: dict[str, BaseDistribution] = {"holds": CategoricalDistribution(["plans"])}
+"""A parameter: the dashboard's page of a study without any is an error."""
 _LONGEST_WORDS = 80
 """Characters of what a worker says that it does."""
 
@@ -92,7 +96,9 @@ class Mailbox:
     def post(self, plans: Sequence[Plan], watch: str) -> int:
         """Let a worker train these plans; returns the number of the chunk."""
         attrs = {**_parts(_PLANS, packed_plans(plans)), _WATCH: watch}
-        trial = create_trial(state=TrialState.WAITING, user_attrs=attrs)
+        trial = create_trial(
+            state=TrialState.WAITING, user_attrs=attrs, params=_PARAMS, distributions=_ONE_CHOICE
+        )
         return self._storage.create_new_trial(self._study, trial)
 
     def take_back(self, chunk: int) -> bool:

@@ -49,6 +49,12 @@ def test_a_chunk_is_taken_once(mailbox):
     assert not mailbox.take_back(taken.number)
 
 
+def test_every_chunk_has_a_parameter_or_the_dashboard_answers_500(storage, mailbox):
+    trial = storage.get_trial(mailbox.post(PLANS, "loss"))
+    assert trial.params == {"holds": "plans"}
+    assert trial.distributions["holds"].choices == ("plans",)
+
+
 def test_a_chunk_that_nobody_has_begun_is_taken_back(mailbox):
     chunk = mailbox.post(PLANS, "loss")
     assert mailbox.take_back(chunk)
