@@ -123,8 +123,13 @@ def search_act(
     bench.progress.stage("studies", work.runs * work.updates)
     seeds, workers = experiment.search_seeds, settings.workers
     size = ask_size(settings.trials, one_lr=settings.lr is not None)
-    together = trials_at_once(experiment.training, len(seeds), speed, population, workers)
     comparison = experiment.compare_work().seconds(speed) / workers
+
+    def together() -> int:
+        joined = bench.executor.workers if isinstance(bench.executor, WithWorkers) else 0
+        count = workers + joined
+        most = trials_at_once(experiment.training, len(seeds), speed, population, count)
+        return max(1 if settings.lr is None else size, most)
 
     def trial_done(family: str, number: int, history: History) -> None:
         first = not (recorder.folder.path / "curves.csv").exists()
@@ -149,7 +154,7 @@ def search_act(
         trial_done=trial_done,
         deadline=deadline(recorder.began, settings.timeout, comparison),
         ask_size=size,
-        together=max(1 if settings.lr is None else size, together),
+        together=together,
     )
 
 

@@ -72,7 +72,6 @@ OPTIONS = [
 ]
 PARENT_SHARE, LONGEST_WAIT = 0.15, 9.0
 """Share of kills that hit the parent, and most seconds between two."""
-EVERY_RESTART = 10
 
 
 @dataclass
@@ -84,6 +83,8 @@ class Shared:
     workers: int = 2
     kills: Counter[str] = field(default_factory=Counter[str])
     runs: int = 0
+    said: list[str] = field(default_factory=list[str])
+    """What parents said last that ended by themselves."""
 
     def __post_init__(self) -> None:
         (self.folder / "cnn.py").write_text(TASK)
@@ -106,6 +107,10 @@ class Shared:
                 command, cwd=self.folder, env=environment, stdout=log, stderr=log
             )
 
+    def _log(self, name: str) -> list[str]:
+        path = self.folder / f"{name}.log"
+        return path.read_text().splitlines() if path.exists() else []
+
     def begin(self) -> None:
         """Begin a run."""
         self.runs += 1
@@ -120,6 +125,8 @@ class Shared:
             return False
         if self.parent.returncode != -9:
             self.kills["by itself"] += 1
+            said = [line for log in ("sweep", "run") for line in self._log(log)]
+            self.said.append(next((x for x in reversed(said) if x.startswith("lrfinder:")), ""))
         if (self.folder / self.name / "config.toml").exists():
             self.parent = self.process("run", "--resume", self.name)
         else:
@@ -151,9 +158,16 @@ class Shared:
 
 
 def killed(
-    shared: Shared, kills: int, draws: random.Random, restart: Callable[[], None] | None = None
+    shared: Shared,
+    kills: int,
+    draws: random.Random,
+    restart: Callable[[], object] | None = None,
+    every: int = 10,
 ) -> None:
-    """Kill so many processes at random moments, then let the last run come to its end."""
+    """Kill so many processes at random moments, then let the last run come to its end.
+
+    The server is restarted after every so many.
+    """
     shared.begin()
     restarts = 0
     while True:
@@ -168,7 +182,7 @@ def killed(
             continue
         time.sleep(draws.uniform(0, LONGEST_WAIT))
         shared.kill(draws)
-        if restart is not None and made // EVERY_RESTART > restarts:
+        if restart is not None and made // every > restarts:
             restarts += 1
             restart()
             shared.kills["server"] += 1
@@ -214,6 +228,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--storage", default="journal", help="URL; by default a journal file")
     parser.add_argument("--restart", help="command that restarts the server")
+    parser.add_argument("--every", type=int, default=10, help="kills for each restart")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
@@ -224,9 +239,11 @@ def main() -> None:
         shared, began = Shared(folder, storage, asked.workers), time.monotonic()
         restart = (lambda: subprocess.run(words, check=True)) if words else None
         try:
-            killed(shared, asked.kills, random.Random(asked.seed), restart)
+            killed(shared, asked.kills, random.Random(asked.seed), restart, asked.every)
         finally:
             shared.end()
+        for line in shared.said:
+            print("a parent ended by itself:", line)
         total = Counter[str]()
         for number in range(1, shared.runs + 1):
             total += faults(open_run(folder / f"run{number}"), storage)

@@ -6,6 +6,7 @@ from lrfinder.training.speed import Speed, Work
 
 _MANY = 32  # trials at one lr that need no guidance by each other
 _LONG_ROUND = 60.0  # seconds of training that an interrupt may lose
+_FOR_EACH_WORKER = 8  # runs of a round, so that what waits for the last one is a small share of it
 
 
 def ask_size(trials: int, *, one_lr: bool) -> int:
@@ -23,7 +24,8 @@ def ask_size(trials: int, *, one_lr: bool) -> int:
 def trials_at_once(run: Work, seeds: int, speed: Speed, population: int, workers: int) -> int:
     """Trials to train at once: as many as are fast together, and keep all workers busy.
 
-    Where that would take long, fewer, because an interrupt loses them.
+    Of what is trained together there is less where that would take long, because an interrupt loses
+    it; what waits for a worker is not lost.
 
     Args:
         run: the work of one run of a trial.
@@ -31,9 +33,10 @@ def trials_at_once(run: Work, seeds: int, speed: Speed, population: int, workers
         speed, population: how fast a run is, and how many are best trained together.
         workers: processes that train.
     """
-    runs = max(population, 2 * workers if workers > 1 else 1)
-    seconds = runs * run.seconds(speed)
-    return round(runs / seeds * min(1.0, _LONG_ROUND * workers / seconds))
+    seconds = population * run.seconds(speed)
+    together = population * min(1.0, _LONG_ROUND / seconds)
+    busy = _FOR_EACH_WORKER * workers if workers > 1 else 0
+    return round(max(together * workers, busy) / seeds)
 
 
 def deadline(began: float, timeout: float | None, comparison_seconds: float) -> float:

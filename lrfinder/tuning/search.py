@@ -48,7 +48,7 @@ def search(
     even: bool = True,
     again: Sequence[int] = (),
     ask_size: int = 1,
-    together: int | None = None,
+    together: int | Callable[[], int] | None = None,
     trainer: AnyTrainer | None = None,
     executor: Executor | None = None,
     progress: Callable[[int], None] | None = None,
@@ -75,7 +75,7 @@ def search(
         ask_size: trials of a family that are asked without knowing each other's result, of
             `trials`; of more in proportion more.
         together: trials, over all families, that are asked and trained together at most; by
-            default `ask_size`.
+            default `ask_size`. A function is asked before each round: workers come and go.
         trainer: what trains; by default the sequential trainer.
         executor: where it is trained instead; see `lrfinder.training.executors`.
         progress: called with the number of updates made since the last call.
@@ -122,7 +122,8 @@ def search(
         waiting = [study for study in studies if study.goes_on(deadline)]
         if not waiting:
             break
-        asked = _ask(waiting, ask_size / trials, together or ask_size)
+        at_once = together() if callable(together) else together
+        asked = _ask(waiting, ask_size / trials, at_once or ask_size)
         try:
             train(asked)
         except BaseException:

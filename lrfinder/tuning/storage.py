@@ -41,13 +41,15 @@ def open_storage(storage: str | BaseStorage | None) -> BaseStorage:
     return _opened(storage)
 
 
-def open_existing(url: str) -> BaseStorage:
+def open_existing(url: str, *, whole: bool = True) -> BaseStorage:
     """Open a storage that was made for studies; InvalidArgument for any other.
 
-    A run folder may be anybody's: nothing is put into what it names on its word alone.
+    A run folder may be anybody's: nothing is put into what it names on its word alone. A database
+    that is not read as a `whole` is asked for single trials: Optuna's cache would fetch all others
+    of a study, too.
     """
     check_made_for_studies(url)
-    return _opened(url)
+    return _opened(url, whole=whole)
 
 
 def holds_studies(url: str) -> bool:
@@ -94,7 +96,7 @@ def own_file(url: str) -> Generator[BaseStorage]:
 
 def close(storage: BaseStorage) -> None:
     """Give a database's connections back."""
-    database: Any = getattr(storage, "_backend", storage)
+    database: Any = getattr(storage, "_backend", storage)  # behind the cache, if there is one
     if isinstance(database, RDBStorage):
         database.remove_session()
         database.engine.dispose()
@@ -110,12 +112,12 @@ class _WrittenAhead(sqlite3.Connection):
             self.execute("PRAGMA synchronous=NORMAL")
 
 
-def _opened(url: str, **engine: Any) -> BaseStorage:  # noqa: ANN401 (of create_engine)
+def _opened(url: str, *, whole: bool = True, **engine: Any) -> BaseStorage:  # noqa: ANN401 (of create_engine)
     """Open a storage; several processes may make the tables of a new one at the same time."""
     tries, failed_at = 0, None
     while True:
         try:
-            return _guarded(_made(url, engine), url)
+            return _guarded(_made(url, engine, whole), url)
         except Exception as error:
             tries, failed_at = tries + 1, failed_at or time.monotonic()
             lasts = tries >= _TRIES and time.monotonic() - failed_at > _PATIENCE
@@ -124,9 +126,10 @@ def _opened(url: str, **engine: Any) -> BaseStorage:  # noqa: ANN401 (of create_
         time.sleep(0.1)
 
 
-def _made(url: str, engine: dict[str, Any]) -> BaseStorage:
+def _made(url: str, engine: dict[str, Any], whole: bool) -> BaseStorage:
     if not is_journal(url):
-        return optuna.storages.get_storage(RDBStorage(with_password(url), engine_kwargs=engine))
+        database = RDBStorage(with_password(url), engine_kwargs=engine)
+        return optuna.storages.get_storage(database) if whole else database
     if not _is_journal_file(Path(url)):
         raise InvalidArgument(f"{url} is no journal file of Optuna; a database is named by its URL")
     return JournalStorage(JournalFileBackend(url))

@@ -1,10 +1,10 @@
 """Who trains for a run: a line where that changes, and a note for the dashboard."""
 
-import time
+import math
 from collections.abc import Callable, Mapping
 
 from lrfinder.report.tables import Table
-from lrfinder.workers.claims import Watch
+from lrfinder.workers.claims import Clock, Watch
 from lrfinder.workers.mailbox import Sign
 
 _SAID_EVERY, _WRITTEN_EVERY = 60.0, 10.0
@@ -18,15 +18,21 @@ class Board:
         say: told in one line who has joined, left or died, and now and then what all of them do.
         write: given a note, as Markdown, where it has changed.
         watch: by which the living are told from the dead.
+        clock: of this process.
     """
 
     def __init__(
-        self, say: Callable[[str], None], write: Callable[[str], None], watch: Watch
+        self,
+        say: Callable[[str], None],
+        write: Callable[[str], None],
+        watch: Watch,
+        clock: Clock | None = None,
     ) -> None:
         self._say, self._write, self._watch = say, write, watch
+        self._now = (clock or Clock()).now
         self._alive: dict[str, Sign] = {}
         self._known: dict[str, Sign] = {}
-        self._said = self._written = -_SAID_EVERY
+        self._said = self._written = -math.inf
         self._note = ""
 
     def count(self, signs: Mapping[str, Sign], doing: str) -> int:
@@ -52,7 +58,7 @@ class Board:
             )
         for change in sorted(changes):
             self._say(f"{change}; {self._how_many()}")
-        now = time.monotonic()
+        now = self._now()
         if changes:
             self._said = now
         elif self._alive and now - self._said > _SAID_EVERY:

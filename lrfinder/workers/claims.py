@@ -60,11 +60,19 @@ def beating(beat: Callable[[int], bool], every: float = BEAT) -> Generator[Event
         thread.join()
 
 
+@dataclass(frozen=True)
+class Clock:
+    """How time passes; studies/scale.py has one that is simulated."""
+
+    now: Callable[[], float] = time.monotonic
+    wait: Callable[[float], None] = time.sleep
+
+
 class Watch:
     """Which of several counters have moved lately, by the clock of this process."""
 
-    def __init__(self, patience: float = DEAD_AFTER) -> None:
-        self._patience = patience
+    def __init__(self, patience: float = DEAD_AFTER, clock: Clock | None = None) -> None:
+        self._patience, self._now = patience, (clock or Clock()).now
         self._seen: dict[str, tuple[Any, float]] = {}
 
     def expect(self, who: str, count: object) -> None:
@@ -73,7 +81,7 @@ class Watch:
 
     def alive(self, who: str, count: object) -> bool:
         """Whether a counter, which is this now, has moved within the patience; a new one has."""
-        now = time.monotonic()
+        now = self._now()
         before, since = self._seen.get(who, (None, now))
         if who not in self._seen or before != count:
             self._seen[who] = (count, now)
@@ -82,7 +90,7 @@ class Watch:
 
     def seconds_still(self, who: str) -> float:
         """Seconds since a counter, which has been seen, was seen to move."""
-        return time.monotonic() - self._seen[who][1]
+        return self._now() - self._seen[who][1]
 
 
 @dataclass(frozen=True)

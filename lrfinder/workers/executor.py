@@ -2,32 +2,55 @@
 
 Nothing is posted while there are no workers. Chunks keep together what shares a beginning, and
 become smaller towards the end, so that nobody waits long for the last one. A chunk whose worker has
-died is trained by another; what comes back a second time is trained here.
+died is trained by another; what comes back a second time is trained here. Workers are served while
+this process trains, too: whoever joins or ends a chunk need not wait for it.
 """
 
 import math
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-from optuna.trial import TrialState
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from lrfinder.training.executors import Executor
 from lrfinder.training.history import History, Plan
 from lrfinder.training.prefix_tree import Finished, together
 from lrfinder.workers.board import Board
-from lrfinder.workers.claims import DEAD_AFTER, Claim, Watch
+from lrfinder.workers.claims import DEAD_AFTER, Claim, Clock, Watch
 from lrfinder.workers.description import Extent
-from lrfinder.workers.mailbox import Mailbox
+from lrfinder.workers.mailbox import Mailbox, Unended
 
-_WAIT = 0.1
-"""Seconds between two looks at what workers have returned."""
+_WAIT, _SERVED_EVERY = 0.1, 1.0
+"""Seconds between two looks at what workers have returned: with nothing to train, and in training.
+"""
+_AHEAD = 2
+"""Chunks that wait for each worker, so that none is idle between two looks."""
 
 
 @dataclass
 class _Posted:
     rows: list[int]
     plans: list[Plan]
+
+
+@dataclass
+class _Work:
+    """What is to be trained by one call of `fit`."""
+
+    plans: Sequence[Plan]
+    watch: str
+    progress: Callable[[int], None]
+    finished: Finished
+    todo: list[list[int]]
+    """Rows of plans that nobody has."""
+    own: list[list[int]] = field(default_factory=list[list[int]])
+    """Rows that are trained here, because they came back twice."""
+    posted: dict[int, _Posted] = field(default_factory=dict[int, _Posted])
+    """Chunks that workers have, or may take."""
+    came_back: set[int] = field(default_factory=set[int])
+
+    def take_again(self, rows: list[int]) -> None:
+        """Take rows that have come back untrained."""
+        (self.own if self.came_back.intersection(rows) else self.todo).append(rows)
+        self.came_back.update(rows)
 
 
 class WithWorkers:
@@ -42,6 +65,7 @@ class WithWorkers:
         say: told in one line when workers come and go.
         write: given a note on who trains, where that has changed.
         patience: seconds after which a worker that shows no sign of life is dead.
+        clock: of this process.
     """
 
     def __init__(
@@ -54,13 +78,21 @@ class WithWorkers:
         say: Callable[[str], None] = lambda _: None,
         write: Callable[[str], None] = lambda _: None,
         patience: float = DEAD_AFTER,
+        clock: Clock | None = None,
     ) -> None:
         self._here, self._mailbox, self._claim = here, mailbox, claim
         self._capacity, self._extent, self._say = capacity, extent, say
-        self._watch = Watch(patience)
-        self._board = Board(say, write, self._watch)
+        self._clock = clock or Clock()
+        self._watch = Watch(patience, self._clock)
+        self._board = Board(say, write, self._watch, self._clock)
+        self._served = -math.inf
         for worker, sign in mailbox.workers().items():  # those of before count once they move
             self._watch.expect(worker, sign)
+
+    @property
+    def workers(self) -> int:
+        """Workers that live now, beside this process."""
+        return self._board.count(self._mailbox.workers(), "asks for trials")
 
     def fit(
         self,
@@ -73,90 +105,77 @@ class WithWorkers:
         """Train every plan; see `Executor`. Raises StorageFailed where the claim is lost."""
         groups = together(plans, self._capacity)
         todo = [[row for run in group for row in run] for group in groups]
-        posted: dict[int, _Posted] = {}
-        own: list[list[int]] = []
-        came_back: set[int] = set()
-
-        def hand_out(rows: Sequence[int], history: History) -> None:
-            if finished is not None:
-                finished(rows, history)
-
+        work = _Work(plans, watch, progress or _nothing, finished or _nothing, todo)
         try:
-            while todo or posted or own:
-                self._claim.check()
-                for rows in self._collect(posted, progress, hand_out):
-                    (own if came_back.intersection(rows) else todo).append(rows)
-                    came_back.update(rows)
-                doing = f"trains, {_runs(sum(map(len, todo)))} are left" if todo else "waits"
-                workers = self._board.count(self._mailbox.workers(), doing)
-                waiting = self._waiting(posted)
-                while todo and waiting < workers:
-                    rows = _next(todo, workers)
-                    sent = [plans[row] for row in rows]
-                    posted[self._mailbox.post(sent, watch)] = _Posted(rows, sent)
-                    waiting += 1
-                if own:
-                    rows = own.pop()
+            while work.todo or work.posted or work.own:
+                workers = self._serve(work)
+                if work.own:
+                    rows = work.own.pop()
                 else:
-                    rows = _next(todo, workers) if todo else self._taken_back(posted)
+                    rows = _next(work.todo, workers) if work.todo else self._taken_back(work)
                 if rows:
-                    self._train(rows, plans, watch, progress, hand_out)
-                elif posted:
-                    time.sleep(_WAIT)
+                    self._train(work, rows)
+                elif work.posted:
+                    self._clock.wait(_WAIT)
         finally:
-            for chunk in posted:
+            for chunk in work.posted:
                 self._mailbox.give_up(chunk)
 
-    def _train(
-        self,
-        rows: Sequence[int],
-        plans: Sequence[Plan],
-        watch: str,
-        progress: Callable[[int], None] | None,
-        hand_out: Finished,
-    ) -> None:
-        """Train some of the plans here."""
+    def _train(self, work: _Work, rows: Sequence[int]) -> None:
+        """Train some of the plans here, and serve the workers meanwhile."""
 
         def finished(places: Sequence[int], history: History) -> None:
-            hand_out([rows[place] for place in places], history)
+            work.finished([rows[place] for place in places], history)
 
-        own = [plans[row] for row in rows]
-        self._here.fit(own, watch=watch, progress=progress, finished=finished)
+        def progress(updates: int) -> None:
+            work.progress(updates)
+            if self._clock.now() - self._served > _SERVED_EVERY:
+                self._serve(work)
 
-    def _collect(
-        self,
-        posted: dict[int, _Posted],
-        progress: Callable[[int], None] | None,
-        hand_out: Finished,
-    ) -> list[list[int]]:
-        """Hand out what workers have returned; rows that are to be trained again."""
-        again: list[list[int]] = []
-        for chunk, sent in list(posted.items()):
-            state, beats = self._mailbox.state(chunk)
-            if state == TrialState.RUNNING and not self._watch.alive(f"chunk {chunk}", beats):
-                self._mailbox.give_up(chunk)
-                state, _ = self._mailbox.state(chunk)  # it may have ended just now
-            if not state.is_finished():
+        own = [work.plans[row] for row in rows]
+        self._here.fit(own, watch=work.watch, progress=progress, finished=finished)
+
+    def _serve(self, work: _Work) -> int:
+        """Take in what workers have returned, and post what they may take; how many live."""
+        self._claim.check()
+        unended = self._mailbox.unended()
+        waiting = self._collect(work, unended)
+        doing = f"trains, {_runs(sum(map(len, work.todo)))} are left" if work.todo else "waits"
+        workers = self._board.count(self._mailbox.workers(), doing)
+        while work.todo and waiting < _AHEAD * workers:
+            rows = _next(work.todo, workers)
+            plans = [work.plans[row] for row in rows]
+            work.posted[self._mailbox.post(plans, work.watch)] = _Posted(rows, plans)
+            waiting += 1
+        self._served = self._clock.now()
+        return workers
+
+    def _collect(self, work: _Work, unended: Mapping[int, Unended]) -> int:
+        """Hand out what workers have returned, and take again what they have not; how many wait."""
+        waiting = 0
+        for chunk, sent in list(work.posted.items()):
+            now = unended.get(chunk)
+            if now is not None and now.waits:
+                waiting += 1
                 continue
-            del posted[chunk]
+            if now is not None and self._watch.alive(f"chunk {chunk}", now.beats):
+                continue
+            if now is not None:
+                self._mailbox.give_up(chunk)  # unless it has ended just now
+            del work.posted[chunk]
             history = self._returned(chunk, sent.plans)
-            if history is None or state != TrialState.COMPLETE:
-                again.append(sent.rows)
+            if history is None:
+                work.take_again(sent.rows)
                 continue
-            if progress is not None:
-                progress(history.updates_asked)
-            hand_out(sent.rows, history)
-        return again
+            work.progress(history.updates_asked)
+            work.finished(sent.rows, history)
+        return waiting
 
-    def _waiting(self, posted: dict[int, _Posted]) -> int:
-        states = [self._mailbox.state(chunk)[0] for chunk in posted]
-        return states.count(TrialState.WAITING)
-
-    def _taken_back(self, posted: dict[int, _Posted]) -> list[int]:
+    def _taken_back(self, work: _Work) -> list[int]:
         """Rows of one chunk that nobody has begun; none where all are in training."""
-        for chunk, sent in list(posted.items()):
+        for chunk, sent in list(work.posted.items()):
             if self._mailbox.take_back(chunk):
-                del posted[chunk]
+                del work.posted[chunk]
                 return sent.rows
         return []
 
@@ -170,6 +189,10 @@ class WithWorkers:
             self._say(f"what a worker returned cannot be used and is trained again: {error}")
             return None
         return history
+
+
+def _nothing(*_: object) -> None:
+    """Done where nobody is told."""
 
 
 def _runs(count: int) -> str:

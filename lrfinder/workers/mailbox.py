@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -25,6 +26,9 @@ _PLANS, _WATCH, _BEATS, _RAISED, _HISTORY = "plans", "watch", "beats", "raised",
 _WORKER, _ABOUT = "worker ", "run"
 _LONGEST = 60_000
 """Characters of an attribute that every database takes."""
+_PARAMS = {"holds": "plans"}
+_ONE_CHOICE: dict[str, BaseDistribution] = {"holds": CategoricalDistribution(["plans"])}
+"""A parameter: the dashboard's page of a study without any is an error."""
 _LONGEST_WORDS = 80
 """Characters of what a worker says that it does."""
 
@@ -36,6 +40,15 @@ class Chunk:
     number: int
     plans: Sequence[Plan]
     watch: str
+
+
+@dataclass(frozen=True)
+class Unended:
+    """A chunk that waits or is in training."""
+
+    waits: bool
+    beats: object
+    """What moves as long as its worker lives; None where it has not begun."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,9 @@ class Mailbox:
     def post(self, plans: Sequence[Plan], watch: str) -> int:
         """Let a worker train these plans; returns the number of the chunk."""
         attrs = {**_parts(_PLANS, packed_plans(plans)), _WATCH: watch}
-        trial = create_trial(state=TrialState.WAITING, user_attrs=attrs)
+        trial = create_trial(
+            state=TrialState.WAITING, user_attrs=attrs, params=_PARAMS, distributions=_ONE_CHOICE
+        )
         return self._storage.create_new_trial(self._study, trial)
 
     def take_back(self, chunk: int) -> bool:
@@ -94,20 +109,27 @@ class Mailbox:
         """Whether a chunk had not ended, and counts no more from now on."""
         return self._end(chunk)
 
-    def state(self, chunk: int) -> tuple[TrialState, object]:
-        """State of a chunk, and what moves as long as its worker lives."""
-        trial = self._storage.get_trial(chunk)
-        return trial.state, trial.user_attrs.get(_BEATS)
+    def unended(self) -> dict[int, Unended]:
+        """Chunks that have not ended, by their numbers."""
+        return {
+            self._number(trial): Unended(
+                trial.state == TrialState.WAITING, trial.user_attrs.get(_BEATS)
+            )
+            for trial in self._trials(TrialState.WAITING, TrialState.RUNNING)
+        }
 
     def returned(self, chunk: int, plans: Sequence[Plan]) -> History | None:
-        """The History of a chunk that has ended; None where the worker only stopped.
+        """The History of a chunk that has ended; None where it was not trained to its end.
 
         Raises TaskFailed where the task raised, and ValueError where what was returned is no
         History of these plans.
         """
-        attrs = self._storage.get_trial(chunk).user_attrs
+        trial = self._storage.get_trial(chunk)
+        attrs = trial.user_attrs
         if _RAISED in attrs:
             raise TaskFailed(str(attrs[_RAISED]))
+        if trial.state != TrialState.COMPLETE:
+            return None
         values = _joined(_HISTORY, attrs)
         return None if values is None else unpacked(values, plans)
 

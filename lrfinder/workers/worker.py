@@ -64,7 +64,7 @@ def work(
     until = time.monotonic() + parent_gone
     waited_for = f"the run {name!r} in {without_password(storage)!r}"
     _wait_for(lambda: holds_studies(storage), waited_for, progress, until)
-    opened = open_existing(storage)
+    opened = open_existing(storage, whole=False)  # no other worker's results
     try:
         _wait_for(lambda: _has_begun(opened, name), waited_for, progress, until)
         try:

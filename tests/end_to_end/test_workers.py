@@ -1,10 +1,12 @@
 """Workers join a run by its storage: nothing is lost, doubled or other than in one process."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ import pytest
 import lrfinder
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from studies.kills import Shared, faults, killed
 
 TASK = """
 import torch
@@ -90,3 +95,26 @@ def test_a_run_with_workers_one_of_which_is_killed_is_that_of_one_process(kind, 
     ]
     again = fit(task, plans).measures["loss"][:, -1]
     np.testing.assert_array_equal(again, [one.value for one in constant])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "workers"), [("journal", 4), ("postgresql", 2)])
+def test_nothing_is_lost_or_doubled_where_processes_are_killed(kind, workers, tmp_path, request):
+    storage, restart = str(tmp_path / "run.journal"), None
+    if kind == "postgresql":
+        storage, begin, end = request.getfixturevalue("server")
+
+        def restart():
+            end()
+            begin()
+
+    shared = Shared(tmp_path, storage, workers)
+    try:
+        killed(shared, 8, random.Random(0), restart, every=4)
+    finally:
+        shared.end()
+    assert shared.kills["parent"] + shared.kills["worker"] == 8
+    assert all("storage" in said for said in shared.said)  # it was down for too long
+    for number in range(1, shared.runs + 1):
+        found = faults(lrfinder.open_run(tmp_path / f"run{number}"), storage)
+        assert (found["lost"], found["doubled"], found["other"]) == (0, 0, 0)

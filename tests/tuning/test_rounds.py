@@ -29,11 +29,15 @@ def test_a_search_leaves_time_for_the_comparison_but_has_half_of_it_at_least(
 
 def test_as_many_trials_as_are_fast_together_are_trained_at_once():
     assert trials_at_once(RUN, 2, FAST, 64, 1) == 32
-    assert trials_at_once(RUN, 1, FAST, 1, 4) == 8
+    assert trials_at_once(RUN, 1, FAST, 1, 4) == 32
 
 
 def test_a_round_that_takes_long_is_cut_because_an_interrupt_loses_it():
     assert trials_at_once(RUN, 1, SLOW, 64, 1) < 2
+
+
+def test_a_round_keeps_all_workers_busy_however_long_a_training_takes():
+    assert trials_at_once(RUN, 2, SLOW, 1, 8) * 2 >= 2 * 8
 
 
 @pytest.mark.parametrize("trials", [1, 10, 40, 1000])

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR
 
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules import FAMILIES, Family
+from lrfinder.training.executors import InProcess
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
 from lrfinder.tuning.samplers import sampler_for
@@ -688,3 +689,22 @@ def test_a_long_trial_reports_at_most_twenty_five_of_its_epochs_its_ends_among_t
     steps = sorted(trial.intermediate_values)
     assert (steps[0], steps[-1], len(steps)) == (0, epochs, 25)
     assert trial.user_attrs["final valid_loss"] == trial.intermediate_values[epochs]
+
+
+def test_how_many_trials_are_trained_at_once_is_asked_before_each_round():
+    class Counting(InProcess):
+        def fit(self, plans, **options):
+            rounds.append(len(plans))
+            super().fit(plans, **options)
+
+    rounds, sizes = [], iter([1, 3, 2])
+    search(
+        linear_task(),
+        [space("step"), space("cosine")],
+        trials=3,
+        seeds=[0],
+        ask_size=3,
+        together=lambda: next(sizes),
+        executor=Counting(linear_task()),
+    )
+    assert rounds == [1, 3, 2]

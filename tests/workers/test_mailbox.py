@@ -13,22 +13,26 @@ from lrfinder.training.executors import InProcess
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
 from lrfinder.training.sent import packed, without_plans
-from lrfinder.tuning.storage import open_storage
+from lrfinder.tuning.storage import close, open_existing, open_storage
 from lrfinder.workers.board import Board
 from lrfinder.workers.claims import Watch, claimed, work_study
 from lrfinder.workers.description import Extent
 from lrfinder.workers.executor import WithWorkers
-from lrfinder.workers.mailbox import Mailbox, Sign, is_gone
+from lrfinder.workers.mailbox import Mailbox, Sign, Unended, is_gone
 
-WAITING, RUNNING = optuna.trial.TrialState.WAITING, optuna.trial.TrialState.RUNNING
 PLANS = [Plan(0.01 * k, Schedule(FAMILIES["constant"]), k) for k in (1, 2, 3, 4)]
 
 
 @pytest.fixture(params=["journal", "sqlite"])
-def storage(request, tmp_path):
+def url(request, tmp_path):
     """What several processes open; SQLite stands for every database here."""
     journal, database = tmp_path / "run.journal", f"sqlite:///{tmp_path / 'run.db'}"
-    return open_storage(str(journal) if request.param == "journal" else database)
+    return str(journal) if request.param == "journal" else database
+
+
+@pytest.fixture
+def storage(url):
+    return open_storage(url)
 
 
 @pytest.fixture
@@ -45,18 +49,27 @@ def test_a_chunk_is_taken_once(mailbox):
     assert not mailbox.take_back(taken.number)
 
 
+def test_every_chunk_has_a_parameter_or_the_dashboard_answers_500(storage, mailbox):
+    trial = storage.get_trial(mailbox.post(PLANS, "loss"))
+    assert trial.params == {"holds": "plans"}
+    assert trial.distributions["holds"].choices == ("plans",)
+
+
 def test_a_chunk_that_nobody_has_begun_is_taken_back(mailbox):
     chunk = mailbox.post(PLANS, "loss")
     assert mailbox.take_back(chunk)
     assert mailbox.take(linear_task()) is None
 
 
-def test_what_a_worker_returns_is_what_it_trained(mailbox):
+def test_what_a_worker_returns_is_what_it_trained(mailbox, storage, url):
     chunk = mailbox.post(PLANS, "loss")
-    taken, history = mailbox.take(linear_task()), fit(linear_task(), PLANS)
-    assert mailbox.beat(taken.number, 1)
-    assert mailbox.state(chunk) == (RUNNING, 1)
-    assert mailbox.give(taken.number, without_plans(history))
+    opened = open_existing(url, whole=False)
+    worker = Mailbox(opened, opened.get_study_id_from_name(work_study("run")))
+    taken, history = worker.take(linear_task()), fit(linear_task(), PLANS)
+    assert worker.beat(taken.number, 1)
+    assert mailbox.unended() == {chunk: Unended(waits=False, beats=1)}
+    assert worker.give(taken.number, without_plans(history))
+    close(opened)
     again = mailbox.returned(chunk, PLANS)
     assert again.plans == tuple(PLANS)
     assert (again.measures["loss"] == history.measures["loss"]).all()
