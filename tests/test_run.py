@@ -127,7 +127,7 @@ def test_workers_are_refused_for_an_object_that_cannot_be_sent(tmp_path):
             return absolute_error(output, target)
 
     task = linear_task(metrics={"error": locked})
-    with pytest.raises(lrfinder.InvalidArgument, match="workers must be 1 for this task") as error:
+    with pytest.raises(lrfinder.InvalidArgument, match="must be trained in this process") as error:
         lrfinder.run(task, out=tmp_path / "r", workers=2, **SMALL, **QUIET)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "r").exists()

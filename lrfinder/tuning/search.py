@@ -20,7 +20,8 @@ from threadpoolctl import threadpool_limits
 
 from lrfinder.checks import check_count, check_seeds
 from lrfinder.tasks.problem import Problem
-from lrfinder.training.executors import Executor, InProcess
+from lrfinder.training.executors.choice import AnyExecutor, at_work
+from lrfinder.training.executors.job import Crew, Job, Setup
 from lrfinder.training.history import History, Plan
 from lrfinder.training.trainer import AnyTrainer
 from lrfinder.tuning.interrupts import deferred
@@ -46,7 +47,7 @@ def search(
     ask_size: int = 1,
     together: int | None = None,
     trainer: AnyTrainer | None = None,
-    executor: Executor | None = None,
+    executor: AnyExecutor | Crew | None = None,
     progress: Callable[[int], None] | None = None,
     trial_done: TrialDone | None = None,
     deadline: float = math.inf,
@@ -69,9 +70,10 @@ def search(
         ask_size: trials of a family that are asked without knowing each other's result, of
             `trials`; of more in proportion more.
         together: trials, over all families, that are asked and trained together at most; by
-            default `ask_size`.
+            default `ask_size`, or as many as keep the workers of the executor busy.
         trainer: what trains; by default the sequential trainer.
-        executor: where it is trained instead; see `lrfinder.training.executors`.
+        executor: where it is trained: InProcess(), the default; Processes(4), Ray("auto"), or a
+            `concurrent.futures.Executor`.
         progress: called with the number of updates made since the last call.
         trial_done: called with family, trial number and History just before a trial is told.
         deadline: time.monotonic() after which no further trial is asked; every family gets one.
@@ -96,34 +98,47 @@ def search(
         runs = len(seeds) * sum(len(study.complete) for study in studies)
         progress(runs * task.epochs * task.data(device).updates_per_epoch)
 
-    chosen = executor or InProcess(task, trainer)
-
-    def train(asked: Sequence[PendingTrial]) -> None:
-        owners = [one for _ in seeds for one in asked]
-        recipes = [(one.recipe, seed) for seed in seeds for one in asked]
-        plans = [Plan(recipe.lr, recipe.schedule, seed) for recipe, seed in recipes]
-
-        def finished(rows: Sequence[int], history: History) -> None:
-            for place, row in enumerate(rows):
-                owners[row].record_run(history.only(place))
-
-        chosen.fit(plans, watch=measure, progress=progress, finished=finished)
-
     share = even_goals if even else goals
-    while True:
-        for study, goal in zip(studies, share([one.told for one in studies], trials), strict=True):
-            study.goal = goal
-        waiting = [study for study in studies if study.goes_on(deadline)]
-        if not waiting:
-            break
-        asked = _ask(waiting, ask_size / trials, together or ask_size)
-        try:
-            train(asked)
-        except BaseException:
-            _fail(asked)
-            raise
+    with at_work(executor, Setup(task, trainer)) as crew:
+        size = together or max(ask_size, _for_all(crew.workers, len(seeds)))
+        while True:
+            told = [one.told for one in studies]
+            for study, goal in zip(studies, share(told, trials), strict=True):
+                study.goal = goal
+            waiting = [study for study in studies if study.goes_on(deadline)]
+            if not waiting:
+                break
+            asked = _ask(waiting, ask_size / trials, size)
+            try:
+                crew.fit(_job(asked, seeds, measure, progress))
+            except BaseException:
+                _fail(asked)
+                raise
     with deferred():
         return [study.result() for study in studies]
+
+
+def _for_all(workers: int, seeds: int) -> int:
+    """Trials that keep so many workers busy, each with a part to train next."""
+    return math.ceil(2 * workers / seeds) if workers > 1 else 1
+
+
+def _job(
+    asked: Sequence[PendingTrial],
+    seeds: Sequence[int],
+    measure: str,
+    progress: Callable[[int], None] | None,
+) -> Job:
+    """Trials to train on all seeds, which are told of each run."""
+    owners = [one for _ in seeds for one in asked]
+    recipes = [(one.recipe, seed) for seed in seeds for one in asked]
+    plans = [Plan(recipe.lr, recipe.schedule, seed) for recipe, seed in recipes]
+
+    def finished(rows: Sequence[int], history: History) -> None:
+        for place, row in enumerate(rows):
+            owners[row].record_run(history.only(place))
+
+    return Job(plans, measure, progress, finished)
 
 
 def _ask(studies: Sequence[FamilyStudy], share: float, together: int) -> list[PendingTrial]:

@@ -7,14 +7,14 @@ died is trained by another.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from optuna.trial import TrialState
 
-from lrfinder.training.executors import Executor
-from lrfinder.training.history import History, Plan
-from lrfinder.training.prefix_tree import Finished, together
+from lrfinder.training.executors.job import Crew, Job
+from lrfinder.training.history import Plan
+from lrfinder.training.prefix_tree import together
 from lrfinder.workers.claims import DEAD_AFTER, Claim, Watch
 from lrfinder.workers.mailbox import Mailbox
 
@@ -29,7 +29,7 @@ class _Posted:
 
 
 class WithWorkers:
-    """An Executor for the parent of a run: trains by another executor, and by workers that join.
+    """The crew of a run's parent: trains by another crew, and by workers that join.
 
     Args:
         here: trains in this process, or by processes of this machine.
@@ -42,7 +42,7 @@ class WithWorkers:
 
     def __init__(
         self,
-        here: Executor,
+        here: Crew,
         mailbox: Mailbox,
         claim: Claim,
         capacity: int,
@@ -55,65 +55,39 @@ class WithWorkers:
         for worker, beats in mailbox.workers().items():  # those of before count once they move
             self._watch.expect(worker, beats)
 
-    def fit(
-        self,
-        plans: Sequence[Plan],
-        *,
-        watch: str = "loss",
-        progress: Callable[[int], None] | None = None,
-        finished: Finished | None = None,
-    ) -> None:
-        """Train every plan; see `Executor`. Raises StorageFailed where the claim is lost."""
+    @property
+    def workers(self) -> int:
+        """Those that are here; others come and go."""
+        return self._here.workers
+
+    def fit(self, job: Job) -> None:
+        """Train every plan; see `Crew`. Raises StorageFailed where the claim is lost."""
+        plans = job.plans
         groups = together(plans, self._capacity)
         todo = [[row for run in group for row in run] for group in groups]
         posted: dict[int, _Posted] = {}
 
-        def hand_out(rows: Sequence[int], history: History) -> None:
-            if finished is not None:
-                finished(rows, history)
-
         try:
             while todo or posted:
                 self._claim.check()
-                todo += self._collect(posted, progress, hand_out)
+                todo += self._collect(posted, job)
                 workers = self._workers()
                 waiting = self._waiting(posted)
                 while todo and waiting < workers:
                     rows = _next(todo, workers)
                     own = [plans[row] for row in rows]
-                    posted[self._mailbox.post(own, watch)] = _Posted(rows, own)
+                    posted[self._mailbox.post(own, job.watch)] = _Posted(rows, own)
                     waiting += 1
                 rows = _next(todo, workers) if todo else self._taken_back(posted)
                 if rows:
-                    self._train(rows, plans, watch, progress, hand_out)
+                    self._here.fit(job.part(rows))
                 elif posted:
                     time.sleep(_WAIT)
         finally:
             for chunk in posted:
                 self._mailbox.give_up(chunk)
 
-    def _train(
-        self,
-        rows: Sequence[int],
-        plans: Sequence[Plan],
-        watch: str,
-        progress: Callable[[int], None] | None,
-        hand_out: Finished,
-    ) -> None:
-        """Train some of the plans here."""
-
-        def finished(places: Sequence[int], history: History) -> None:
-            hand_out([rows[place] for place in places], history)
-
-        own = [plans[row] for row in rows]
-        self._here.fit(own, watch=watch, progress=progress, finished=finished)
-
-    def _collect(
-        self,
-        posted: dict[int, _Posted],
-        progress: Callable[[int], None] | None,
-        hand_out: Finished,
-    ) -> list[list[int]]:
+    def _collect(self, posted: dict[int, _Posted], job: Job) -> list[list[int]]:
         """Hand out what workers have returned; rows that are to be trained again."""
         again: list[list[int]] = []
         for chunk, sent in list(posted.items()):
@@ -128,9 +102,7 @@ class WithWorkers:
             if history is None or state != TrialState.COMPLETE:
                 again.append(sent.rows)
                 continue
-            if progress is not None:
-                progress(history.updates_asked)
-            hand_out(sent.rows, history)
+            job.hand_out(sent.rows, history)
         return again
 
     def _waiting(self, posted: dict[int, _Posted]) -> int:

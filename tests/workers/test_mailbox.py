@@ -8,7 +8,8 @@ from small_tasks import linear_task
 
 from lrfinder.errors import InvalidArgument, StorageFailed, TaskFailed
 from lrfinder.schedules import FAMILIES, Schedule
-from lrfinder.training.executors import InProcess
+from lrfinder.training.executors.in_process import AloneCrew
+from lrfinder.training.executors.job import Job, Setup
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
 from lrfinder.training.sent import without_plans
@@ -135,7 +136,7 @@ def test_a_claim_stays_for_the_workers_where_the_run_is_interrupted(storage):
     assert [study.study_name for study in storage.get_all_studies()] == ["run-work"]
 
 
-def trained(executor):
+def trained(crew):
     """Losses by row, and how often each was handed out."""
     found = {}
 
@@ -144,14 +145,14 @@ def trained(executor):
             found.setdefault(row, []).append(history.only(place).measures["loss"][0, -1])
 
     made = []
-    executor.fit(PLANS, progress=made.append, finished=finished)
+    crew.fit(Job(PLANS, progress=made.append, finished=finished))
     return found, sum(made)
 
 
 @pytest.mark.parametrize("dies", [False, True])
 def test_every_plan_is_trained_once_by_whoever_lives(storage, mailbox, dies):
     task = linear_task()
-    alone, updates = trained(InProcess(task))
+    alone, updates = trained(AloneCrew(Setup(task)))
     histories = {plan.seed: fit(task, [plan]) for plan in PLANS}
     stop, took = threading.Event(), []
 
@@ -172,12 +173,12 @@ def test_every_plan_is_trained_once_by_whoever_lives(storage, mailbox, dies):
 
     mailbox.sign("helper", 0)
     with claimed(storage, "another") as claim:
-        executor = WithWorkers(InProcess(task), mailbox, claim, capacity=1, patience=0.5)
+        crew = WithWorkers(AloneCrew(Setup(task)), mailbox, claim, capacity=1, patience=0.5)
         mailbox.sign("helper", 1)
         helper = threading.Thread(target=help_out)
         helper.start()
         try:
-            found, made = trained(executor)
+            found, made = trained(crew)
         finally:
             stop.set()
             helper.join()
@@ -190,7 +191,7 @@ def test_a_worker_that_lives_but_takes_nothing_holds_nothing_up(storage, mailbox
     counts = iter(range(10**6))
     mailbox.workers = lambda: {"idle": next(counts)}
     with claimed(storage, "another") as claim:
-        executor = WithWorkers(InProcess(linear_task()), mailbox, claim, capacity=1)
-        found, _ = trained(executor)
+        crew = WithWorkers(AloneCrew(Setup(linear_task())), mailbox, claim, capacity=1)
+        found, _ = trained(crew)
     assert sorted(found) == [0, 1, 2, 3]
     assert len(storage.get_all_trials(storage.get_study_id_from_name("run-work"))) <= 2 * len(PLANS)
