@@ -23,8 +23,8 @@ PACKAGE = Path(lrfinder.__file__).parent
 PUBLIC = """
 Baseline BatchedTrainer Candidate Comparison Curve FAMILIES Family History InProcess
 InvalidArgument LRFinderError Loop Plan Processes Ray Run RunFolderError Schedule SequentialTrainer
-Space StudyFileError Suggestion Task TaskFailed TaskLoadError Training compare fit load_task open_run plots range_test
-run search
+Space StudyFileError Suggestion Task TaskFailed TaskLoadError Training compare fit load_task
+open_run plots range_test run search
 """
 PLOTS = """
 ParameterPanel colour_scale comparison comparison_figure figures parameter_map parameter_panels

@@ -31,9 +31,10 @@ from lrfinder.schedules import FAMILIES
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.executors.choice import at_work, executor_of
-from lrfinder.training.executors.futures import Futures, workers_of
+from lrfinder.training.executors.elsewhere import prepared
+from lrfinder.training.executors.futures import _Engine, workers_of
 from lrfinder.training.executors.job import Job, Setup
-from lrfinder.training.executors.submitting import parts
+from lrfinder.training.executors.submitting import SubmittingCrew, parts
 from lrfinder.training.fit import fit
 from lrfinder.training.sequential import SequentialTrainer
 
@@ -70,7 +71,7 @@ def test_workers_train_bitwise_what_one_process_trains(workers):
     assert sum(one.updates_trained for one in found.values()) == alone.updates_trained
 
 
-@pytest.mark.parametrize("executor", [None, InProcess(), Processes(2)], ids=repr)
+@pytest.mark.parametrize("executor", [None, InProcess()], ids=repr)
 def test_an_executor_trains_bitwise_what_fit_trains(executor):
     check_trains_what_one_process_trains(executor)
 
@@ -136,21 +137,25 @@ def test_workers_are_at_least_one(count):
         Processes(count)
 
 
-@pytest.mark.parametrize("given", ["ray", 4, InProcess, object()], ids=repr)
+@pytest.mark.parametrize(
+    "given", ["ray", 4, InProcess, object()], ids=["text", "number", "type", "object"]
+)
 def test_what_is_no_executor_is_refused(given):
     with pytest.raises(InvalidArgument, match=r"executor must be InProcess\(\), .* but got"):
-        executor_of(given)
+        executor_of(given or object())
 
 
-@pytest.mark.parametrize(
-    "numbers", [{"cpus": 0}, {"cpus": float("nan")}, {"gpus": 1.5}, {"gpus": -1}]
-)
+NO_NUMBERS = [{"cpus": 0}, {"cpus": float("nan")}, {"gpus": 1.5}, {"gpus": -1}]
+
+
+@pytest.mark.parametrize("numbers", NO_NUMBERS)
 def test_numbers_that_no_worker_on_ray_can_have_are_refused(numbers):
     [(name, value)] = numbers.items()
     with pytest.raises(InvalidArgument, match=f"{name} must be .*{value}"):
         Ray(**numbers)
 
 
+@pytest.mark.slow
 def test_a_worker_that_died_between_two_uses_is_replaced():
     with processes(1) as crew:
         before, _ = trained_by(crew, PLANS[:1])
@@ -177,14 +182,14 @@ def held(lock, output, target):
 
 def test_code_that_a_worker_cannot_import_is_one_line(monkeypatch):
     gone = type(sys)("only_here")
-    exec("def criterion(output, target): return (output - target).square().mean()", vars(gone))
-    monkeypatch.setitem(sys.modules, "only_here", gone)
-    gone.criterion.__module__ = "only_here"
-    with (
-        pytest.raises(InvalidArgument, match="cannot import the task's code .*only_here"),
-        at_work(Processes(1), Setup(linear_task(criterion=gone.criterion))),
-    ):
-        raise AssertionError
+    gone.criterion = type("Loss", (torch.nn.MSELoss,), {"__module__": "only_here"})
+    gone.Loss = gone.criterion
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "only_here", gone)
+        sent = Setup(linear_task(criterion=gone.Loss())).packed()
+    error = prepared(sent)
+    assert isinstance(error, InvalidArgument)
+    assert "cannot import the task's code (No module named 'only_here')" in str(error)
 
 
 def test_an_executor_that_was_shut_down_is_one_line():
@@ -198,35 +203,27 @@ def test_an_executor_that_was_shut_down_is_one_line():
 
 
 def test_an_executor_that_does_not_say_how_many_workers_it_has_has_as_many_as_cores():
-    assert workers_of(Futures(ThreadPoolExecutor(1))) == os.cpu_count()
+    assert workers_of(object()) == os.cpu_count()
 
 
 def test_a_worker_with_a_share_of_a_card_holds_that_share_of_runs():
-    trainer = BatchedTrainer(most_runs=8)
-    with at_work(InProcess(), Setup(linear_task(), trainer)) as alone:
-        assert alone.workers == 1
-    from lrfinder.training.executors.submitting import SubmittingCrew
-
+    setup = Setup(linear_task(), BatchedTrainer(most_runs=8))
+    plans = [plan(0.01 * k, 0) for k in range(1, 9)]
+    handed = []
     with ThreadPoolExecutor(1) as pool:
-        from lrfinder.training.executors.futures import _Engine
-
-        setup = Setup(linear_task(), trainer)
         crew = SubmittingCrew(_Engine(pool, setup.packed()), setup, share=0.25)
-        handed = []
-        plans = [plan(0.01 * k, 0) for k in range(1, 9)]
         crew.fit(Job(plans, finished=lambda rows, history: handed.append(len(rows))))
     assert handed == [2, 2, 2, 2]
 
 
-def test_search_and_compare_find_the_same_with_workers():
-    task = linear_task()
+def test_search_and_compare_find_the_same_with_workers(workers):
+    task = noisy_task()
     space = Space(FAMILIES["step"], 0.001, 0.1, 0.02, task.epochs, 4)
     candidates = [Candidate(f"lr {lr}", lr, PLANS[0].schedule) for lr in (0.01, 0.02)]
     found = []
-    for executor in (InProcess(), Processes(2)):
-        options = {"trials": 4, "seeds": [0, 1], "ask_size": 4, "executor": executor}
-        [result] = search(task, [space], **options)
-        compared = compare(task, candidates, seeds=[5, 6], executor=executor)
+    for where in (InProcess(), workers):
+        [result] = search(task, [space], trials=4, seeds=[0, 1], ask_size=4, executor=where)
+        compared = compare(task, candidates, seeds=[5, 6], executor=where)
         found.append((sorted((t.lr, t.value) for t in result.trials), compared.runs))
     assert found[0] == found[1]
 
