@@ -13,6 +13,7 @@ from lrfinder.training.executors.choice import AnyExecutor, at_work
 from lrfinder.training.executors.job import Crew, Job, Setup
 from lrfinder.training.fit import fit
 from lrfinder.training.history import History
+from lrfinder.training.sequential import SequentialTrainer
 
 PLANS = [
     *(plan(0.02, seed, "step", step_size=k, gamma=0.5) for seed in (0, 1) for k in (1, 2)),
@@ -93,3 +94,9 @@ def check_a_worker_may_be_killed_in_the_middle(executor: AnyExecutor, armed: Pat
     assert not armed.exists()
     check_same_as_alone(found, alone)
     assert made == alone.updates_asked
+
+
+def dying() -> tuple[Task, SequentialTrainer]:
+    """Builds a task, and ends the process that does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError

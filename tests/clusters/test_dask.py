@@ -4,6 +4,7 @@ import pytest
 from executor_laws import (
     check_a_worker_may_be_killed_in_the_middle,
     check_trains_what_one_process_trains,
+    dying,
 )
 from small_tasks import linear_task
 
@@ -56,9 +57,3 @@ def test_a_task_whose_workers_always_die_is_one_line(client):
         at_work(client.get_executor(), setup),
     ):
         raise AssertionError
-
-
-def dying():
-    import os
-
-    os._exit(1)

@@ -10,6 +10,7 @@ import pytest
 from executor_laws import (
     check_a_worker_may_be_killed_in_the_middle,
     check_trains_what_one_process_trains,
+    dying,
 )
 from small_tasks import linear_task, plan
 
@@ -67,10 +68,6 @@ def test_a_task_whose_workers_always_die_is_one_line(address):
         at_work(Ray(address), setup),
     ):
         raise AssertionError
-
-
-def dying():
-    os._exit(1)
 
 
 def test_what_no_node_has_is_one_line(address):

@@ -20,6 +20,7 @@ from executor_laws import (
     check_a_worker_may_be_killed_in_the_middle,
     check_same_as_alone,
     check_trains_what_one_process_trains,
+    dying,
     trained_by,
 )
 from small_tasks import Trips, global_states, linear_task, noisy_task, plan
@@ -42,11 +43,6 @@ from lrfinder.training.sequential import SequentialTrainer
 def problem(make, **fields) -> tuple[Task, SequentialTrainer]:
     sys.path.insert(0, str(Path(__file__).parent))
     return make(**fields), SequentialTrainer()
-
-
-def dying() -> tuple[Task, SequentialTrainer]:
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError
 
 
 @contextmanager

@@ -154,7 +154,9 @@ class _Tasks:
 
     def stop(self, futures: Sequence[Future[Returned]]) -> None:
         for future in futures:
-            self.ray.cancel(self.out[future], force=True)
+            reference = self.out.get(future)
+            if reference is not None:
+                self.ray.cancel(reference, force=True)
 
     @property
     def _nodes(self) -> list[dict[str, float]]:
@@ -169,8 +171,11 @@ class _Tasks:
         reference = self.ray.remote(**needs)(call).remote(*given)
         future: Future[Any] = reference.future()
         self.out[future] = reference
-        future.add_done_callback(lambda done: self.out.pop(done, None) and None)
+        future.add_done_callback(self._returned)
         return future
+
+    def _returned(self, future: Future[Any]) -> None:
+        self.out.pop(future, None)
 
 
 def _check_answers(address: str | None) -> None:

@@ -111,12 +111,12 @@ class SubmittingCrew:
 
     def _build_once(self) -> None:
         """Build the task in a worker, so that what it raises comes before anything is trained."""
-        for last in (False, False, True):
+        for tried in range(1, TRIES + 1):
             try:
                 with self._errors_as_meant():
                     raised = self._engine.prepare().result()
             except WorkerDied as error:
-                if last:
+                if tried == TRIES:
                     raise _died(error) from error
                 continue
             if raised is not None:
