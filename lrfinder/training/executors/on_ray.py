@@ -190,7 +190,8 @@ def _check_answers(address: str | None) -> None:
 
 
 def _no_cluster(address: str | None, why: str) -> InvalidArgument:
+    where = "on this machine" if address in (None, "auto", _LOCAL) else f"at {address}"
     return InvalidArgument(
-        f"a Ray cluster must run at {address or 'this machine'}, but {why}; "
+        f"a Ray cluster must run {where}, but {why}; "
         "start one (`ray start --head`), or use workers of this machine (--workers 4)"
     )
