@@ -206,7 +206,8 @@ class RunSettings(RangeTestSettings):
     ray: str | None = Field(
         None,
         pattern=r"^[^\s\x00]+$",
-        description="Ray cluster to train on: auto for the one of this machine, or HOST:PORT.",
+        description="Ray cluster to train on: auto for the one of this machine, HOST:PORT, or "
+        "local for one that ends with the run.",
     )
 
     @field_validator("warmup", mode="before")

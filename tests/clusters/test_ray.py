@@ -1,6 +1,7 @@
 """A real Ray cluster of two nodes on loopback, each with a core and a card, which is declared."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -103,6 +104,36 @@ def test_a_run_of_the_command_line_on_ray_is_that_of_one_process(cluster, tmp_pa
     runs = [lrfinder.open_run(tmp_path / name).comparison.runs for name in ("ray", "alone")]
     by_seed = [sorted((one.candidate, one.seed, one.value) for one in own) for own in runs]
     assert by_seed[0] == by_seed[1]
+
+
+def test_an_interrupt_leaves_nothing_in_training(cluster, tmp_path):
+    words = ["sweep", "digits", "--lr", "0.05", "--epochs", "1000", "--engine", "sequential"]
+    line = [sys.executable, "-m", "lrfinder", *words, "--ray", cluster.address, "--out", "run"]
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        parent = subprocess.Popen(line, cwd=tmp_path, stdout=out, stderr=out)
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        until(lambda: "2 workers" in log.read_text() or parent.poll() is not None)
+        until(lambda: free_cores() == 0 or parent.poll() is not None)
+        parent.send_signal(signal.SIGINT)
+        assert parent.wait(60) == 130, log.read_text()
+        until(lambda: free_cores() == 2)
+    finally:
+        ray.shutdown()
+        parent.kill()
+    assert "lrfinder run --resume" in log.read_text()
+
+
+def free_cores() -> float:
+    return ray.available_resources().get("CPU", 0)
+
+
+def until(what, seconds=180.0):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.2)
 
 
 def test_an_address_where_nobody_listens_is_one_line_at_once(tmp_path):

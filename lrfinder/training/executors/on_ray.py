@@ -39,8 +39,9 @@ class Ray:
 
     Args:
         address: of the cluster: "auto" for the one that this machine belongs to, HOST:PORT, or
-            "local" for one that is started here and ends with the training. By default that which
-            this process is connected to, or else as Ray has it: one that runs here, or a local one.
+            "local" for one that is started here and ends with the training. By default as Ray has
+            it: one that runs here, or a local one. Where this process is connected to a cluster
+            already, that one trains, whatever the address.
         cpus: cores of each worker, which trains on as many threads.
         gpus: cards of each worker; 0.25 places four of them on one card, a quarter of the runs
             that it holds for each.
@@ -85,7 +86,9 @@ class Ray:
                 "such as gpus=0.25"
             )
         with self._connected() as ray:
-            engine = _Tasks(ray, self.cpus, self.gpus, ray.put(setup.packed()))
+            needs = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)
+            sent = ray.put(setup.packed())
+            engine = _Tasks(ray, self.cpus, self.gpus, sent, needs(prepared), needs(trained))
             if engine.workers == 0:
                 raise InvalidArgument(
                     f"a node of the Ray cluster must have cpus={self.cpus:g} and "
@@ -123,6 +126,9 @@ class _Tasks:
     gpus: float
     setup: Any
     """A reference to it in Ray's store."""
+    prepared: Any
+    trained: Any
+    """The functions as Ray knows them."""
     out: dict[Future[Any], Any] = field(default_factory=dict[Future[Any], Any])
     """References to what is not returned yet."""
 
@@ -138,10 +144,11 @@ class _Tasks:
         return ", ".join(nodes) or "no node"
 
     def prepare(self) -> Future[LRFinderError | None]:
-        return self._submit(prepared, self.setup)
+        return self._out(self.prepared.remote(self.setup))
 
     def train(self, plans: Sequence[SentPlan], watch: str) -> Future[Returned]:
-        return self._submit(trained, self.setup, plans, watch, max(1, int(self.cpus)))
+        count = max(1, int(self.cpus))
+        return self._out(self.trained.remote(self.setup, plans, watch, count))
 
     def meant(self, error: Exception) -> Exception:
         errors = self.ray.exceptions
@@ -166,9 +173,7 @@ class _Tasks:
         by_cores = int(node.get("CPU", 0) / self.cpus)
         return min(by_cores, int(node.get("GPU", 0) / self.gpus)) if self.gpus else by_cores
 
-    def _submit(self, call: Any, *given: object) -> Future[Any]:  # noqa: ANN401
-        needs = {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_retries": 0}
-        reference = self.ray.remote(**needs)(call).remote(*given)
+    def _out(self, reference: Any) -> Future[Any]:  # noqa: ANN401
         future: Future[Any] = reference.future()
         self.out[future] = reference
         future.add_done_callback(self._returned)

@@ -66,8 +66,8 @@ class SubmittingCrew:
 
     @property
     def workers(self) -> int:
-        """How many workers there are."""
-        return self._engine.workers
+        """How many there are; one at least, which may come."""
+        return max(1, self._engine.workers)
 
     def fit(self, job: Job) -> None:
         """Train every plan; see `Crew`.
