@@ -225,7 +225,7 @@ MUTANTS = [
             "([[r]] for r in range(len(plans)))",
         ),
         ("what a dead worker held is lost", "todo.append(rows)", "pass"),
-        ("a dead worker ends the run", "== TRIES", "== 1"),
+        ("a dead worker ends the run", "deaths[rows[0]] == TRIES", "True"),
         ("a share of a card holds as much as the whole", "setup.task) * share", "setup.task)"),
         (
             "errors of the task are no errors",

@@ -119,6 +119,7 @@ def test_what_the_task_raises_in_a_worker_is_one_line():
         crew.fit(Job(PLANS[:1]))
 
 
+@pytest.mark.slow
 def test_a_worker_that_always_dies_is_one_line():
     with (
         pytest.raises(TaskFailed, match=r"a worker died 3 times.*use fewer workers"),
