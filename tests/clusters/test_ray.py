@@ -106,7 +106,8 @@ def test_a_run_of_the_command_line_on_ray_is_that_of_one_process(cluster, tmp_pa
     assert by_seed[0] == by_seed[1]
 
 
-def test_an_interrupt_leaves_nothing_in_training(cluster, tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing_in_training(cluster, tmp_path, how):
     words = ["sweep", "digits", "--lr", "0.05", "--epochs", "1000", "--engine", "sequential"]
     line = [sys.executable, "-m", "lrfinder", *words, "--ray", cluster.address, "--out", "run"]
     log = tmp_path / "log"
@@ -116,7 +117,7 @@ def test_an_interrupt_leaves_nothing_in_training(cluster, tmp_path):
     try:
         until(lambda: "2 workers" in log.read_text() or parent.poll() is not None)
         until(lambda: free_cores() == 0 or parent.poll() is not None)
-        parent.send_signal(signal.SIGINT)
+        parent.send_signal(how)
         assert parent.wait(60) == 130, log.read_text()
         until(lambda: free_cores() == 2)
     finally:

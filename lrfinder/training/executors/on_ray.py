@@ -4,7 +4,9 @@ The setup lies in Ray's object store, so that each node is sent it once. Which n
 Ray's to say.
 """
 
+import signal
 import socket
+import threading
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -108,7 +110,8 @@ class Ray:
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         started = {"include_dashboard": False} if self.address == _LOCAL else {}
         try:
-            ray.init(address=self.address, **quiet, **started)
+            with _handler_kept():
+                ray.init(address=self.address, **quiet, **started)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise _no_cluster(self.address, describe(error)) from error
         try:
@@ -181,6 +184,17 @@ class _Tasks:
 
     def _returned(self, future: Future[Any]) -> None:
         self.out.pop(future, None)
+
+
+@contextmanager
+def _handler_kept() -> Generator[None]:
+    """Leave it as it was what a signal to end does: with Ray's handler no run could be resumed."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _check_answers(address: str | None) -> None:
