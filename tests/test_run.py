@@ -208,7 +208,7 @@ def test_options_are_those_of_the_settings():
     options = set(RunOptions.__annotations__)
     assert options == set(RunSettings.model_fields) - {"task"}
     parameters = inspect.signature(lrfinder.run).parameters
-    assert set(parameters) == options | {"task", "out", "resume", "progress"}
+    assert set(parameters) == options | {"task", "out", "resume", "progress", "executor"}
     for name in options:
         assert parameters[name].default == RunSettings.model_fields[name].default
 
