@@ -24,6 +24,9 @@ from .tasks.loops.training import Training as Training
 from .tasks.task import Baseline as Baseline
 from .tasks.task import Task as Task
 from .training.batched.trainer import BatchedTrainer as BatchedTrainer
+from .training.executors.in_process import InProcess as InProcess
+from .training.executors.on_ray import Ray as Ray
+from .training.executors.processes import Processes as Processes
 from .training.fit import fit as fit
 from .training.history import History as History
 from .training.history import Plan as Plan

@@ -20,7 +20,7 @@ from lrfinder.arrays import NUMPYS_DEFAULTS
 from lrfinder.errors import InvalidArgument, RunFolderError, StorageFailed
 from lrfinder.experiment import SEEDS_PER_ACT, Experiment, FindExperiment, RangeTestExperiment
 from lrfinder.paths import resolved
-from lrfinder.pipeline import OF_THE_STUDIES, all_acts, range_test_act
+from lrfinder.pipeline import OF_THE_STUDIES, all_acts, range_test_act, where
 from lrfinder.range_tests.by_epoch import facts_by_epoch
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.series import Over, Series
@@ -39,7 +39,7 @@ from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.reference import TaskReference, is_live, live_reference
 from lrfinder.tasks.task import Task
 from lrfinder.training import engine
-from lrfinder.training.executors import check_can_be_sent
+from lrfinder.training.executors.choice import AnyExecutor
 from lrfinder.training.speed import threads
 from lrfinder.tuning.storage import check_made_for_studies, close, refuse_existing_studies
 from lrfinder.tuning.storage_urls import host_of, without_password
@@ -77,6 +77,7 @@ class RunOptions(TypedDict, total=False):
     device: Device
     engine: EngineName
     workers: int
+    ray: str
     storage: str
 
 
@@ -86,6 +87,7 @@ def run(
     out: str | Path | None = None,
     resume: str | Path | None = None,
     progress: bool = True,
+    executor: AnyExecutor | None = None,
     **options: Unpack[RunOptions],
 ) -> Run:
     """Range test, decay studies and comparison: which lr, and which decay?
@@ -97,12 +99,15 @@ def run(
         out: the folder to write, which must not exist; by default one under runs/.
         resume: the folder of an interrupted run to go on with; a Task or Loop is given again.
         progress: show how it goes on: on the terminal, or under the cell of a notebook.
+        executor: where studies and comparison are trained: InProcess(), Processes(4), Ray("auto"),
+            or any `concurrent.futures.Executor`, such as Dask's `client.get_executor()`; the range
+            test is made here. What comes out is the same.
         options: those of the command, under the same names: epochs=..., families=[...], trials=...
 
-    With `lr` or `lr_range` there is no range test, as in `lrfinder sweep`. `workers` need a task
-    that can be sent to other processes. Raises InvalidArgument, in one line, for what cannot be
-    used, TaskFailed where the task's code raises, and Interrupted on Ctrl-C; after the last two the
-    run can be resumed.
+    With `lr` or `lr_range` there is no range test, as in `lrfinder sweep`. Workers load a task that
+    was given by name, and are sent any other, which must allow it. Raises InvalidArgument, in one
+    line, for what cannot be used, TaskFailed where the task's code raises, and Interrupted on
+    Ctrl-C; after the last two the run can be resumed.
     """
     given: dict[str, Any] = {k: v for k, v in options.items() if v is not None}
     if task is None and resume is None:
@@ -114,9 +119,9 @@ def run(
     live = task if isinstance(task, Task | Loop) else None
     with shown(standard_error(), quiet=not progress) as shows:
         if resume is not None:
-            return go_on(Path(resume), given, shows, live)
+            return go_on(Path(resume), given, shows, live, executor)
         settings = settings_from(RunSettings, given)
-        return start(settings, None if out is None else Path(out), shows, live)
+        return start(settings, None if out is None else Path(out), shows, live, executor)
 
 
 @NUMPYS_DEFAULTS
@@ -230,6 +235,7 @@ def start(
     out: Path | None = None,
     progress: Progress | None = None,
     task: Problem | None = None,
+    executor: AnyExecutor | None = None,
 ) -> Run:
     """Make a run folder and go through all acts.
 
@@ -244,8 +250,7 @@ def start(
     if settings.storage is not None:
         refuse_existing_studies(settings.storage, name, [f.name for f in experiment.families])
     engine.check(experiment.task, experiment.device, settings.engine)
-    if experiment.reference is None and settings.workers > 1:
-        check_can_be_sent(experiment.task)
+    workers = where(experiment, executor)
     path = _seen_from(here, path)
     folder = RunFolder.create(path) if out is not None else RunFolder.create_numbered(path)
     name = resolved(folder.path).name
@@ -261,7 +266,7 @@ def start(
             f"confirm_runs {experiment.confirm_runs}, so many for each candidate"
         )
     try:
-        return all_acts(experiment, recorder, name, shows)
+        return all_acts(experiment, recorder, name, shows, executor=workers)
     except InvalidArgument:
         folder.discard()
         raise
@@ -273,12 +278,14 @@ def go_on(
     given: Mapping[str, Any],
     progress: Progress | None = None,
     task: Problem | None = None,
+    executor: AnyExecutor | None = None,
 ) -> Run:
     """Go on with an interrupted run, up to the numbers in its config.
 
     One that has left no summary yet starts with its first act. `given` are options that were given
-    again: one that differs from the config is an error, but for a number of confirm_runs that has
-    grown, by which the comparison is continued, once. A task file that has changed is noted.
+    again: one that differs from the config is an error, but for workers and ray, and a number of
+    confirm_runs that has grown, by which the comparison is continued, once. A task file that has
+    changed is noted.
     """
     here = Path.cwd()
     config = read_config(path)
@@ -288,6 +295,7 @@ def go_on(
     if settings.storage is not None and "storage" not in given:
         _check_named_storage(path, settings.storage, shows)
     experiment = Experiment(settings, task)
+    workers = where(experiment, executor)
     path = _seen_from(here, path)
     earlier = open_studies(path) if has_begun(path) else None
     continued = _continued(path, experiment, of_comparison, earlier)
@@ -312,7 +320,7 @@ def go_on(
     finished = earlier is not None and earlier.answers.status == "complete"
     recorder = RunRecorder(RunFolder(path), summary, finished=finished)
     name = str(config["run"]["name"])
-    return all_acts(experiment, recorder, name, shows, earlier, continued)
+    return all_acts(experiment, recorder, name, shows, earlier, continued, workers)
 
 
 def finished_run(path: Path) -> Run:
@@ -358,7 +366,10 @@ def _same_settings(path: Path, config: Mapping[str, Any], given: Mapping[str, An
     asked = {key: value for key, value in config.items() if key != "run"}
     asked["task"] = _reference_text(asked["task"])
     settings = settings_from(RunSettings, asked)
+    where_now = _where_now(given)
     for key, value in given.items():
+        if key in where_now:
+            continue
         again = _reference_text(value) if key == "task" else value
         made = _recorded(settings)
         got = _recorded(settings_from(RunSettings, {**asked, key: again}))
@@ -368,7 +379,16 @@ def _same_settings(path: Path, config: Mapping[str, Any], given: Mapping[str, An
                 f"but got {got.get(key)!r}; start a new run instead"
             )
     named = settings_from(RunSettings, {**asked, "storage": given.get("storage", settings.storage)})
-    return settings.model_copy(update={"storage": named.storage})
+    return settings.model_copy(update={"storage": named.storage, **where_now})
+
+
+def _where_now(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The workers that are asked for anew: who trains the rest of a run makes no difference."""
+    of_workers = {name: value for name, value in given.items() if name in ("workers", "ray")}
+    if not of_workers:
+        return {}
+    asked = settings_from(RunSettings, of_workers)
+    return {"workers": asked.workers, "ray": asked.ray}
 
 
 def _continued(

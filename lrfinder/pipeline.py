@@ -21,7 +21,7 @@ from lrfinder.comparison.candidates import BASELINE, Candidate, ConfirmedRun
 from lrfinder.comparison.compare import compare_by_halving
 from lrfinder.comparison.policy import Halving
 from lrfinder.comparison.ranking import Comparison
-from lrfinder.errors import Interrupted, StorageFailed, TaskFailed
+from lrfinder.errors import Interrupted, InvalidArgument, StorageFailed, TaskFailed
 from lrfinder.experiment import Experiment, RangeTestExperiment, prepared_task
 from lrfinder.range_tests.curve import NO_EFFECT, SEEDS_ALIKE, Curve
 from lrfinder.range_tests.range_test import range_test
@@ -44,7 +44,11 @@ from lrfinder.tasks.measures import evaluated
 from lrfinder.tasks.problem import Problem
 from lrfinder.training import engine
 from lrfinder.training.engine import Engine
-from lrfinder.training.executors import Executor, InProcess, Processes
+from lrfinder.training.executors.choice import AnyExecutor, executor_of
+from lrfinder.training.executors.in_process import InProcess
+from lrfinder.training.executors.job import Build, Crew, Executor, Setup
+from lrfinder.training.executors.on_ray import Ray
+from lrfinder.training.executors.processes import Processes
 from lrfinder.training.forks import why_not_forked
 from lrfinder.training.history import History
 from lrfinder.training.speed import threads
@@ -121,13 +125,12 @@ def search_act(
     bench.progress.say(why)
     work, population = experiment.search_work(), bench.engine.population
     bench.progress.stage("studies", work.runs * work.updates)
-    seeds, workers = experiment.search_seeds, settings.workers
+    seeds, workers = experiment.search_seeds, bench.crew.workers
     size = ask_size(settings.trials, one_lr=settings.lr is not None)
     comparison = experiment.compare_work().seconds(speed) / workers
 
     def together() -> int:
-        joined = bench.executor.workers if isinstance(bench.executor, WithWorkers) else 0
-        count = workers + joined
+        count = bench.crew.workers  # some may have joined
         most = trials_at_once(experiment.training, len(seeds), speed, population, count)
         return max(1 if settings.lr is None else size, most)
 
@@ -149,7 +152,7 @@ def search_act(
         seed=settings.seed,
         measure=experiment.measure,
         trainer=bench.engine.trainer,
-        executor=bench.executor,
+        executor=bench.crew,
         progress=bench.progress.advance,
         trial_done=trial_done,
         deadline=deadline(recorder.began, settings.timeout, comparison),
@@ -185,7 +188,7 @@ def comparison_act(
         direction=experiment.direction,
         known=known,
         trainer=bench.engine.trainer,
-        executor=bench.executor,
+        executor=bench.crew,
         progress=advance,
         run_done=bench.recorder.confirmed,
         look_begun=bench.recorder.look,
@@ -205,7 +208,7 @@ class Workbench:
 
     experiment: Experiment
     engine: Engine
-    executor: Executor
+    crew: Crew
     recorder: RunRecorder
     progress: Progress
 
@@ -217,10 +220,12 @@ def all_acts(
     progress: Progress,
     earlier: Run | None = None,
     continued: int | None = None,
+    executor: Executor | None = None,
 ) -> Run:
     """Range test, studies, comparison and report, under the folder's lock.
 
-    `continued` is how many runs a comparison that is continued may have in all.
+    `continued` is how many runs a comparison that is continued may have in all. The studies and the
+    comparison are trained by the executor, by default in this process.
     """
     path = recorder.folder.path
     way_on = f"go on with `{_command_to_resume(experiment, path)}`"
@@ -230,7 +235,8 @@ def all_acts(
             check_same(experiment.task, experiment.device, made, _OTHER_THAN_BEFORE)
         recorder.save("running")
         try:
-            _train_and_report(experiment, recorder, name, progress, earlier, continued)
+            where = executor or InProcess()
+            _train_and_report(experiment, recorder, name, progress, where, earlier, continued)
         except KeyboardInterrupt as error:
             with deferred():
                 recorder.save("interrupted")
@@ -250,6 +256,7 @@ def _train_and_report(
     recorder: RunRecorder,
     name: str,
     progress: Progress,
+    executor: Executor,
     earlier: Run | None,
     continued: int | None,
 ) -> None:
@@ -259,10 +266,12 @@ def _train_and_report(
         made = None if earlier is None else earlier.answers.fingerprint
         made = made or fingerprint(experiment.task, experiment.device)
         recorder.note(fingerprint=made)
-        with threads(chosen.threads), _executor(experiment, chosen, made) as executor:
+        setup = Setup(experiment.task, chosen.trainer, _build(experiment, chosen, made))
+        with threads(chosen.threads), executor.at_work(setup) as crew:
+            _show_what_comes(experiment, recorder, progress, chosen, crew.workers, earlier)
             if shared is not None:
-                executor = _beside_workers(executor, shared, experiment, chosen, made, progress)
-            bench = Workbench(experiment, chosen, executor, recorder, progress)
+                crew = _beside_workers(crew, shared, experiment, chosen, made, progress)
+            bench = Workbench(experiment, chosen, crew, recorder, progress)
             suggestion = _suggestion(bench)
             storage = (
                 opened.enter_context(own_file(recorder.folder.storage))
@@ -293,29 +302,41 @@ def _train_and_report(
 def _choose_engine(
     experiment: Experiment, recorder: RunRecorder, progress: Progress, earlier: Run | None
 ) -> Engine:
-    """Choose a trainer, and show what is to come."""
+    """Choose a trainer, and say what was noticed so far."""
     settings, task, device = experiment.settings, experiment.task, experiment.device
     notes = list(dict.fromkeys([*experiment.notes, *task.data(device).notes()]))
     for note in notes:
         progress.say(f"note: {note}")
-    works = {"studies": experiment.search_work(), "comparison": experiment.compare_work()}
-    if settings.finds_lr and recorder.summary.range_test is None:
-        works = {"range test": experiment.find_work(), **works}
     record = None if earlier is None else earlier.answers.engine
     if record is None:
-        chosen = engine.choose(task, device, works["studies"], settings.engine)
+        chosen = engine.choose(task, device, experiment.search_work(), settings.engine)
     else:
         chosen = engine.again(device, record)
     why_not = why_not_forked(task, chosen.trainer)
     if why_not is not None:
         notes.append(f"runs that begin alike are trained one by one: {why_not}")
         progress.say(f"note: {notes[-1]}")
-    record = chosen.record(settings.workers)
-    recorder.note(notes=notes, engine=record)
-    at_most = "" if earlier is None else "at most "
-    progress.say(at_most + estimate(works, chosen.speed, settings.workers))
-    progress.say(engine_line(record))
+    recorder.note(notes=notes)
     return chosen
+
+
+def _show_what_comes(
+    experiment: Experiment,
+    recorder: RunRecorder,
+    progress: Progress,
+    chosen: Engine,
+    workers: int,
+    earlier: Run | None,
+) -> None:
+    """Record what trains, and say how long it will take with so many workers."""
+    works = {"studies": experiment.search_work(), "comparison": experiment.compare_work()}
+    if experiment.settings.finds_lr and recorder.summary.range_test is None:
+        works = {"range test": experiment.find_work(), **works}
+    record = chosen.record(workers)
+    recorder.note(engine=record)
+    at_most = "" if earlier is None else "at most "
+    progress.say(at_most + estimate(works, chosen.speed, workers))
+    progress.say(engine_line(record))
 
 
 def _suggestion(bench: Workbench) -> Suggestion | None:
@@ -422,22 +443,36 @@ def _report(run: Run, experiment: Experiment, folder: RunFolder, storage: BaseSt
     dashboard.enrich(run, storage, pictures=False)
 
 
-@contextmanager
-def _executor(experiment: Experiment, chosen: Engine, made: Fingerprint) -> Generator[Executor]:
-    """Where the studies and the comparison are trained."""
-    settings, trainer = experiment.settings, chosen.trainer
-    if settings.workers == 1:
-        yield InProcess(experiment.task, trainer)
-        return
+def where(experiment: Experiment, given: AnyExecutor | None) -> Executor:
+    """Where an experiment is trained: by the executor that is given, or as its settings say.
+
+    Raises InvalidArgument where the task cannot be sent there, or Ray is not installed.
+    """
+    settings = experiment.settings
+    if given is not None and (settings.workers > 1 or settings.ray is not None):
+        raise InvalidArgument("executor excludes workers and ray, but got both")
+    executor: AnyExecutor | None = given
+    if settings.ray is not None:
+        device = experiment.device or experiment.task.prototype.device
+        executor = Ray(settings.ray, gpus=1 if device.type == "cuda" else 0)
+    elif settings.workers > 1:
+        executor = Processes(settings.workers)
+    chosen = executor_of(executor)
+    if isinstance(chosen, Ray):
+        chosen.check_installed()
+    if experiment.reference is None and not isinstance(chosen, InProcess):
+        Setup(experiment.task).packed()
+    return chosen
+
+
+def _build(experiment: Experiment, chosen: Engine, made: Fingerprint) -> Build:
+    """What another process makes the task of, which must be the same there."""
+    trainer = chosen.trainer
     if experiment.reference is None:
-        build = partial(_sent_to_worker, experiment.task, trainer, made)
-    else:  # by the name that holds from any working directory
-        named = settings.model_copy(update={"task": experiment.reference.text})
-        build = partial(_built_in_worker, named, trainer, made)
-    capacity = trainer.capacity(experiment.task)
-    with Processes(settings.workers, build, capacity) as executor:
-        executor.try_one()
-        yield executor
+        return partial(_sent_to_worker, experiment.task, trainer, made)
+    # by the name that holds from any working directory; a storage is the parent's alone
+    here = {"task": experiment.reference.text, "storage": None}
+    return partial(_built_in_worker, experiment.settings.model_copy(update=here), trainer, made)
 
 
 def _built_in_worker(
@@ -481,13 +516,13 @@ def _claimed_storage(
 
 
 def _beside_workers(
-    here: Executor,
+    here: Crew,
     shared: _SharedStorage,
     experiment: Experiment,
     chosen: Engine,
     made: Fingerprint,
     progress: Progress,
-) -> Executor:
+) -> Crew:
     """Train here and by workers that join; here alone where the storage is for one machine."""
     if not shared.for_workers:
         return here
@@ -498,6 +533,8 @@ def _beside_workers(
     about = Description(experiment.settings, made, chosen.record(), extent, source)
     mailbox.describe(about.values())
     capacity = chosen.trainer.capacity(experiment.task)
+    if here.workers > 1:
+        capacity *= 2 * here.workers  # what is trained here at a time keeps them all busy
     write = partial(save_note, shared.storage, shared.claim.study)
     return WithWorkers(here, mailbox, shared.claim, capacity, extent, progress.say, write)
 

@@ -233,6 +233,12 @@ class RunSettings(RangeTestSettings):
         le=1000,
         description="Training processes, for models that do not gain from batching.",
     )
+    ray: str | None = Field(
+        None,
+        pattern=r"^[^\s\x00]+$",
+        description="Ray cluster to train on: auto for the one of this machine, HOST:PORT, or "
+        "local for one that ends with the run.",
+    )
 
     @field_validator("warmup", mode="before")
     @classmethod
@@ -259,6 +265,8 @@ class RunSettings(RangeTestSettings):
     def _check_lr(self) -> Self:
         if self.confirm_runs is not None and self.confirm_seeds is not None:
             raise ValueError("confirm_runs and confirm_seeds exclude each other, but got both")
+        if self.ray is not None and self.workers > 1:
+            raise ValueError("workers and ray exclude each other, but got both")
         if self.lr is not None and self.lr_range is not None:
             raise ValueError("lr and lr_range exclude each other, but got both")
         if self.lr_range is not None and not 0 < self.lr_range[0] < self.lr_range[1] < math.inf:

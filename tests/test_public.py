@@ -21,10 +21,10 @@ from lrfinder.tuning.search import search
 
 PACKAGE = Path(lrfinder.__file__).parent
 PUBLIC = """
-Baseline BatchedTrainer Candidate Comparison Curve FAMILIES Family History InvalidArgument
-LRFinderError Loop Plan Run RunFolderError Schedule SequentialTrainer Space StudyFileError
-Suggestion Task TaskFailed TaskLoadError Training compare fit load_task open_run plots range_test
-run search
+Baseline BatchedTrainer Candidate Comparison Curve FAMILIES Family History InProcess
+InvalidArgument LRFinderError Loop Plan Processes Ray Run RunFolderError Schedule SequentialTrainer
+Space StudyFileError Suggestion Task TaskFailed TaskLoadError Training compare fit load_task
+open_run plots range_test run search
 """
 PLOTS = """
 ParameterPanel colour_scale comparison comparison_figure figures parameter_map parameter_panels
@@ -37,7 +37,7 @@ Budget DEFAULT_FAMILIES FAMILIES Family GROWTHS LiveSchedule Params Rule Schedul
 OF_A_RANGE_TEST = "min-lr max-lr steps probes cost every growth seed device engine"
 OF_STUDIES = """
 epochs families trials even trial-seeds confirm-runs confirm-seeds per warmup objective direction
-baseline timeout storage workers resume
+baseline timeout storage workers ray resume
 """
 SHARED = "out quiet json help"
 OPTIONS = {

@@ -4,8 +4,10 @@ import inspect
 import io
 import runpy
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -127,8 +129,43 @@ def test_workers_are_refused_for_an_object_that_cannot_be_sent(tmp_path):
             return absolute_error(output, target)
 
     task = linear_task(metrics={"error": locked})
-    with pytest.raises(lrfinder.InvalidArgument, match="workers must be 1 for this task") as error:
+    with pytest.raises(lrfinder.InvalidArgument, match="must be trained in this process") as error:
         lrfinder.run(task, out=tmp_path / "r", workers=2, **SMALL, **QUIET)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_run_by_the_executor_of_another_library_is_that_of_this_process(tmp_path):
+    options = {**SMALL, **QUIET, "engine": "sequential"}
+    alone = lrfinder.run(from_factory(), out=tmp_path / "a", **options)
+    with ThreadPoolExecutor(2) as pool:
+        other = lrfinder.run(from_factory(), out=tmp_path / "b", executor=pool, **options)
+    runs = [
+        sorted((r.candidate, r.seed, r.value) for r in one.comparison.runs)
+        for one in (alone, other)
+    ]
+    assert runs[0] == runs[1]
+    assert other.answers.engine.workers == 2
+
+
+@pytest.mark.parametrize("options", [{"workers": 2}, {"ray": "auto"}])
+def test_an_executor_excludes_workers_and_ray(tmp_path, options):
+    with pytest.raises(lrfinder.InvalidArgument, match="executor excludes workers and ray"):
+        lrfinder.run("quadratic", out=tmp_path / "r", executor=lrfinder.InProcess(), **options)
+    assert not (tmp_path / "r").exists()
+
+
+def test_workers_and_ray_exclude_each_other():
+    with pytest.raises(lrfinder.InvalidArgument, match="workers and ray exclude each other"):
+        lrfinder.run("quadratic", workers=2, ray="auto")
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
+def test_ray_that_is_not_installed_is_one_line_and_leaves_no_folder(tmp_path):
+    with pytest.raises(
+        lrfinder.InvalidArgument, match=r"pip install 'lrfinder\[ray\]', or"
+    ) as error:
+        lrfinder.run("quadratic", out=tmp_path / "r", ray="auto", **QUIET)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "r").exists()
 
@@ -171,7 +208,7 @@ def test_options_are_those_of_the_settings():
     options = set(RunOptions.__annotations__)
     assert options == set(RunSettings.model_fields) - {"task"}
     parameters = inspect.signature(lrfinder.run).parameters
-    assert set(parameters) == options | {"task", "out", "resume", "progress"}
+    assert set(parameters) == options | {"task", "out", "resume", "progress", "executor"}
     for name in options:
         assert parameters[name].default == RunSettings.model_fields[name].default
 

@@ -91,6 +91,7 @@ def test_a_known_key_is_read(file, key):
         "objective": "accuracy",
         "baseline": "0.1",
         "storage": "postgresql://localhost/x",
+        "ray": "auto",
         "min_lr": 1e-5,
         "max_lr": 2.0,
         "warmup": 1.5,

@@ -12,7 +12,8 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.measures import evaluated
 from lrfinder.tasks.problem import Problem
-from lrfinder.training.executors import Executor, InProcess
+from lrfinder.training.executors.choice import AnyExecutor, at_work
+from lrfinder.training.executors.job import Crew, Job, Setup
 from lrfinder.training.history import History, Outcome, Plan
 from lrfinder.training.trainer import AnyTrainer
 from lrfinder.types import Direction
@@ -27,7 +28,7 @@ def compare(
     direction: Direction = "minimize",
     known: Sequence[ConfirmedRun] = (),
     trainer: AnyTrainer | None = None,
-    executor: Executor | None = None,
+    executor: AnyExecutor | Crew | None = None,
     progress: Callable[[int], None] | None = None,
     run_done: Callable[[ConfirmedRun, History], None] | None = None,
 ) -> Comparison:
@@ -40,16 +41,17 @@ def compare(
         measure, direction: what is compared, and which way is better.
         known: runs that were made before; those of the same candidates are not repeated.
         trainer: what trains; by default the sequential trainer.
-        executor: where it is trained instead; see `lrfinder.training.executors`.
+        executor: where it is trained: InProcess(), the default; Processes(4), Ray("auto"), or a
+            `concurrent.futures.Executor`.
         progress: called with the number of updates made since the last call.
         run_done: called with each run and its History as it finishes.
     """
-    bench = _Bench(
-        task, candidates, measure, direction, known, executor or InProcess(task, trainer)
-    )
     check_seeds(seeds)
-    bench.train(bench.names, seeds, progress, run_done)
-    return Comparison(bench.runs(bench.names, seeds), measure, direction)
+    names = _names(candidates)
+    with at_work(executor, Setup(task, trainer)) as crew:
+        bench = _Bench(crew, candidates, measure, direction, known)
+        bench.train(names, seeds, progress, run_done)
+    return Comparison(bench.runs(names, seeds), measure, direction)
 
 
 def compare_by_halving(
@@ -62,7 +64,7 @@ def compare_by_halving(
     direction: Direction = "minimize",
     known: Sequence[ConfirmedRun] = (),
     trainer: AnyTrainer | None = None,
-    executor: Executor | None = None,
+    executor: AnyExecutor | Crew | None = None,
     progress: Callable[[int], None] | None = None,
     run_done: Callable[[ConfirmedRun, History], None] | None = None,
     look_begun: Callable[[Sequence[Look]], None] | None = None,
@@ -76,22 +78,21 @@ def compare_by_halving(
         seeds: training seeds that no search has seen, taken in turn as far as they are needed.
         look_begun: called with all looks, before anything of the last one is trained.
     """
-    bench = _Bench(
-        task, candidates, measure, direction, known, executor or InProcess(task, trainer)
-    )
     check_seeds(seeds)
     halving = replace(halving, may_part=_may_part(task, candidates))
-    looks: list[Look] = []
-    while True:
-        runs = tuple(run for look in looks for run in bench.runs(look.trained, look.seeds))
-        compared = Comparison(runs, measure, direction, tuple(looks))
-        look = halving.next_look(bench.names, seeds, looks, compared.results)
-        if look is None:
-            return compared
-        looks.append(look)
-        if look_begun is not None:
-            look_begun(looks)
-        bench.train(look.trained, look.seeds, progress, run_done)
+    names, looks = _names(candidates), list[Look]()
+    with at_work(executor, Setup(task, trainer)) as crew:
+        bench = _Bench(crew, candidates, measure, direction, known)
+        while True:
+            runs = tuple(run for look in looks for run in bench.runs(look.trained, look.seeds))
+            compared = Comparison(runs, measure, direction, tuple(looks))
+            look = halving.next_look(names, seeds, looks, compared.results)
+            if look is None:
+                return compared
+            looks.append(look)
+            if look_begun is not None:
+                look_begun(looks)
+            bench.train(look.trained, look.seeds, progress, run_done)
 
 
 def _may_part(task: Problem, candidates: Sequence[Candidate]) -> tuple[str, ...]:
@@ -101,25 +102,28 @@ def _may_part(task: Problem, candidates: Sequence[Candidate]) -> tuple[str, ...]
     return tuple(one.name for one in candidates if one.schedule.family.by_measure)
 
 
+def _names(candidates: Sequence[Candidate]) -> list[str]:
+    names = [candidate.name for candidate in candidates]
+    if len(set(names)) < len(names) or not names:
+        raise InvalidArgument(f"candidates need different names, but got {names}")
+    return names
+
+
 class _Bench:
     """Runs of a comparison: those that are known, and those that are trained."""
 
     def __init__(
         self,
-        task: Problem,
+        crew: Crew,
         candidates: Sequence[Candidate],
         measure: str,
         direction: Direction,
         known: Sequence[ConfirmedRun],
-        executor: Executor,
     ) -> None:
-        self.names = [candidate.name for candidate in candidates]
-        if len(set(self.names)) < len(self.names) or not self.names:
-            raise InvalidArgument(f"candidates need different names, but got {self.names}")
         self._candidates = {candidate.name: candidate for candidate in candidates}
         self._measure: str = measure
         self._direction: Direction = direction
-        self._executor = executor
+        self._crew = crew
         valid = [run for run in known if any(c.made(run) for c in candidates)]
         self._made = {(run.candidate, run.seed): run for run in valid}
 
@@ -152,7 +156,7 @@ class _Bench:
                     run_done(run, alone)
 
         plans = [Plan(candidate.lr, candidate.schedule, seed) for candidate, seed in todo]
-        self._executor.fit(plans, watch=self._measure, progress=progress, finished=finished)
+        self._crew.fit(Job(plans, self._measure, progress, finished))
 
     def _run(self, candidate: Candidate, alone: History, outcome: Outcome) -> ConfirmedRun:
         on_the_way = alone.measures[evaluated(self._measure, alone.measures)][0]

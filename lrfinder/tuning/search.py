@@ -23,7 +23,8 @@ from threadpoolctl import threadpool_limits
 
 from lrfinder.checks import check_count, check_seeds
 from lrfinder.tasks.problem import Problem
-from lrfinder.training.executors import Executor, InProcess
+from lrfinder.training.executors.choice import AnyExecutor, at_work
+from lrfinder.training.executors.job import Crew, Job, Setup
 from lrfinder.training.history import History, Plan
 from lrfinder.training.trainer import AnyTrainer
 from lrfinder.tuning.interrupts import deferred
@@ -50,7 +51,7 @@ def search(
     ask_size: int = 1,
     together: int | Callable[[], int] | None = None,
     trainer: AnyTrainer | None = None,
-    executor: Executor | None = None,
+    executor: AnyExecutor | Crew | None = None,
     progress: Callable[[int], None] | None = None,
     trial_done: TrialDone | None = None,
     deadline: float = math.inf,
@@ -75,9 +76,11 @@ def search(
         ask_size: trials of a family that are asked without knowing each other's result, of
             `trials`; of more in proportion more.
         together: trials, over all families, that are asked and trained together at most; by
-            default `ask_size`. A function is asked before each round: workers come and go.
+            default `ask_size`, or as many as keep the workers of the executor busy. A function is
+            asked before each round: workers come and go.
         trainer: what trains; by default the sequential trainer.
-        executor: where it is trained instead; see `lrfinder.training.executors`.
+        executor: where it is trained: InProcess(), the default; Processes(4), Ray("auto"), or a
+            `concurrent.futures.Executor`.
         progress: called with the number of updates made since the last call.
         trial_done: called with family, trial number and History just before a trial is told.
         deadline: time.monotonic() after which no further trial is asked; every family gets one.
@@ -103,34 +106,23 @@ def search(
         runs += sum(study.second_looks for study in studies)
         progress(runs * task.epochs * task.data(device).updates_per_epoch)
 
-    chosen = executor or InProcess(task, trainer)
-
-    def train(asked: Sequence[PendingTrial]) -> None:
-        owners = [one for _ in seeds for one in asked]
-        recipes = [(one.recipe, seed) for seed in seeds for one in asked]
-        plans = [Plan(recipe.lr, recipe.schedule, seed) for recipe, seed in recipes]
-
-        def finished(rows: Sequence[int], history: History) -> None:
-            for place, row in enumerate(rows):
-                owners[row].record_run(history.only(place))
-
-        chosen.fit(plans, watch=measure, progress=progress, finished=finished)
-
     scout = None if even else _scout(studies, trials)
-    while True:
-        _set_goals(studies, scout, trials, even=even, over=time.monotonic() >= deadline)
-        waiting = [study for study in studies if study.goes_on(deadline)]
-        if not waiting:
-            break
-        at_once = together() if callable(together) else together
-        asked = _ask(waiting, ask_size / trials, at_once or ask_size)
-        try:
-            train(asked)
-        except BaseException:
-            _fail(asked)
-            raise
-    if again and time.monotonic() < deadline:
-        _look_again(studies, again, chosen, measure, progress)
+    with at_work(executor, Setup(task, trainer)) as crew:
+        while True:
+            _set_goals(studies, scout, trials, even=even, over=time.monotonic() >= deadline)
+            waiting = [study for study in studies if study.goes_on(deadline)]
+            if not waiting:
+                break
+            at_once = together() if callable(together) else together
+            size = at_once or max(ask_size, _for_all(crew.workers, len(seeds)))
+            asked = _ask(waiting, ask_size / trials, size)
+            try:
+                crew.fit(_job(asked, seeds, measure, progress))
+            except BaseException:
+                _fail(asked)
+                raise
+        if again and time.monotonic() < deadline:
+            _look_again(studies, again, crew, measure, progress)
     with deferred():
         return [study.result() for study in studies]
 
@@ -173,10 +165,33 @@ def _set_goals(
             study.begin(factor)
 
 
+def _for_all(workers: int, seeds: int) -> int:
+    """Trials that keep so many workers busy, each with a part to train next."""
+    return math.ceil(2 * workers / seeds) if workers > 1 else 1
+
+
+def _job(
+    asked: Sequence[PendingTrial],
+    seeds: Sequence[int],
+    measure: str,
+    progress: Callable[[int], None] | None,
+) -> Job:
+    """Trials to train on all seeds, which are told of each run."""
+    owners = [one for _ in seeds for one in asked]
+    recipes = [(one.recipe, seed) for seed in seeds for one in asked]
+    plans = [Plan(recipe.lr, recipe.schedule, seed) for recipe, seed in recipes]
+
+    def finished(rows: Sequence[int], history: History) -> None:
+        for place, row in enumerate(rows):
+            owners[row].record_run(history.only(place))
+
+    return Job(plans, measure, progress, finished)
+
+
 def _look_again(
     studies: Sequence[FamilyStudy],
     seeds: Sequence[int],
-    executor: Executor,
+    crew: Crew,
     measure: str,
     progress: Callable[[int], None] | None,
 ) -> None:
@@ -193,7 +208,7 @@ def _look_again(
             study.look_again(trial.number, history.only(place))
 
     if plans:
-        executor.fit(plans, watch=measure, progress=progress, finished=finished)
+        crew.fit(Job(plans, measure, progress, finished))
 
 
 def _ask(studies: Sequence[FamilyStudy], share: float, together: int) -> list[PendingTrial]:

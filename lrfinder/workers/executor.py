@@ -8,11 +8,11 @@ this process trains, too: whoever joins or ends a chunk need not wait for it.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from lrfinder.training.executors import Executor
+from lrfinder.training.executors.job import Crew, Job
 from lrfinder.training.history import History, Plan
-from lrfinder.training.prefix_tree import Finished, together
+from lrfinder.training.prefix_tree import together
 from lrfinder.workers.board import Board
 from lrfinder.workers.claims import DEAD_AFTER, Claim, Clock, Watch
 from lrfinder.workers.description import Extent
@@ -33,12 +33,9 @@ class _Posted:
 
 @dataclass
 class _Work:
-    """What is to be trained by one call of `fit`."""
+    """How far a job is."""
 
-    plans: Sequence[Plan]
-    watch: str
-    progress: Callable[[int], None]
-    finished: Finished
+    job: Job
     todo: list[list[int]]
     """Rows of plans that nobody has."""
     own: list[list[int]] = field(default_factory=list[list[int]])
@@ -54,7 +51,7 @@ class _Work:
 
 
 class WithWorkers:
-    """An Executor for the parent of a run: trains by another executor, and by workers that join.
+    """The crew of a run's parent: trains by another crew, and by workers that join.
 
     Args:
         here: trains in this process, or by processes of this machine.
@@ -70,7 +67,7 @@ class WithWorkers:
 
     def __init__(
         self,
-        here: Executor,
+        here: Crew,
         mailbox: Mailbox,
         claim: Claim,
         capacity: int,
@@ -91,21 +88,15 @@ class WithWorkers:
 
     @property
     def workers(self) -> int:
-        """Workers that live now, beside this process."""
-        return self._board.count(self._mailbox.workers(), "asks for trials")
+        """Those that are here, and those that live now beside them."""
+        joined = self._board.count(self._mailbox.workers(), "asks for trials")
+        return self._here.workers + joined
 
-    def fit(
-        self,
-        plans: Sequence[Plan],
-        *,
-        watch: str = "loss",
-        progress: Callable[[int], None] | None = None,
-        finished: Finished | None = None,
-    ) -> None:
-        """Train every plan; see `Executor`. Raises StorageFailed where the claim is lost."""
-        groups = together(plans, self._capacity)
+    def fit(self, job: Job) -> None:
+        """Train every plan; see `Crew`. Raises StorageFailed where the claim is lost."""
+        groups = together(job.plans, self._capacity)
         todo = [[row for run in group for row in run] for group in groups]
-        work = _Work(plans, watch, progress or _nothing, finished or _nothing, todo)
+        work = _Work(job, todo)
         try:
             while work.todo or work.posted or work.own:
                 workers = self._serve(work)
@@ -123,17 +114,15 @@ class WithWorkers:
 
     def _train(self, work: _Work, rows: Sequence[int]) -> None:
         """Train some of the plans here, and serve the workers meanwhile."""
-
-        def finished(places: Sequence[int], history: History) -> None:
-            work.finished([rows[place] for place in places], history)
+        here = work.job.part(rows)
 
         def progress(updates: int) -> None:
-            work.progress(updates)
+            if here.progress is not None:
+                here.progress(updates)
             if self._clock.now() - self._served > _SERVED_EVERY:
                 self._serve(work)
 
-        own = [work.plans[row] for row in rows]
-        self._here.fit(own, watch=work.watch, progress=progress, finished=finished)
+        self._here.fit(replace(here, progress=progress))
 
     def _serve(self, work: _Work) -> int:
         """Take in what workers have returned, and post what they may take; how many live."""
@@ -144,8 +133,8 @@ class WithWorkers:
         workers = self._board.count(self._mailbox.workers(), doing)
         while work.todo and waiting < _AHEAD * workers:
             rows = _next(work.todo, workers)
-            plans = [work.plans[row] for row in rows]
-            work.posted[self._mailbox.post(plans, work.watch)] = _Posted(rows, plans)
+            plans = [work.job.plans[row] for row in rows]
+            work.posted[self._mailbox.post(plans, work.job.watch)] = _Posted(rows, plans)
             waiting += 1
         self._served = self._clock.now()
         return workers
@@ -167,8 +156,7 @@ class WithWorkers:
             if history is None:
                 work.take_again(sent.rows)
                 continue
-            work.progress(history.updates_asked)
-            work.finished(sent.rows, history)
+            work.job.hand_out(sent.rows, history)
         return waiting
 
     def _taken_back(self, work: _Work) -> list[int]:
@@ -189,10 +177,6 @@ class WithWorkers:
             self._say(f"what a worker returned cannot be used and is trained again: {error}")
             return None
         return history
-
-
-def _nothing(*_: object) -> None:
-    """Done where nobody is told."""
 
 
 def _runs(count: int) -> str:

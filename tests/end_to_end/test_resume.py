@@ -240,6 +240,16 @@ def test_workers_with_other_data_are_refused_before_anything_is_trained(tmp_path
     assert not (tmp_path / "r").exists()
 
 
+def test_a_run_on_a_cluster_that_is_gone_goes_on_elsewhere(copy):
+    """Who trains makes no difference, so that workers need not stay what they were."""
+    config = copy / "config.toml"
+    config.write_text(f'ray = "127.0.0.1:1"\n{config.read_text()}')
+    with pytest.raises(InvalidArgument, match=r"ray"):
+        lrfinder.run(task(), resume=copy, progress=False)
+    run = lrfinder.run(task(), resume=copy, progress=False, workers=1)
+    assert run.summary["status"] == "complete"
+
+
 def test_a_folder_without_a_fingerprint_goes_on_and_gets_one(copy):
     path = copy / "summary.json"
     summary = json.loads(path.read_text())

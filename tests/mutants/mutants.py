@@ -216,9 +216,22 @@ MUTANTS = [
         ("trials cost nothing", "evaluations) + self.overhead", "evaluations)"),
     ),
     *_in(
-        "training/executors.py",
+        "training/executors/submitting.py",
         "tests/training/test_executors.py",
         ("all plans go to one worker", "yield rows[first : first + most]", "yield rows[first:]"),
+        (
+            "shared beginnings are torn apart",
+            "together(plans, min(capacity, most))",
+            "([[r]] for r in range(len(plans)))",
+        ),
+        ("what a dead worker held is lost", "todo.append(rows)", "pass"),
+        ("a dead worker ends the run", "deaths[rows[0]] == TRIES", "True"),
+        ("a share of a card holds as much as the whole", "setup.task) * share", "setup.task)"),
+        (
+            "errors of the task are no errors",
+            "            raise returned\n",
+            "            raise TypeError\n",
+        ),
     ),
     *_in(
         "statistics.py",
@@ -578,7 +591,11 @@ MUTANTS = [
             "for probe in probes if not probe.loss < top]",
             "for probe in probes if not np.isfinite(probe.loss)]",
         ),
-        ("the exponent is forgotten", "turned_up_at=turn, exponent=exponent)", "turned_up_at=turn)"),
+        (
+            "the exponent is forgotten",
+            "turned_up_at=turn, exponent=exponent)",
+            "turned_up_at=turn)",
+        ),
     ),
     *_in(
         "schedules/transfer.py",

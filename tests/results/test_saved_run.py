@@ -57,7 +57,7 @@ def test_the_suggestion_comes_back_as_it_was_read_off_the_curve(run):
 
 
 def test_nothing_that_a_folder_holds_is_made_again(run, monkeypatch):
-    for module, name in ((curve, "suggest"), (compare, "InProcess"), (trainings, "fit")):
+    for module, name in ((curve, "suggest"), (compare, "at_work"), (trainings, "fit")):
         monkeypatch.setattr(module, name, None)  # whoever calls it fails
     again = open_run(run.path)
     assert again.suggestion is not None

@@ -9,7 +9,8 @@ from small_tasks import linear_task
 
 from lrfinder.errors import InvalidArgument, StorageFailed, TaskFailed
 from lrfinder.schedules import FAMILIES, Schedule
-from lrfinder.training.executors import InProcess
+from lrfinder.training.executors.in_process import AloneCrew
+from lrfinder.training.executors.job import Job, Setup
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
 from lrfinder.training.sent import packed, without_plans
@@ -151,7 +152,7 @@ def test_a_claim_stays_for_the_workers_where_the_run_is_interrupted(storage):
     assert [study.study_name for study in storage.get_all_studies()] == ["run-work"]
 
 
-def trained(executor):
+def trained(crew):
     """Losses by row, and how often each was handed out."""
     found = {}
 
@@ -160,14 +161,14 @@ def trained(executor):
             found.setdefault(row, []).append(history.only(place).measures["loss"][0, -1])
 
     made = []
-    executor.fit(PLANS, progress=made.append, finished=finished)
+    crew.fit(Job(PLANS, progress=made.append, finished=finished))
     return found, sum(made)
 
 
 @pytest.mark.parametrize("dies", [False, True])
 def test_every_plan_is_trained_once_by_whoever_lives(storage, mailbox, dies):
     task = linear_task()
-    alone, updates = trained(InProcess(task))
+    alone, updates = trained(AloneCrew(Setup(task)))
     histories = {plan.seed: fit(task, [plan]) for plan in PLANS}
     stop, took = threading.Event(), []
 
@@ -188,12 +189,12 @@ def test_every_plan_is_trained_once_by_whoever_lives(storage, mailbox, dies):
 
     mailbox.sign("helper", Sign(0, "waits"))
     with claimed(storage, "another") as claim:
-        executor = WithWorkers(InProcess(task), mailbox, claim, capacity=1, patience=0.5)
+        crew = WithWorkers(AloneCrew(Setup(task)), mailbox, claim, capacity=1, patience=0.5)
         mailbox.sign("helper", Sign(1, "waits"))
         helper = threading.Thread(target=help_out)
         helper.start()
         try:
-            found, made = trained(executor)
+            found, made = trained(crew)
         finally:
             stop.set()
             helper.join()
@@ -206,8 +207,8 @@ def test_a_worker_that_lives_but_takes_nothing_holds_nothing_up(storage, mailbox
     counts = iter(range(10**6))
     mailbox.workers = lambda: {"idle": Sign(next(counts), "waits")}
     with claimed(storage, "another") as claim:
-        executor = WithWorkers(InProcess(linear_task()), mailbox, claim, capacity=1)
-        found, _ = trained(executor)
+        crew = WithWorkers(AloneCrew(Setup(linear_task())), mailbox, claim, capacity=1)
+        found, _ = trained(crew)
     assert sorted(found) == [0, 1, 2, 3]
     assert len(storage.get_all_trials(storage.get_study_id_from_name("run-work"))) <= 2 * len(PLANS)
 
@@ -238,10 +239,10 @@ def test_what_is_returned_damaged_is_trained_again_and_said(storage, mailbox, da
     take_all(mailbox, text)
     with claimed(storage, "another") as claim:
         extent = Extent.of(task, None)
-        executor = WithWorkers(InProcess(task), mailbox, claim, 4, extent, said.append)
+        crew = WithWorkers(AloneCrew(Setup(task)), mailbox, claim, 4, extent, said.append)
         mailbox.sign("helper", Sign(2, "waits"))
-        found, made = trained(executor)
-    assert (found, made) == trained(InProcess(task))
+        found, made = trained(crew)
+    assert (found, made) == trained(AloneCrew(Setup(task)))
     assert [line for line in said if line.startswith("what a worker returned cannot be used")]
 
 
