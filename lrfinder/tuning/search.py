@@ -45,6 +45,7 @@ def search(
     even: bool = True,
     ask_size: int = 1,
     together: int | None = None,
+    round_size: int = 1,
     trainer: AnyTrainer | None = None,
     executor: Executor | None = None,
     progress: Callable[[int], None] | None = None,
@@ -70,6 +71,8 @@ def search(
             `trials`; of more in proportion more.
         together: trials, over all families, that are asked and trained together at most; by
             default `ask_size`.
+        round_size: trials, over all families, that are worth a round of training: as many are asked
+            at once, or all where fewer would be left for the next round.
         trainer: what trains; by default the sequential trainer.
         executor: where it is trained instead; see `lrfinder.training.executors`.
         progress: called with the number of updates made since the last call.
@@ -116,7 +119,7 @@ def search(
         waiting = [study for study in studies if study.goes_on(deadline)]
         if not waiting:
             break
-        asked = _ask(waiting, ask_size / trials, together or ask_size)
+        asked = _ask(waiting, ask_size / trials, together or ask_size, round_size)
         try:
             train(asked)
         except BaseException:
@@ -126,21 +129,30 @@ def search(
         return [study.result() for study in studies]
 
 
-def _ask(studies: Sequence[FamilyStudy], share: float, together: int) -> list[PendingTrial]:
+def _ask(
+    studies: Sequence[FamilyStudy], share: float, together: int, round_size: int
+) -> list[PendingTrial]:
     """Ask for the trials of one round, of the families with the fewest complete trials first.
 
-    A family is asked for this share of its trials.
+    A family is asked for this share of its trials, or all it misses where too few would be left.
 
     BLAS gets a single thread: the samplers' matrices are tiny, and its threads would only spin.
     """
     asked: list[PendingTrial] = []
     try:
         with threadpool_limits(1, user_api="blas"):
-            for study in sorted(studies, key=lambda study: len(study.complete)):
+            ordered = sorted(studies, key=lambda study: len(study.complete))
+            missing, least = [s.missing for s in ordered], -(-round_size // len(ordered))
+            wanted = [
+                min(m, max(least, s.wanted(share))) for s, m in zip(ordered, missing, strict=True)
+            ]
+            if sum(missing) - sum(wanted) < round_size:
+                wanted = missing
+            for study, count in zip(ordered, wanted, strict=True):
                 room = together - len(asked)
                 if room == 0:
                     break
-                asked.extend(study.ask(min(room, study.wanted(share))))
+                asked.extend(study.ask(min(room, count)))
     except BaseException:
         _fail(asked)
         raise

@@ -1,11 +1,13 @@
 """How many trials each family gets: the rest goes to families that can still win.
 
-All families begin with as many trials. Then the family whose best value is worst is left at what it
-has, one after another, and the last two get what remains: successive rejects (Audibert, Bubeck and
-Munos 2010, "Best arm identification in multi-armed bandits"), with the best value of a family in
-place of a mean. The constant lr, which is always compared, is not dropped: it gets three trials,
-and more until its best lr lies between two others or at a bound. A space of few points is gone
-through.
+All families begin with as many trials. Then the half whose best values are worst is left at what it
+has, round after round, and the last two get what remains: sequential halving (Karnin, Koren and
+Somekh 2013, "Almost optimal exploration in multi-armed bandits"), with the best value of a family
+in place of a mean. The first round, in which every family also finds its lr, is as large as that of
+successive rejects (Audibert, Bubeck and Munos 2010, "Best arm identification in multi-armed
+bandits"); the later ones are alike. Few rounds are large rounds, and many trials train faster
+together. The constant lr, which is always compared, is not dropped: it gets three trials, and more
+until its best lr lies between two others or at a bound. A space of few points is gone through.
 
 What is decided follows from the values that have been told, so that a search which is interrupted
 and goes on makes as many trials as one that is not.
@@ -52,9 +54,9 @@ def goals(told: Sequence[Told], trials: int) -> list[int]:
         found[k] = now
     reserved = sum(found[k] for k in range(len(told)) if k not in open_to_more)
     values = [told[k].values for k in arms]
-    rejects = _Rejects(values, len(told) * trials - reserved - trials * len(given))
+    halving = _Halving(values, len(told) * trials - reserved - trials * len(given))
     spare = sum(trials - most for _, most in given.values())
-    for k, goal in zip(arms, rejects.goals(spare), strict=True):
+    for k, goal in zip(arms, halving.goals(spare), strict=True):
         found[k] = goal
     return found
 
@@ -81,8 +83,8 @@ def _for_constant(told: Told, trials: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class _Rejects:
-    """Successive rejects among families with so many trials in all."""
+class _Halving:
+    """Sequential halving among families with so many trials in all."""
 
     values: Sequence[tuple[float, ...]]
     budget: int
@@ -91,20 +93,33 @@ class _Rejects:
         """Trials that each is to reach now; the last ones share the spare trials too."""
         left = list(range(len(self.values)))
         found = [0] * len(left)
+        asked = self._first()
+        a_round = (self.budget - asked * len(left)) // max(1, _halvings(len(left)))
         while len(left) > 2:
-            asked = self._asked(len(left))
             for k in left:
                 found[k] = asked
             if any(len(self.values[k]) < asked for k in left):
                 return found
-            left.remove(max(left, key=lambda k: (min(self.values[k][:asked]), k)))
+            best_first = sorted(left, key=lambda k: (min(self.values[k][:asked]), k))
+            left = sorted(best_first[: _kept(len(left))])
+            asked += a_round // len(left)
         rest = self.budget + spare - sum(n for k, n in enumerate(found) if k not in left)
         for place, k in enumerate(left):
             found[k] = rest // len(left) + (place < rest % len(left))
         return found
 
-    def _asked(self, left: int) -> int:
-        """Trials of each of the families that are left, before the next is dropped."""
+    def _first(self) -> int:
+        """Trials of each family before any is dropped."""
         count = len(self.values)
         slope = 0.5 + sum(1 / k for k in range(2, count + 1))
-        return max(1, math.ceil((self.budget - count) / (slope * left)))
+        return max(1, math.ceil((self.budget - count) / (slope * count)))
+
+
+def _kept(families: int) -> int:
+    """Families that are left of so many after a round; two are never parted."""
+    return max(2, -(-families // 2))
+
+
+def _halvings(families: int) -> int:
+    """Rounds after the first one, the last of which has two families."""
+    return 0 if families <= 2 else 1 + _halvings(_kept(families))
