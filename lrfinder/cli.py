@@ -33,7 +33,12 @@ from lrfinder.settings import (
     settings_from,
 )
 from lrfinder.tasks.templates import KINDS, filled_in
-from lrfinder.terminal import interrupt_on_signals, run_to_its_end, stdout_kept_clean
+from lrfinder.terminal import (
+    interrupt_on_signals,
+    let_threads_sleep,
+    run_to_its_end,
+    stdout_kept_clean,
+)
 from lrfinder.types import CodeKind
 
 app = typer.Typer(
@@ -313,6 +318,7 @@ def worker(
 
 def main() -> NoReturn:
     """Run the command line; exits with its status."""
+    let_threads_sleep()
     interrupt_on_signals()
     run_to_its_end(app, _say_error)
 

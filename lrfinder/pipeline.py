@@ -55,7 +55,7 @@ from lrfinder.training.speed import threads
 from lrfinder.training.trainer import AnyTrainer
 from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.lr_ranges import describe_ranges
-from lrfinder.tuning.rounds import ask_size, deadline, trials_at_once
+from lrfinder.tuning.rounds import ask_size, deadline, round_size, trials_at_once
 from lrfinder.tuning.search import search
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.storage import close, open_storage, own_file
@@ -158,6 +158,7 @@ def search_act(
         deadline=deadline(recorder.began, settings.timeout, comparison),
         ask_size=size,
         together=together,
+        round_size=round_size(len(seeds), population, together()),
     )
 
 

@@ -35,6 +35,16 @@ def interrupt_on_signals() -> None:
         signal.signal(signal.SIGINT, interrupt)
 
 
+def let_threads_sleep() -> None:
+    """Let intra-op threads sleep while they wait, unless OMP_WAIT_POLICY says otherwise.
+
+    Those of torch spin, between two operations too: on a processor that others use as well, two
+    threads then take over ten times the processor time of one, and waiting ones as much as if they
+    worked. Read by OpenMP when it is loaded, so before torch is.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
 def run_to_its_end(command: Callable[[], object], say: Callable[[str], None]) -> NoReturn:
     """Run a command that ends by SystemExit, and exit with its status.
 

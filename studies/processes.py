@@ -84,6 +84,7 @@ def sweep(task: str, **options: object) -> float:
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     compared = len(str(options["families"]).split(",")) + 2  # the constant lr and the start
     fixed = ["--trial-seeds", "1", "--confirm-runs", str(2 * compared), "--quiet"]
+    fixed.append("--even")  # or the family gets the trials that the constant lr does not use
     with TemporaryDirectory() as folder:
         out = str(Path(folder) / "run")
         return seconds("-m", "lrfinder", "sweep", task, *words, *fixed, "--out", out)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
@@ -134,7 +135,7 @@ def _headline(axes: Axes, panel: ParameterPanel, pad: float) -> None:
 
 
 def _paper(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained")
     axes = [figure.add_subplot(rows, columns, place + 1) for place in range(rows * columns)]
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
@@ -142,4 +143,5 @@ def _paper(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list
 
 
 def _save(figure: Figure, file: Path | BytesIO) -> None:
-    figure.savefig(file, dpi=_DPI, format="png")
+    """Save a figure as `savefig` does, which would draw everything a second time for its layout."""
+    FigureCanvasAgg(figure).print_png(file)

@@ -5,6 +5,7 @@ import math
 from lrfinder.training.speed import Speed, Work
 
 _MANY = 32  # trials at one lr that need no guidance by each other
+_WELL_SHARED = 32  # runs beyond which more of them make an update hardly cheaper for each
 _LONG_ROUND = 60.0  # seconds of training that an interrupt may lose
 _FOR_EACH_WORKER = 8  # runs of a round, so that what waits for the last one is a small share of it
 
@@ -37,6 +38,21 @@ def trials_at_once(run: Work, seeds: int, speed: Speed, population: int, workers
     together = population * min(1.0, _LONG_ROUND / seconds)
     busy = _FOR_EACH_WORKER * workers if workers > 1 else 0
     return round(max(together * workers, busy) / seeds)
+
+
+def round_size(seeds: int, population: int, at_once: int) -> int:
+    """Trials that are worth a round of their own.
+
+    An update of few runs costs nearly as much as one of many, where runs are trained together:
+    for the digits MLP three times as much a run with 8 of them as with 32. Sampling with a model of
+    what was told gains less than that (studies/sampler.md).
+
+    Args:
+        seeds: runs of a trial.
+        population: runs that are best trained together.
+        at_once: trials that are trained at once at most.
+    """
+    return max(1, min(at_once, min(population, _WELL_SHARED) // seeds))
 
 
 def deadline(began: float, timeout: float | None, comparison_seconds: float) -> float:

@@ -50,6 +50,7 @@ def search(
     again: Sequence[int] = (),
     ask_size: int = 1,
     together: int | Callable[[], int] | None = None,
+    round_size: int = 1,
     trainer: AnyTrainer | None = None,
     executor: AnyExecutor | Crew | None = None,
     progress: Callable[[int], None] | None = None,
@@ -78,6 +79,8 @@ def search(
         together: trials, over all families, that are asked and trained together at most; by
             default `ask_size`, or as many as keep the workers of the executor busy. A function is
             asked before each round: workers come and go.
+        round_size: trials, over all families, that are worth a round of training: as many are asked
+            at once, or all where fewer would be left for the next round.
         trainer: what trains; by default the sequential trainer.
         executor: where it is trained: InProcess(), the default; Processes(4), Ray("auto"), or a
             `concurrent.futures.Executor`.
@@ -115,7 +118,7 @@ def search(
                 break
             at_once = together() if callable(together) else together
             size = at_once or max(ask_size, _for_all(crew.workers, len(seeds)))
-            asked = _ask(waiting, ask_size / trials, size)
+            asked = _ask(waiting, ask_size / trials, size, round_size)
             try:
                 crew.fit(_job(asked, seeds, measure, progress))
             except BaseException:
@@ -211,21 +214,30 @@ def _look_again(
         crew.fit(Job(plans, measure, progress, finished))
 
 
-def _ask(studies: Sequence[FamilyStudy], share: float, together: int) -> list[PendingTrial]:
+def _ask(
+    studies: Sequence[FamilyStudy], share: float, together: int, round_size: int
+) -> list[PendingTrial]:
     """Ask for the trials of one round, of the families with the fewest complete trials first.
 
-    A family is asked for this share of its trials.
+    A family is asked for this share of its trials, or all it misses where too few would be left.
 
     BLAS gets a single thread: the samplers' matrices are tiny, and its threads would only spin.
     """
     asked: list[PendingTrial] = []
     try:
         with threadpool_limits(1, user_api="blas"):
-            for study in sorted(studies, key=lambda study: len(study.complete)):
+            ordered = sorted(studies, key=lambda study: len(study.complete))
+            missing, least = [s.missing for s in ordered], -(-round_size // len(ordered))
+            wanted = [
+                min(m, max(least, s.wanted(share))) for s, m in zip(ordered, missing, strict=True)
+            ]
+            if sum(missing) - sum(wanted) < round_size:
+                wanted = missing
+            for study, count in zip(ordered, wanted, strict=True):
                 room = together - len(asked)
                 if room == 0:
                     break
-                asked.extend(study.ask(min(room, study.wanted(share))))
+                asked.extend(study.ask(min(room, count)))
     except BaseException:
         _fail(asked)
         raise

@@ -4,12 +4,14 @@ One family, the scout, looks for the lr before the others begin: how far its bes
 that was suggested for it is how far theirs will be. Where trials are so few that not every family
 can have one after that, the families have one in their order of promise, as far as they go.
 
-Those that begin do so with as many trials. Then the family whose best value is worst is left at
-what it has, one after another, and the last two get what remains: successive rejects (Audibert,
-Bubeck and Munos 2010, "Best arm identification in multi-armed bandits"), with the best value of a
-family in place of a mean. The constant lr, which is always compared, is not dropped: it gets three
-trials, and more until its best lr lies between two others or at a bound. A space of few points is
-gone through.
+Those that begin do so with as many trials. Then the half whose best values are worst is left at
+what it has, round after round, and the last two get what remains: sequential halving (Karnin, Koren
+and Somekh 2013, "Almost optimal exploration in multi-armed bandits"), with the best value of a
+family in place of a mean. The first round is as large as that of successive rejects (Audibert,
+Bubeck and Munos 2010, "Best arm identification in multi-armed bandits"); the later ones are alike.
+Few rounds are large rounds, and many trials train faster together. The constant lr, which is always
+compared, is not dropped: it gets three trials, and more until its best lr lies between two others
+or at a bound. A space of few points is gone through.
 
 What is decided follows from the values that have been told, so that a search which is interrupted
 and goes on makes as many trials as one that is not.
@@ -98,10 +100,10 @@ def goals(told: Sequence[Told], trials: int) -> list[int]:
     took = looked.trials if looked is not None else 1
     begin = sorted(arms, key=lambda k: (k != scout, told[k].rank))[: max(1, budget - took + 1)]
     least = [took if k == scout else 1 for k in arms if k in begin]
-    rejects = _Rejects([told[k].values for k in arms if k in begin], least, budget)
+    halving = _Halving([told[k].values for k in arms if k in begin], least, budget)
     spare = sum(trials - most for _, most in given.values())
     found.update(dict.fromkeys(arms, 0))
-    found.update(zip([k for k in arms if k in begin], rejects.goals(spare), strict=True))
+    found.update(zip([k for k in arms if k in begin], halving.goals(spare), strict=True))
     return [found[k] for k in range(len(told))]
 
 
@@ -127,8 +129,8 @@ def _for_constant(told: Told, trials: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class _Rejects:
-    """Successive rejects among families with so many trials in all."""
+class _Halving:
+    """Sequential halving among families with so many trials in all."""
 
     values: Sequence[tuple[float, ...]]
     least: Sequence[int]
@@ -139,22 +141,32 @@ class _Rejects:
         """Trials that each is to reach now; the last ones share the spare trials too."""
         left = list(range(len(self.values)))
         found = [0] * len(left)
+        asked = self._first()
+        a_round = (self.budget - asked * len(left)) // max(1, _halvings(len(left)))
         while len(left) > 2:
-            asked = self._asked(len(left))
             for k in left:
                 found[k] = max(asked, self.least[k])
             if any(len(self.values[k]) < found[k] for k in left):
                 return found
-            left.remove(max(left, key=lambda k: (min(self.values[k][: found[k]]), k)))
-        rest = self.budget + spare - sum(n for k, n in enumerate(found) if k not in left)
+@@KEEP@@        rest = self.budget + spare - sum(n for k, n in enumerate(found) if k not in left)
         for k in sorted(left, key=lambda k: -self.least[k]):
             found[k] = max(-(-rest // len(left)), self.least[k])
             rest -= found[k]
             left.remove(k)
         return found
 
-    def _asked(self, left: int) -> int:
-        """Trials of each of the families that are left, before the next is dropped."""
+    def _first(self) -> int:
+        """Trials of each family before any is dropped."""
         count, budget = len(self.values), self.budget - sum(self.least) + len(self.least)
         slope = 0.5 + sum(1 / k for k in range(2, count + 1))
-        return max(1, math.ceil((budget - count) / (slope * left)))
+        return max(1, math.ceil((budget - count) / (slope * count)))
+
+
+def _kept(families: int) -> int:
+    """Families that are left of so many after a round; two are never parted."""
+    return max(2, -(-families // 2))
+
+
+def _halvings(families: int) -> int:
+    """Rounds after the first one, the last of which has two families."""
+    return 0 if families <= 2 else 1 + _halvings(_kept(families))

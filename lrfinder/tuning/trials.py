@@ -14,7 +14,7 @@ from lrfinder.training.history import History, Outcome
 from lrfinder.tuning.samplers import MakeSampler
 from lrfinder.tuning.space import Space
 
-_MOST_REPORTED = 25
+_MOST_REPORTED = 12
 _SIGNIFICANT = 6  # digits of a stored value; more do not fit the dashboard's cards
 TrialDone = Callable[[str, int, History], None]
 
@@ -166,12 +166,12 @@ def trial_facts(history: History, outcomes: Sequence[Outcome], objective: str) -
 
 
 def reported_epochs(evaluations: int) -> list[int]:
-    """Evaluations that are reported to the storage, about evenly spaced: the ends, at most 25.
+    """Evaluations that are reported to the storage, about evenly spaced: the ends, at most 12.
 
     On SQLite each costs half a millisecond. All of them stand in curves.csv.
 
     >>> reported_epochs(4), len(reported_epochs(1000)), reported_epochs(1000)[-1]
-    ([0, 1, 2, 3], 25, 999)
+    ([0, 1, 2, 3], 12, 999)
     """
     places = np.linspace(0, evaluations - 1, min(evaluations, _MOST_REPORTED))
     return places.round().astype(int).tolist()

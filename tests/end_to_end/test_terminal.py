@@ -18,7 +18,7 @@ import lrfinder
 from lrfinder.cli import app
 from lrfinder.commands import start
 from lrfinder.settings import RunSettings
-from lrfinder.terminal import interrupt_on_signals, stdout_kept_clean
+from lrfinder.terminal import interrupt_on_signals, let_threads_sleep, stdout_kept_clean
 
 LRFINDER = [sys.executable, "-m", "lrfinder"]
 SMALL = ["--lr", "0.1", "--families", "step", "--trials", "2", "--confirm-seeds", "2"]
@@ -65,6 +65,26 @@ def finished(tmp_path_factory) -> Path:
 
 def called(*words: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run([*LRFINDER, *words], text=True, check=False, **options)
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "passive"), ("active", "active")])
+def test_threads_sleep_while_they_wait_unless_told_otherwise(monkeypatch, before, after):
+    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")
+    if before is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    let_threads_sleep()
+    assert os.environ["OMP_WAIT_POLICY"] == after
+
+
+def test_the_command_says_so_before_torch_is_loaded():
+    code = (
+        "import atexit, os, sys; from lrfinder.cli import main; assert 'torch' not in sys.modules; "
+        "atexit.register(lambda: print(os.environ['OMP_WAIT_POLICY'])); "
+        "sys.argv[1:] = ['--help']; main()"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.stdout.endswith("passive\n")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full stands for a full disk")

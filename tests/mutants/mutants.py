@@ -380,7 +380,12 @@ MUTANTS = [
     *_in(
         "tuning/shares.py",
         "tests/tuning/test_shares.py",
-        ("the best family is dropped first", "left.remove(max(left,", "left.remove(min(left,"),
+        (
+            "the best families are dropped",
+            "best_first[: _kept(len(left))]",
+            "best_first[-_kept(len(left)) :]",
+        ),
+        ("a family is dropped at a time", "max(2, -(-families // 2))", "max(2, families - 1)"),
         ("what the constant gives back is lost", "self.budget + spare -", "self.budget -"),
         (
             "the constant stops before its lr is bracketed",
@@ -433,6 +438,12 @@ MUTANTS = [
             "{RULE: (40.0, 4.0)",
         ),
         ("lrs that diverged are searched", "max(lr, min(high, edge))", "high"),
+    ),
+    *_in(
+        "tuning/search.py",
+        "tests/tuning/test_shares.py",
+        ("a small round is left over", "< round_size:", "< 0:"),
+        ("a round is smaller than it is worth", "max(least, s.wanted(share))", "s.wanted(share)"),
     ),
     *_in(
         "tuning/rounds.py",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrfinder.training.speed import Speed, Work
-from lrfinder.tuning.rounds import ask_size, deadline, trials_at_once
+from lrfinder.tuning.rounds import ask_size, deadline, round_size, trials_at_once
 
 FAST, SLOW = Speed(1e-4, 0.0), Speed(1.0, 0.0)
 RUN = Work(1, 100, 1)
@@ -38,6 +38,15 @@ def test_a_round_that_takes_long_is_cut_because_an_interrupt_loses_it():
 
 def test_a_round_keeps_all_workers_busy_however_long_a_training_takes():
     assert trials_at_once(RUN, 2, SLOW, 1, 8) * 2 >= 2 * 8
+
+
+def test_a_round_is_worth_its_training_where_many_runs_share_an_update():
+    assert round_size(2, 128, 64) == 16
+    assert round_size(1, 128, 64) == 32
+    assert round_size(1, 8, 64) == 8
+    assert round_size(1, 1, 64) == round_size(4, 2, 64) == 1
+    assert round_size(1, 128, 3) == 3
+    assert round_size(1, 128, 0) == 1
 
 
 @pytest.mark.parametrize("trials", [1, 10, 40, 1000])

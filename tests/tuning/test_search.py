@@ -682,12 +682,12 @@ def test_an_argument_that_cannot_be_used_is_refused_in_one_line(fields, message)
     assert "\n" not in str(error.value)
 
 
-def test_a_long_trial_reports_at_most_twenty_five_of_its_epochs_its_ends_among_them():
+def test_a_long_trial_reports_at_most_twelve_of_its_epochs_its_ends_among_them():
     storage, epochs = optuna.storages.InMemoryStorage(), 130
     search(task(epochs=epochs), [space(epochs=epochs)], trials=1, seeds=[0], storage=storage)
     [trial] = trials_of(storage, "step")
     steps = sorted(trial.intermediate_values)
-    assert (steps[0], steps[-1], len(steps)) == (0, epochs, 25)
+    assert (steps[0], steps[-1], len(steps)) == (0, epochs, 12)
     assert trial.user_attrs["final valid_loss"] == trial.intermediate_values[epochs]
 
 

@@ -1,6 +1,7 @@
 """How many trials each family gets."""
 
-from itertools import count
+from dataclasses import dataclass, field
+from itertools import count, pairwise
 
 import optuna
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_search import space, task, trials_of
 
+from lrfinder.training.executors import InProcess
 from lrfinder.tuning.samplers import next_lr, settled
 from lrfinder.tuning.search import search
 from lrfinder.tuning.shares import Told, even_goals, goals, total
@@ -69,6 +71,23 @@ def test_the_family_whose_best_is_worst_gets_least_and_the_best_two_get_most():
     assert made[0] == 3
     assert made[1:] == sorted(made[1:], reverse=True)
     assert made[1] == made[2] > 10 > made[7] >= 3
+
+
+@pytest.mark.parametrize(("families", "rounds"), [(3, 1), (4, 2), (8, 3), (13, 4)])
+def test_half_of_the_families_is_dropped_in_each_round(families, rounds):
+    values, left = [[] for _ in range(families)], []
+    while True:
+        asked = goals(told(values), 10)
+        short = [goal - len(own) for goal, own in zip(asked, values, strict=True)]
+        if not any(short):
+            break
+        left.append(sum(n > 0 for n in short[1:]))
+        for k, n in enumerate(short):
+            values[k] += [float(k)] * n
+    left = list(dict.fromkeys(left))  # what the constant gives back is a round of its own
+    assert len(left) == rounds
+    assert all(now == max(2, -(-before // 2)) for before, now in pairwise(left))
+    assert sum(map(len, values)) == 10 * families
 
 
 def test_one_lucky_trial_keeps_a_family():
@@ -153,6 +172,36 @@ def test_a_search_that_shares_goes_on_to_as_many_trials(asked):
     assert ended.count("COMPLETE") == 20
     again = search(task(), spaces, ask_size=asked, **options)
     assert [result.trials for result in again] == [result.trials for result in found]
+
+
+@dataclass
+class Counted:
+    """Trains in this process, and counts the plans of each round."""
+
+    rounds: list[int] = field(default_factory=list[int])
+
+    def fit(self, plans, **options):
+        self.rounds.append(len(plans))
+        InProcess(task()).fit(plans, **options)
+
+
+@pytest.mark.parametrize(("even", "rounds"), [(True, [15, 15]), (False, [15, 6, 9])])
+def test_rounds_are_as_large_as_is_worth_it_within_a_halving(even, rounds):
+    spaces = [space(name) for name in ("step", "exponential", "cosine", "polynomial", "wsd")]
+    alone, joined = Counted(), Counted()
+    options = {"trials": 6, "seeds": [0], "even": even, "ask_size": 1, "together": 64}
+    search(task(), spaces, executor=alone, **options)
+    search(task(), spaces, executor=joined, round_size=8, **options)
+    assert joined.rounds == rounds
+    assert sum(alone.rounds) == 30
+    assert len(alone.rounds) > len(rounds)
+
+
+def test_a_round_never_exceeds_what_is_trained_together():
+    counted = Counted()
+    options = {"trials": 6, "seeds": [0], "together": 4, "round_size": 9}
+    search(task(), [space("step"), space("cosine")], executor=counted, **options)
+    assert counted.rounds == [4, 4, 4]
 
 
 def test_a_family_begins_with_its_defaults_at_the_lr_at_half_and_at_twice_of_it():

@@ -128,9 +128,14 @@ class _Flat:
     tensor: Tensor
 
     def views(self) -> dict[int, Tensor]:
-        parts = self.tensor.detach().split([shape.numel() for shape in self.shapes], dim=1)
-        pairs = zip(self.members, self.shapes, parts, strict=True)
-        return {k: part.view(len(part), *shape).requires_grad_() for k, shape, part in pairs}
+        """The parameters [runs, ...] by their index, which get gradients."""
+        return {k: part.requires_grad_() for k, part in self.parts(self.tensor.detach()).items()}
+
+    def parts(self, whole: Tensor) -> dict[int, Tensor]:
+        """Views [runs, ...], by the parameters' index, of a tensor of the same form."""
+        parts = whole.split([shape.numel() for shape in self.shapes], dim=1)
+        triples = zip(self.members, self.shapes, parts, strict=True)
+        return {k: part.view(len(part), *shape) for k, shape, part in triples}
 
 
 class SharedOptimizer:
@@ -141,6 +146,9 @@ class SharedOptimizer:
         self.tensors: dict[int, Tensor] = {}
         for flat in flats:
             self.tensors |= flat.views()
+        self._before = [torch.empty_like(flat.tensor) for flat in flats]
+        self._gradients = [torch.empty_like(flat.tensor) for flat in flats]
+        """Room that every update uses again: new memory costs more than what is written there."""
         self._lrs: list[tuple[Tensor, ...]] = []
 
     @classmethod
@@ -178,12 +186,15 @@ class SharedOptimizer:
 
     def step(self, update: int, gradients: Mapping[int, Tensor], broken: Collection[int]) -> None:
         """Make the planned update of that number."""
+        flats = self._flats
         with torch.no_grad():
-            before = [flat.tensor.clone() for flat in self._flats]
-            for flat in self._flats:
-                flat.tensor.grad = torch.cat([gradients[k].flatten(1) for k in flat.members], 1)
+            for flat, old, gradient in zip(flats, self._before, self._gradients, strict=True):
+                old.copy_(flat.tensor)
+                for k, part in flat.parts(gradient).items():
+                    part.copy_(gradients[k])
+                flat.tensor.grad = gradient
             self._optimizer.step()
-            for flat, old, lrs in zip(self._flats, before, self._lrs, strict=True):
+            for flat, old, lrs in zip(flats, self._before, self._lrs, strict=True):
                 torch.lerp(old, flat.tensor, lrs[update], out=flat.tensor)
 
     def select(self, rows: Sequence[int]) -> "SharedOptimizer":
