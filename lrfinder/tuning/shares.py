@@ -142,13 +142,17 @@ class _Halving:
         left = list(range(len(self.values)))
         found = [0] * len(left)
         asked = self._first()
-        a_round = (self.budget - asked * len(left)) // max(1, _halvings(len(left)))
+        rest = self.budget - sum(max(asked, least) for least in self.least)
+        a_round = max(0, rest) // max(1, _halvings(len(left)))
         while len(left) > 2:
             for k in left:
                 found[k] = max(asked, self.least[k])
             if any(len(self.values[k]) < found[k] for k in left):
                 return found
-@@KEEP@@        rest = self.budget + spare - sum(n for k, n in enumerate(found) if k not in left)
+            best_first = sorted(left, key=lambda k: (min(self.values[k][: found[k]]), k))
+            left = sorted(best_first[: _kept(len(left))])
+            asked += a_round // len(left)
+        rest = self.budget + spare - sum(n for k, n in enumerate(found) if k not in left)
         for k in sorted(left, key=lambda k: -self.least[k]):
             found[k] = max(-(-rest // len(left)), self.least[k])
             rest -= found[k]

@@ -17,7 +17,8 @@ from torch.optim.lr_scheduler import ExponentialLR, LambdaLR
 
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules import FAMILIES, Family
-from lrfinder.training.executors import InProcess
+from lrfinder.training.executors.in_process import AloneCrew
+from lrfinder.training.executors.job import Setup
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
 from lrfinder.tuning.samplers import sampler_for
@@ -692,10 +693,10 @@ def test_a_long_trial_reports_at_most_twelve_of_its_epochs_its_ends_among_them()
 
 
 def test_how_many_trials_are_trained_at_once_is_asked_before_each_round():
-    class Counting(InProcess):
-        def fit(self, plans, **options):
-            rounds.append(len(plans))
-            super().fit(plans, **options)
+    class Counting(AloneCrew):
+        def fit(self, job):
+            rounds.append(len(job.plans))
+            super().fit(job)
 
     rounds, sizes = [], iter([1, 3, 2])
     search(
@@ -705,6 +706,6 @@ def test_how_many_trials_are_trained_at_once_is_asked_before_each_round():
         seeds=[0],
         ask_size=3,
         together=lambda: next(sizes),
-        executor=Counting(linear_task()),
+        executor=Counting(Setup(linear_task())),
     )
     assert rounds == [1, 3, 2]
