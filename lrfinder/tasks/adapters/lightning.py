@@ -114,7 +114,7 @@ def _check(module: Any) -> None:  # noqa: ANN401 (whatever was given)
     if not cast(Any, module).automatic_optimization:
         raise InvalidArgument(
             "the module must be optimized automatically, but it sets automatic_optimization = "
-            "False; write its updates as a training loop of your own"
+            "False; drive its Trainer.fit as a training loop of your own: lrfinder.Loop"
         )
     for name in _SHAPES_THE_UPDATE:
         if _is_own(module, name):
