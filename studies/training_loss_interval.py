@@ -6,6 +6,14 @@ Tasks of the leaderboard are written as loops that register no measure, and test
 range test. Beside each, the same loop that measures its validation loss. Counted is how often the
 90% interval touches the lrs within a standard error of the best of the oracle, by the factor that
 either bound is moved outwards by; refusals have no interval and are counted apart.
+
+Found (2 busy CPU cores, torch 2.13). On the 21 short tuning tasks, 28 tests: touching in 82% as it
+is, 89% at x1.5, 93% at x2, 96% at x3; wanted were 85 to 95%, so that lrfinder stays with x2. Two
+fine-tunings of three (one refused) touch at neither: over-fitting does not show in the training
+loss, and it prefers an lr that is too high. On the 8 short tasks that nothing is chosen on: 2
+refused, of 6 intervals 5 touch at x1 to x2, 6 at x3. With the validation loss, on 6 of the tasks,
+12 tests: 92% at x1. The intervals of the short tasks span 0.92 decades before they are widened.
+Longer trainings were not measured.
 """
 
 import argparse
