@@ -1,11 +1,19 @@
 """How wide must the interval be where a loop measures nothing, so that its training loss is read?
 
-    python -m studies.training_loss_interval [--repeats 2] [--kinds short fine-tuning] [--held-out]
+    python -m studies.training_loss_interval [--repeats 1] [--kinds short fine-tuning] [--held-out]
 
 Tasks of the leaderboard are written as loops that register no measure, and tested with the default
 range test. Beside each, the same loop that measures its validation loss. Counted is how often the
 90% interval touches the lrs within a standard error of the best of the oracle, by the factor that
 either bound is moved outwards by; refusals have no interval and are counted apart.
+
+Found (2 busy CPU cores, torch 2.13). On the 21 short tuning tasks, 28 tests: touching in 82% as it
+is, 89% at x1.5, 93% at x2, 96% at x3; wanted were 85 to 95%, so that lrfinder stays with x2. Two
+fine-tunings of three (one refused) touch at neither: over-fitting does not show in the training
+loss, and it prefers an lr that is too high. On the 8 short tasks that nothing is chosen on: 2
+refused, of 6 intervals 5 touch at x1 to x2, 6 at x3. With the validation loss, on 6 of the tasks,
+12 tests: 92% at x1. The intervals of the short tasks span 0.92 decades before they are widened.
+Longer trainings were not measured.
 """
 
 import argparse
@@ -19,6 +27,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lrfinder import Curve, Loop, Task, range_test
+from lrfinder.range_tests.curve import ON_TRAINING_FACTOR
 from studies.leaderboard.finders import default_lr
 from studies.leaderboard.score import counted, truths
 from studies.leaderboard.tasks import task
@@ -60,8 +69,6 @@ def valid_loss(made: Task, model: torch.nn.Module) -> float:
 
 def interval(curve: Curve) -> tuple[float, float, float] | None:
     """The suggested lr and its interval as it would be without widening; None of a refusal."""
-    from lrfinder.range_tests.curve import ON_TRAINING_FACTOR
-
     found = curve.suggest()
     if found.lr is None or found.low is None or found.high is None:
         return None
@@ -72,7 +79,7 @@ def interval(curve: Curve) -> tuple[float, float, float] | None:
 def main(words: Sequence[str] | None = None) -> None:
     """Print a row for each test as CSV, and the shares by factor."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--kinds", nargs="+", default=["short"])
     parser.add_argument("--held-out", action="store_true", help="those that nothing is chosen on")
     asked = parser.parse_args(words)

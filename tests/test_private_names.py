@@ -39,6 +39,12 @@ def test_the_function_that_a_scheduler_puts_before_a_step_is_known_as_torchs():
     assert _by_torch(own, "step", vars(own)["step"])
 
 
+def test_what_torch_compiles_keeps_the_module_that_it_was_made_of():
+    """A LightningModule that was compiled is taken apart as the module itself."""
+    module = nn.Linear(2, 2)
+    assert torch.compile(module, backend="eager")._orig_mod is module
+
+
 def test_a_loader_keeps_the_iterator_of_its_persistent_workers():
     """It has one random state for every epoch; a twin without it is iterated instead."""
     assert "_iterator" in vars(DataLoader(TensorDataset(torch.zeros(2, 1))))

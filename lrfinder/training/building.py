@@ -22,6 +22,8 @@ from lrfinder.tasks.user_code import user_code
 from lrfinder.training.evaluation import eval_mode
 from lrfinder.training.optimizer_modes import in_training
 
+NEEDS_CLOSURE = "{name} needs a closure, which only a loop of your own can give: use lrfinder.Loop"
+
 
 def build_model(task: Task, seed: int, device: torch.device | None) -> tuple[nn.Module, Stream]:
     """Return the model that the seed gives, on the device, and the seed's random states after it.
@@ -78,7 +80,7 @@ def _check_optimizer(optimizer: Any, model: nn.Module, task: Task) -> None:  # n
     name = type(optimizer).__name__
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
-        raise InvalidArgument(f"{name} needs a closure, which is not supported; use another one")
+        raise InvalidArgument(NEEDS_CLOSURE.format(name=name))
     check_copyable(optimizer, model)
     if not task.prototype.groups.follow:
         raise InvalidArgument(

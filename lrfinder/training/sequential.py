@@ -22,7 +22,7 @@ from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe, user_code
 from lrfinder.tasks.whole_measures import whole_measures
 from lrfinder.training.at_start import Update, check_lost
-from lrfinder.training.building import build_model, build_optimizer, device_of
+from lrfinder.training.building import NEEDS_CLOSURE, build_model, build_optimizer, device_of
 from lrfinder.training.evaluation import as_number, evaluating, evaluation_stream, read_numbers
 from lrfinder.training.optimizer_modes import in_evaluation
 from lrfinder.training.raised import NO_LR, is_divergence
@@ -260,9 +260,7 @@ def _update(
     except Exception as error:
         if run.update == 1 and _wants_closure(error):
             name = type(run.optimizer).__name__
-            raise InvalidArgument(
-                f"{name} needs a closure, which is not supported; use another one"
-            ) from error
+            raise InvalidArgument(NEEDS_CLOSURE.format(name=name)) from error
         raise
     return total
 

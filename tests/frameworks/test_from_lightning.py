@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_tasks import no_global_draw, plan
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.range_test import range_test
@@ -311,6 +311,9 @@ BAD = {
     "logs wrong; name it with valid_loss": lambda: changed(
         validation_step=lambda self, batch, batch_idx: self.log("wrong", 1.0)
     ),
+    "logs nothing; return it there": lambda: changed(
+        validation_step=lambda self, batch, batch_idx: None
+    ),
     "not known here; give Task.from_lightning": lambda: changed(
         configure_optimizers=lambda self: self.trainer.strategy
     ),
@@ -353,6 +356,33 @@ def test_bad_settings_are_told_in_one_line(says, given):
             trainer=trainer(**given) if given else None,
         )
     assert "\n" not in str(raised.value)
+
+
+class Stream(IterableDataset):
+    """Rows without a length."""
+
+    def __iter__(self):
+        return iter(rows())
+
+
+def test_the_length_of_a_stream_is_told_or_asked_for():
+    given = {"train_loader": DataLoader(Stream(), 8), "valid_loader": loaders()[1]}
+    with pytest.raises(InvalidArgument, match=r"of unknown length; give steps_per_epoch="):
+        Task.from_lightning(Net(), epochs=2, **given)
+    told = [
+        Task.from_lightning(Net(), epochs=3, steps_per_epoch=4, **given),
+        Task.from_lightning(Net(), trainer=trainer(max_epochs=3, limit_train_batches=4), **given),
+    ]
+    for task in told:
+        assert (task.epochs, task.data().updates_per_epoch) == (3, 4)
+        assert len(fit(task, [plan(LR)]).lr[0]) == 12
+
+
+def test_a_compiled_module_trains_as_the_module_itself():
+    torch.manual_seed(0)
+    net = Net()
+    compiled = ours(torch.compile(net, backend="eager"))[1]
+    np.testing.assert_array_equal(compiled.train_loss, ours(net)[1].train_loss)
 
 
 def test_a_module_without_data_is_told():

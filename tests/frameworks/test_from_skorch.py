@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import GridSearchCV
 from small_tasks import no_global_draw, plan
 from torch import nn
 
@@ -193,6 +194,10 @@ class Weighted(nn.Module):
     [
         ("but got Linear", lambda: nn.Linear(2, 2)),
         ("but got Net", lambda: Net),
+        (
+            "got GridSearchCV; give the net inside of it",
+            lambda: GridSearchCV(net_of(), {"lr": [0.1]}),
+        ),
         ("overwrite get_loss", lambda: OwnStep(Net)),
         ("no parameters to train", lambda: net_of(criterion=Weighted)),
         (

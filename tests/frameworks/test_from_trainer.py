@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from small_tasks import no_global_draw, plan
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.range_test import range_test
@@ -300,6 +300,34 @@ def test_bad_trainers_are_told_in_one_line(says, make, tmp_path):
     with pytest.raises(InvalidArgument, match=says) as raised:
         Task.from_trainer(trainer)
     assert "\n" not in str(raised.value)
+
+
+class Stream(IterableDataset):
+    """Rows without a length."""
+
+    def __init__(self, **_):
+        self.rows = Sentences()
+
+    def __iter__(self):
+        return (self.rows[k] for k in range(len(self.rows)))
+
+
+@pytest.mark.parametrize(("max_steps", "epochs"), [(12, 6), (20, 10), (13, 1)])
+def test_a_stream_trains_for_max_steps(max_steps, epochs, tmp_path):
+    trainer = trainer_of(tmp_path, max_steps=max_steps)
+    trainer.train_dataset = Stream()
+    task = Task.from_trainer(trainer)
+    assert (task.updates, task.epochs, task.per) == (max_steps, epochs, "batch")
+    assert len(fit(task, [plan(LR)]).lr[0]) == max_steps
+
+
+def test_a_stream_without_max_steps_is_told(tmp_path):
+    trainer = trainer_of(tmp_path)
+    trainer.train_dataset = Stream()
+    with pytest.raises(
+        InvalidArgument, match=r"unknown length; give TrainingArguments\(max_steps="
+    ):
+        Task.from_trainer(trainer)
 
 
 def test_what_is_no_trainer_is_told():

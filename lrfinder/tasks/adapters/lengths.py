@@ -24,16 +24,28 @@ def whole_epochs(updates: int, per_epoch: int) -> tuple[int, int | None]:
     return epochs, None if steps == per_epoch else steps
 
 
-def batches_of(loader: Any, whose: str) -> int:  # noqa: ANN401 (whatever was given)
-    """Batches of a training loader; InvalidArgument where it is none, or has no length."""
+def batches_of(loader: Any, whose: str, cure: str) -> int:  # noqa: ANN401 (whatever was given)
+    """Batches of a training loader.
+
+    InvalidArgument where it is none, or has no length; `cure` says what tells it.
+    """
+    length = batches_if_known(loader, whose)
+    if length is None:
+        raise InvalidArgument(
+            f"{whose} must give a DataLoader with a length, but gave one of unknown length; {cure}"
+        )
+    return length
+
+
+def batches_if_known(loader: Any, whose: str) -> int | None:  # noqa: ANN401
+    """Batches of a training loader; None of one over a stream, InvalidArgument of what is none."""
     if not isinstance(loader, DataLoader):
         raise InvalidArgument(
             f"{whose} must give a torch DataLoader for training, but gave a {type(loader).__name__}"
         )
     length = loader_length(loader)
-    if not length:
+    if length == 0:
         raise InvalidArgument(
-            f"{whose} must give a DataLoader with a length, but gave one of "
-            f"{'unknown length' if length is None else 'no batches'}"
+            f"{whose} must give a DataLoader with a batch at least, but gave one of no batches"
         )
     return length

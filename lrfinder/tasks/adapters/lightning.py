@@ -15,7 +15,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.adapters.lengths import batches_of, updates_per_epoch, whole_epochs
+from lrfinder.tasks.adapters.lengths import (
+    batches_if_known,
+    batches_of,
+    updates_per_epoch,
+    whole_epochs,
+)
 from lrfinder.tasks.adapters.lightning_steps import (
     LOSS_NAMES,
     Length,
@@ -54,6 +59,7 @@ def fields_of(
 
     Raises InvalidArgument where the module, its data or the Trainer's settings cannot be used.
     """
+    module = _uncompiled(module)
     _check(module)
     settings = _settings(trainer)
     with kept():
@@ -64,7 +70,8 @@ def fields_of(
                 "the module must have a validation_step where there are validation data, but it "
                 "has none; write one that returns the loss"
             )
-        length, steps_per_epoch = _length(train, epochs, trainer, settings["accumulate"])
+        accumulate, steps = settings["accumulate"], fields.get("steps_per_epoch")
+        length, steps_per_epoch = _length(train, epochs, trainer, accumulate, steps)
         steps = Steps(length, trainer, valid is not None, valid_loss)
         names = _look_at_steps(pristine, steps, train, valid)
         optimizer, scheduler, per = configured(copied_model(pristine, {}), length, trainer)
@@ -88,6 +95,11 @@ def fields_of(
     }
 
 
+def _uncompiled(module: nn.Module) -> nn.Module:
+    """The module inside of what torch.compile makes of it, which copies of it are trained as."""
+    return getattr(module, "_orig_mod", module)
+
+
 def _check(module: Any) -> None:  # noqa: ANN401 (whatever was given)
     """Refuse what is no LightningModule, or one that makes its updates itself."""
     needed = ("training_step", "configure_optimizers", "automatic_optimization")
@@ -102,7 +114,7 @@ def _check(module: Any) -> None:  # noqa: ANN401 (whatever was given)
     if not cast(Any, module).automatic_optimization:
         raise InvalidArgument(
             "the module must be optimized automatically, but it sets automatic_optimization = "
-            "False; write its updates as a training loop of your own"
+            "False; drive its Trainer.fit as a training loop of your own: lrfinder.Loop"
         )
     for name in _SHAPES_THE_UPDATE:
         if _is_own(module, name):
@@ -195,11 +207,22 @@ def _length(
     epochs: int | None,
     trainer: Any,  # noqa: ANN401
     accumulate: int,
+    steps: int | None,
 ) -> tuple[Length, int | None]:
-    """Length of the training, and the updates of an epoch where they are not all of the loader."""
-    whole = batches = batches_of(train, "the training data")
+    """Length of the training, and the updates of an epoch where they are not all of the loader.
+
+    Args: `steps`, the updates of an epoch that the caller gives.
+    """
     limit = 1.0 if trainer is None else trainer.limit_train_batches
-    batches = min(whole, limit) if isinstance(limit, int) else max(1, int(whole * limit))
+    whole = batches_if_known(train, "the training data")
+    if steps is not None:
+        batches = steps * accumulate
+    elif isinstance(limit, int):
+        batches = limit if whole is None else min(whole, limit)
+    else:
+        cure = "give steps_per_epoch=..., or Trainer(limit_train_batches=...)"
+        whole = batches_of(train, "the training data", cure)
+        batches = max(1, int(whole * limit))
     per_epoch = updates_per_epoch(batches, accumulate)
     steps = None if batches == whole else per_epoch
     if epochs is None and trainer is not None:

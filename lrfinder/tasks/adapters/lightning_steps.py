@@ -233,9 +233,10 @@ def check_logged(found: Mapping[str, Any], wanted: str | None) -> None:
             f"and it logs {names}"
         )
     if found["loss"] is None:
+        cure = "return it there" if names == "nothing" else "name it with valid_loss='...'"
         raise InvalidArgument(
             "validation_step must return the loss or log it as val_loss, but it logs "
-            f"{names}; name it with valid_loss='...'"
+            f"{names}; {cure}"
         )
     if not isinstance(found["loss"], Tensor | int | float):
         raise InvalidArgument(

@@ -45,7 +45,7 @@ def fields_of(
             train, valid = judge.get_split_datasets(X, y)
             train_loader = judge.get_iterator(train, training=True)
             valid_loader = None if valid is None else judge.get_iterator(valid, training=False)
-        batches_of(train_loader, "iterator_train")
+        batches_of(train_loader, "iterator_train", "give it data with a length")
         clip_norm, scorings = _clip_norm(net), _scorings(net)
         for scoring in scorings:
             scoring.on_train_begin(judge, X, y)
@@ -83,7 +83,9 @@ def _check(net: Any) -> None:  # noqa: ANN401 (whatever was given)
     needed = ("get_split_datasets", "get_iterator", "infer", "get_loss", "max_epochs")
     if isinstance(net, type) or not all(hasattr(net, name) for name in needed):
         name = net.__name__ if isinstance(net, type) else type(net).__name__
-        raise InvalidArgument(f"net must be a skorch NeuralNet, but got {name}")
+        inside = hasattr(net, "estimator") or hasattr(net, "steps")  # a search, or a pipeline
+        cure = "; give the net inside of it, and X as the net gets it" if inside else ""
+        raise InvalidArgument(f"net must be a skorch NeuralNet, but got {name}{cure}")
     for name in _SHAPES_THE_UPDATE:
         owner = next(kind for kind in type(net).__mro__ if name in vars(kind))
         if not owner.__module__.startswith("skorch."):

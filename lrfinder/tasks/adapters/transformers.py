@@ -16,11 +16,17 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.adapters.lengths import batches_of, updates_per_epoch, whole_epochs
+from lrfinder.tasks.adapters.lengths import (
+    batches_if_known,
+    batches_of,
+    updates_per_epoch,
+    whole_epochs,
+)
 from lrfinder.tasks.adapters.optimizers import baseline_of, peak_lrs, with_lr
 from lrfinder.tasks.baseline import Baseline, of_scheduler
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.from_objects import factories
+from lrfinder.tasks.lengths import EPOCHS
 from lrfinder.tasks.optimizer_copies import copied_model, unwrapped
 from lrfinder.tasks.random_states import kept
 from lrfinder.tasks.task_checks import fitting_name
@@ -42,12 +48,7 @@ def fields_of(trainer: Any, fields: Mapping[str, Any]) -> dict[str, Any]:  # noq
         with user_code("building the loaders"):
             train = worker.get_train_dataloader()
             valid = worker.get_eval_dataloader()
-        per_epoch = updates_per_epoch(
-            batches_of(train, "the Trainer"), args.gradient_accumulation_steps
-        )
-        epochs_given = math.ceil(args.num_train_epochs * per_epoch)
-        updates = args.max_steps if args.max_steps > 0 else epochs_given
-        epochs, steps_per_epoch = whole_epochs(updates, per_epoch)
+        updates, length = _length(train, args)
         model, optimizer, baseline = _trained(worker, fields, updates)
 
     return {
@@ -56,8 +57,7 @@ def fields_of(trainer: Any, fields: Mapping[str, Any]) -> dict[str, Any]:  # noq
         "loss": _loss_by(worker),
         "train": train,
         "valid": valid,
-        "epochs": epochs,
-        "steps_per_epoch": steps_per_epoch,
+        **length,
         "accumulate": args.gradient_accumulation_steps,
         "clip_norm": args.max_grad_norm or None,
         "autocast": torch.bfloat16 if args.bf16 else None,
@@ -66,6 +66,19 @@ def fields_of(trainer: Any, fields: Mapping[str, Any]) -> dict[str, Any]:  # noq
         "name": fitting_name(type(trainer.model).__name__),
         **baseline,
     }
+
+
+def _length(train: Any, args: Any) -> tuple[int, dict[str, Any]]:  # noqa: ANN401
+    """Updates of the training, and its length as fields of a Task."""
+    if args.max_steps > 0 and batches_if_known(train, "the Trainer") is None:  # a stream
+        parts = max(k for k in range(1, EPOCHS + 1) if args.max_steps % k == 0)
+        return args.max_steps, {"updates": args.max_steps, "epochs": parts}
+    batches = batches_of(train, "the Trainer", "give TrainingArguments(max_steps=...)")
+    per_epoch = updates_per_epoch(batches, args.gradient_accumulation_steps)
+    epochs_given = math.ceil(args.num_train_epochs * per_epoch)
+    updates = args.max_steps if args.max_steps > 0 else epochs_given
+    epochs, steps_per_epoch = whole_epochs(updates, per_epoch)
+    return updates, {"epochs": epochs, "steps_per_epoch": steps_per_epoch}
 
 
 def _check(trainer: Any) -> None:  # noqa: ANN401 (whatever was given)
