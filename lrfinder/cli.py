@@ -41,7 +41,22 @@ from lrfinder.terminal import (
 )
 from lrfinder.types import CodeKind
 
+_YOU_ASK = """\b
+You ask                               you type
+which lr?                             lrfinder find my_task.py
+the lr for my schedule and length?    lrfinder find my_task.py --schedule cosine --epochs 90
+the lr for another batch size?        lrfinder find my_task.py --batch-sizes 32,128,512
+the lr by accuracy, epoch by epoch?   lrfinder find my_task.py --every epoch
+is my schedule wrong?                 lrfinder check "StepLR(step_size=30)" --epochs 90
+which schedule, and its parameters?   lrfinder run my_task.py
+only these, at my lr?                 lrfinder sweep my_task.py --lr 0.1 --families step,cosine
+how long a warm-up?                   lrfinder run my_task.py --warmup search
+better than what I use today?         lrfinder run my_task.py --baseline 0.1,step,step_size=30
+a schedule for each parameter group?  lrfinder run study.toml, with a table [groups.NAME] each
+"""
+
 app = typer.Typer(
+    epilog=_YOU_ASK,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,

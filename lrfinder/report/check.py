@@ -5,6 +5,7 @@ a remark need not be wrong.
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from lrfinder.errors import InvalidArgument, LRFinderError
 from lrfinder.experiment import prepared_task
 from lrfinder.results.saved_run import Run, open_run
 from lrfinder.results.summary import FamilyFacts, RunSummary
-from lrfinder.schedules import FAMILIES, Schedule
+from lrfinder.schedules import FAMILIES, Schedule, family
 from lrfinder.schedules.groups import NAME as GROUPS
 from lrfinder.schedules.spec import schedule_of_training
 from lrfinder.settings import RunSettings, read_settings_file, settings_from
@@ -72,7 +73,7 @@ def check(
     options that only a schedule has. Raises InvalidArgument, TaskLoadError or RunFolderError in one
     line for what cannot be read.
     """
-    if what.partition(",")[0].strip() in FAMILIES and not Path(what).exists():
+    if _looks_like_a_schedule(what) and not Path(what).exists():
         return _specification(what, task, epochs, updates_per_epoch, per, warmup)
     given = {"--task": task, "--updates-per-epoch": updates_per_epoch, "--warmup": warmup or None}
     if per != "epoch":
@@ -84,6 +85,17 @@ def check(
     if what.endswith(".toml"):
         return _study(settings_from(RunSettings, _of_a_run(read_settings_file(Path(what)))))
     return _task(_of_length(load_task(what), epochs))
+
+
+def _looks_like_a_schedule(what: str) -> bool:
+    """Whether it names a schedule, or has parameters as only a schedule has."""
+    name, _, params = what.partition(",")
+    if "=" in params or re.fullmatch(r"[\w. ]+\(.*\)\s*", what):
+        return True
+    with suppress(InvalidArgument):
+        family(name.strip())
+        return True
+    return False
 
 
 def _specification(

@@ -5,18 +5,21 @@ happens and which number would mend it. Restarts and cycles climb on purpose and
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lrfinder.arrays import Floats
 from lrfinder.schedules.decays import joined, milestones_of
+from lrfinder.schedules.recognised import Part
 from lrfinder.types import Per, Value
 
 _CLIMBS = 0.01  # share of the peak to which a cosine may climb back
 _LEFT, _ENOUGH = 0.01, 0.1  # share of the sum of lrs after half of the training: too little, mended
 _REST = 0.05  # share of the training that may have no lr at all
+_LATE = 0.25  # share of the training after which a last drop comes
+_OFTEN = 20  # times that a restart after so few updates would come, were it meant
 _ALIKE = 0.1  # two lengths are meant to be the same
 _FEWEST_UPDATES = 4  # of an epoch, for which epochs and updates can be told apart
 _STILL, _FALLS = 0.95, 0.7  # share of the lr that is left: of no decay, and of one
@@ -28,6 +31,7 @@ _WHOLE = {  # parameter that is the length of the whole schedule, by family
     "one_cycle": "total_steps",
     "wsd": "steps",
 }
+_CYCLE = {"cosine_restarts": "T_0"}
 _MILD = {"step": "gamma", "multistep": "gamma", "exponential": "gamma"} | {
     "exponential_steps": "decay_rate",
     "inverse_time": "decay_rate",
@@ -54,10 +58,14 @@ class Seen:
     """None where it is not known; a schedule that is stepped per batch needs it."""
     lrs: Callable[[Mapping[str, Value]], Floats | None]
     """Lr at each scheduler step of the training, with these parameters; None where not known."""
+    length: int | None = None
+    """Scheduler steps, where the schedule is for a part of the training."""
 
     @property
     def total(self) -> int:
         """Scheduler steps of the training."""
+        if self.length is not None:
+            return self.length
         return self.epochs * (1 if self.per == "epoch" else self.updates_per_epoch or 1)
 
     @property
@@ -76,16 +84,55 @@ class Seen:
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def problems(seen: Seen) -> list[str]:
-    """What is probably wrong, in a sentence each; none where nothing is found."""
+def problems(seen: Seen, parts: Sequence[Part] = ()) -> list[str]:
+    """What is probably wrong, in a sentence each; none where nothing is found.
+
+    `parts` are the schedulers of one that joins several.
+    """
     if seen.warmup >= seen.total:
         return [_long_warmup(seen)]
+    of_parts = [said for part in parts for said in _of_part(seen, part)]
+    if of_parts:
+        return of_parts[:1]
     unit = _wrong_unit(seen)
     if unit is not None:
         return [unit]
-    rules = (_short_cycle, _climbs, _never_fires, _impatient, _no_rise, _nothing_left, _at_rest)
+    rules = (*_OF_NUMBERS, _impatient, _still_rising, _nothing_left, _at_rest)
     found = [said for rule in rules if (said := rule(seen)) is not None]
     return found[:1]  # the others follow from the first
+
+
+def _of_part(seen: Seen, part: Part) -> list[str]:
+    """What is wrong with the numbers of one of several schedulers."""
+    begin, end = (min(moment, seen.steps) for moment in (part.begin, part.end or seen.steps))
+    if begin >= seen.steps:
+        per_epoch = seen.updates_per_epoch or 0
+        looks = ""
+        whole = bool(per_epoch) and part.begin % per_epoch == 0
+        if seen.per == "epoch" and whole and part.begin <= seen.steps * per_epoch:
+            looks = f" ({part.begin} looks like updates, {part.begin / per_epoch:.2g} epochs)"
+        return [
+            f"{part.kind} never begins: its milestone {part.begin} lies beyond the {seen.steps} "
+            f"{seen.unit}{looks}; {max(1, seen.steps // 20)} would be a twentieth of them"
+        ]
+    lrs = seen.lrs(seen.params)
+    first = seen.warmup + begin
+    own = None if lrs is None else lrs[first : first + end - begin]
+
+    def own_lrs(_: Mapping[str, Value]) -> Floats | None:
+        return own
+
+    narrowed = replace(
+        seen,
+        name=part.name,
+        params=part.params,
+        warmup=0,
+        lrs=own_lrs,
+        length=end - begin,
+    )
+    found = [_wrong_unit(narrowed), *(rule(narrowed) for rule in _OF_NUMBERS)]
+    span = "" if end - begin == seen.total else f", from {seen.unit[:-1]} {first} on"
+    return [f"{part.kind}{span}: {said}" for said in found if said is not None]
 
 
 def remarks(seen: Seen) -> list[str]:
@@ -124,7 +171,8 @@ def _wrong_unit(seen: Seen) -> str | None:
 
 
 def _updates_for_epochs(seen: Seen) -> str | None:
-    name, per_epoch = _WHOLE.get(seen.name, ""), seen.updates_per_epoch
+    whole = _WHOLE | _CYCLE
+    name, per_epoch = whole.get(seen.name, ""), seen.updates_per_epoch
     length, fires = seen.count(name), _first_firing(seen)
     known = per_epoch is not None and per_epoch >= _FEWEST_UPDATES
     if length is not None:
@@ -137,13 +185,22 @@ def _updates_for_epochs(seen: Seen) -> str | None:
                 f"{name}={length} counts epochs here, of which there are {seen.steps}, and looks "
                 f"like updates; {name}={seen.steps} ends with the training"
             )
+    cycle = seen.count(_CYCLE.get(seen.name, ""))
+    fires = ("T_0", cycle) if cycle is not None else fires
     if fires is not None and known and per_epoch is not None:
         name, first = fires
-        if first >= seen.steps and first % per_epoch == 0 and first // per_epoch < seen.steps:
+        last = (milestones_of(seen.params) or [first])[-1] if name == "milestones" else first
+        late = name == "T_0" or last / per_epoch >= _LATE * seen.steps
+        if (
+            first >= seen.steps
+            and first % per_epoch == 0
+            and late
+            and first // per_epoch < seen.steps
+        ):
             mended = _divided(seen, name, per_epoch)
             return (
                 f"{name}={seen.params[name]} counts epochs here, of which there are {seen.steps}, "
-                f"and looks like updates, {per_epoch} to an epoch; {name}={mended} would fire"
+                f"and looks like updates, {per_epoch} to an epoch; {name}={mended} is as many"
             )
     gamma = seen.params.get("gamma")
     if not (seen.name == "exponential" and isinstance(gamma, float) and known and per_epoch):
@@ -164,6 +221,13 @@ def _epochs_for_updates(seen: Seen) -> str | None:
         return (
             f"{name}={length} counts updates here, of which there are {seen.steps}, and looks like "
             f"epochs, {per_epoch} updates each; {name}={seen.steps} ends with the training"
+        )
+    cycle = seen.count(_CYCLE.get(seen.name, ""))
+    often = cycle is not None and cycle * _OFTEN < seen.steps
+    if cycle is not None and often and cycle <= seen.epochs and cycle % per_epoch:
+        return (
+            f"T_0={cycle} counts updates here, of which there are {seen.steps}, and looks like "
+            f"epochs, {per_epoch} updates each; T_0={cycle * per_epoch} is as many"
         )
     late = milestones_of(seen.params) if seen.name == "multistep" else []
     if late and late[-1] <= seen.epochs and late[-1] < 0.1 * seen.steps:
@@ -259,6 +323,23 @@ def _no_rise(seen: Seen) -> str | None:
     return (
         f"step_size_up={rise} never comes to its peak in {seen.steps} {seen.unit}; "
         f"step_size_up={max(1, seen.steps // 2)} rises for half of them"
+    )
+
+
+_OF_NUMBERS = (_short_cycle, _climbs, _never_fires, _no_rise)
+"""Rules that need no more than the schedule's numbers."""
+
+
+def _still_rising(seen: Seen) -> str | None:
+    """A warm-up of the schedule's own that the training does not see the end of."""
+    lrs = None if seen.name == "triangular" else seen.lrs(seen.params)
+    if lrs is None or len(lrs) < 3 or not lrs[-1] > lrs[-2] * (1 + 1e-9):
+        return None
+    if not (np.diff(lrs) >= 0).all():
+        return None
+    return (
+        f"the lr still rises when the training of {seen.total} {seen.unit} ends, so that its "
+        f"warm-up is longer; a warm-up of {max(1, seen.total // 20)} would be a twentieth of it"
     )
 
 

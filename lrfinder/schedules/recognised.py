@@ -4,10 +4,11 @@ So that what is known of the built-in families holds for ``lambda o: StepLR(o, 3
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
+    ChainedScheduler,
     CosineAnnealingLR,
     CosineAnnealingWarmRestarts,
     CyclicLR,
@@ -16,6 +17,7 @@ from torch.optim.lr_scheduler import (
     OneCycleLR,
     PolynomialLR,
     ReduceLROnPlateau,
+    SequentialLR,
     StepLR,
 )
 
@@ -38,11 +40,40 @@ _KNOWN: dict[type, tuple[str, Callable[[Any], Params]]] = {
 }
 
 
-def recognised(family: Family, params: Params, optimizer: Optimizer) -> tuple[str, Params]:
-    """Name and parameters of the built-in family that this one is; its own where it is none.
-
-    The optimizer's learning rates are set by what is built on it. What `build` raises is raised.
-    """
-    built = family.build(optimizer, params)
+def recognised(family: Family, params: Params, built: object) -> tuple[str, Params]:
+    """Name and parameters of the built-in family that a scheduler is; its own where it is none."""
     known = _KNOWN.get(type(built))
     return (family.name, params) if known is None else (known[0], known[1](built))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A scheduler that is one of several, and the scheduler steps that it is for."""
+
+    kind: str
+    """Its class."""
+    name: str
+    """Of the built-in family that it is, else its class."""
+    params: Params
+    begin: int
+    end: int | None
+    """None: to the end of the training."""
+
+
+def parts_of(built: object) -> list[Part]:
+    """The schedulers of torch's SequentialLR, one after another, or of its ChainedScheduler."""
+    inside: list[Any] = getattr(built, "_schedulers", [])
+    if isinstance(built, SequentialLR):
+        moments: list[int] = getattr(built, "_milestones", [])
+        spans = list(zip([0, *moments], [*moments, None], strict=True))
+    elif isinstance(built, ChainedScheduler):
+        spans = [(0, None)] * len(inside)
+    else:
+        return []
+    found: list[Part] = []
+    for one, (begin, end) in zip(inside, spans, strict=True):
+        kind = type(one).__name__
+        known = _KNOWN.get(type(one))
+        name, params = (kind, {}) if known is None else (known[0], known[1](one))
+        found.append(Part(kind, name, params, begin, end))
+    return found

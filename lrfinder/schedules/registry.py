@@ -12,6 +12,8 @@ from lrfinder.schedules.family import Budget, Family, Params, Trial
 def family(name: str, custom: Mapping[str, Family] | None = None) -> Family:
     """The family called `name`; `custom` adds families of the user's own, which come first.
 
+    torch's name of a scheduler stands for the family that it makes: StepLR for step.
+
     >>> family("cosin")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     lrfinder.errors.InvalidArgument: no schedule is called 'cosin'; did you mean 'cosine'? ...
@@ -19,11 +21,26 @@ def family(name: str, custom: Mapping[str, Family] | None = None) -> Family:
     families = {**FAMILIES, **(custom or {})}
     if name in families:
         return families[name]
-    close = difflib.get_close_matches(name, families, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    by_label = {kind.label.lower(): kind for kind in families.values() if kind.label}
+    if name.lower() in by_label:
+        return by_label[name.lower()]
+    known = {**{own: own for own in families}, **{k: v.name for k, v in by_label.items()}}
+    known |= {own: meant for own, meant in _OTHER_NAMES.items() if own not in known}
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    hint = f"did you mean {known[close[0]]!r}? " if close else ""
     raise InvalidArgument(
         f"no schedule is called {name!r}; {hint}The names are {', '.join(families)}"
     )
+
+
+_OTHER_NAMES = {
+    "linear": "polynomial,power=1",
+    "poly": "polynomial",
+    "none": "constant",
+    "warm_restarts": "cosine_restarts",
+    "cyclic": "triangular",
+}
+"""What other programs call a schedule, and what it is here."""
 
 
 def _refusing_short_budgets(family: Family) -> Family:

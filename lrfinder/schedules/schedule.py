@@ -29,7 +29,7 @@ from lrfinder.schedules import lint
 from lrfinder.schedules.codegen import call, variable_name, written
 from lrfinder.schedules.family import Family, GroupRule, Params
 from lrfinder.schedules.live import LiveSchedule
-from lrfinder.schedules.recognised import recognised
+from lrfinder.schedules.recognised import Part, parts_of, recognised
 from lrfinder.types import Per, Value
 
 _MOST_STEPS = 20_000
@@ -174,16 +174,20 @@ class Schedule:
                     epochs, updates_per_epoch, lr * self._rules[group].peak, remarks=remarks
                 )
             ]
-        seen = self._seen(epochs, updates_per_epoch, lr)
-        found = lint.problems(seen)
+        seen, parts = self._seen(epochs, updates_per_epoch, lr)
+        found = lint.problems(seen, parts)
         return found + lint.remarks(seen) if remarks and not found else found
 
-    def _seen(self, epochs: int, updates_per_epoch: int | None, lr: float) -> lint.Seen:
-        name, params = self.family.name, self.params
+    def _seen(
+        self, epochs: int, updates_per_epoch: int | None, lr: float
+    ) -> tuple[lint.Seen, list[Part]]:
+        name, params, parts = self.family.name, self.params, list[Part]()
         if name not in lint.KNOWN:
             with suppress(Exception):  # what a user's own code raises is told where it is trained
                 optimizer = SGD([torch.zeros(1)], lr, momentum=0.9)
-                name, params = recognised(self.family, self.params, optimizer)
+                built = self.family.build(optimizer, self.params)
+                name, params = recognised(self.family, self.params, built)
+                parts = parts_of(built)
 
         def lrs(changed: Params) -> Floats | None:
             own = changed if self.family.name in lint.KNOWN else self.params
@@ -202,7 +206,7 @@ class Schedule:
             updates_per_epoch=updates_per_epoch,
             lrs=lrs,
         )
-        return seen
+        return seen, parts
 
     def code(self, measure: str = "valid_loss") -> str:
         """Statements that define `scheduler` for an existing `optimizer`; they need only torch.

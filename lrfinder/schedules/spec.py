@@ -1,12 +1,14 @@
 """A schedule as people write it in one line: ``cosine`` or ``step,step_size=30,gamma=0.1``.
 
-The first word is a family; parameters follow, each as ``name=value``. What is left out takes the
-family's default for the training that the schedule is for.
+The first word is a family, or torch's name of it; parameters follow, each as ``name=value``. What
+is left out takes the family's default for the training that the schedule is for. A call of a torch
+scheduler, as it stands in a program, is read too.
 
 >>> print(read_schedule("cosine", Budget(steps=20, steps_per_epoch=1, lowest_lr=1.0)))
 CosineAnnealingLR(T_max=20, eta_min=0)
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,8 +74,10 @@ def read_parts(text: str, custom: Mapping[str, Family] | None = None) -> tuple[F
 
     >>> read_parts("multistep,milestones=30+60,gamma=0.1")[1]
     {'milestones': '30+60', 'gamma': 0.1}
+    >>> read_parts("MultiStepLR(optimizer, milestones=[30, 60], gamma=0.1)")[1]
+    {'milestones': '30+60', 'gamma': 0.1}
     """
-    name, *rest = (part.strip() for part in text.split(","))
+    name, *rest = (part.strip() for part in _in_one_line(text).split(","))
     params: dict[str, Value] = {}
     for part in rest:
         key, equals, value = (word.strip() for word in part.partition("="))
@@ -83,6 +87,19 @@ def read_parts(text: str, custom: Mapping[str, Family] | None = None) -> tuple[F
             raise InvalidArgument(f"{key} must be given once, but got {text!r}")
         params[key] = _value(value)
     return family(name, custom), params
+
+
+def _in_one_line(text: str) -> str:
+    """A call of a scheduler as a specification: its arguments but for the optimizer."""
+    call = re.fullmatch(r"\s*(?:\w+\.)*(\w+)\((.*)\)\s*", text, re.DOTALL)
+    if call is None:
+        return text
+    listed = re.sub(
+        r"\[([^]]*)\]", lambda m: "+".join(part.strip() for part in m[1].split(",")), call[2]
+    )
+    first, *rest = (part.strip() for part in listed.split(","))
+    arguments = rest if "=" not in first else [first, *rest]
+    return ",".join([call[1], *filter(None, arguments)])
 
 
 def filled(kind: Family, given: Params, budget: Budget) -> Params:

@@ -38,6 +38,14 @@ def test_a_schedule_is_checked_for_so_many_epochs_or_for_a_task(here):
     assert "warm-up of 30" in check("cosine", epochs=20, warmup=30).found[0]
 
 
+def test_a_schedule_is_known_by_torch_s_names_and_a_wrong_name_is_said():
+    (found,) = check("StepLR(optimizer, step_size=30)", epochs=20).found
+    assert "step_size=30 never fires in 20 epochs" in found
+    assert "T_max=20" in check("CosineAnnealingLR,T_max=10", epochs=20).found[0]
+    with pytest.raises(InvalidArgument, match="did you mean 'cosine'"):
+        check("cosin,T_max=10", epochs=20)
+
+
 def test_a_task_and_a_study_file_are_checked_by_their_baseline(here):
     (found,) = check("checked_task.py").found
     assert found.startswith("baseline: step_size=30 never fires in 10 epochs")

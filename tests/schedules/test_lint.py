@@ -4,12 +4,19 @@ import math
 
 import pytest
 from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    ConstantLR,
     CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
     CyclicLR,
+    ExponentialLR,
     LambdaLR,
+    LinearLR,
+    MultiplicativeLR,
     MultiStepLR,
     OneCycleLR,
     ReduceLROnPlateau,
+    SequentialLR,
     StepLR,
 )
 
@@ -26,8 +33,39 @@ def schedule(text: str, per="epoch", warmup=0) -> Schedule:
     return Schedule(*read_parts(text), per, warmup)
 
 
-def own(build) -> Schedule:
-    return Baseline(0.1, build).recipe.schedule
+def own(build, per="epoch") -> Schedule:
+    return Baseline(0.1, build, per=per).recipe.schedule
+
+
+def joined(*make, at) -> Schedule:
+    """Of schedulers that follow one another."""
+    return own(lambda o: SequentialLR(o, [one(o) for one in make], milestones=at))
+
+
+def chained(*make) -> Schedule:
+    return own(lambda o: ChainedScheduler([one(o) for one in make], optimizer=o))
+
+
+def ramp(epochs: int):
+    return lambda o: LinearLR(o, 0.1, total_iters=epochs)
+
+
+def cosine(T_max: int):
+    return lambda o: CosineAnnealingLR(o, T_max)
+
+
+def noam(warmup: int):
+    """The transformer's schedule: up to its peak, then down with the inverse square root."""
+    return lambda t: warmup**0.5 * min((t + 1) ** -0.5, (t + 1) * warmup**-1.5)
+
+
+def warm_cosine(warmup: int, steps: int):
+    def factor(t):
+        if t < warmup:
+            return t / warmup
+        return max(0.0, (1 + math.cos(math.pi * (t - warmup) / (steps - warmup))) / 2)
+
+    return factor
 
 
 WRONG = [  # epochs, schedule, what is said, what mends it
@@ -61,6 +99,24 @@ WRONG = [  # epochs, schedule, what is said, what mends it
     (20, own(lambda o: LambdaLR(o, lambda t: 0.3**t)), "of the sum of lrs is left", "more slowly"),
     (20, schedule("exponential_steps,decay_rate=0.5,decay_steps=30,staircase=true"),
      "decay_steps=30 never fires", "decay_steps=14"),
+    (20, joined(ramp(5), cosine(5), at=[5]), "CosineAnnealingLR, from epoch 5 on: after 5 of",
+     "T_max=15"),
+    (20, joined(ramp(5), cosine(15), at=[30]), "CosineAnnealingLR never begins: its milestone 30",
+     "1 would be"),
+    (20, joined(ramp(500), cosine(9500), at=[500]), "(500 looks like updates, 20", "1 would"),
+    (30, joined(ramp(5), lambda o: ExponentialLR(o, 0.9), ramp(5), at=[5, 40]), "LinearLR never",
+     "1 would be"),
+    (20, chained(ramp(5), lambda o: StepLR(o, 30)), "StepLR: step_size=30 never fires in 20",
+     "step_size=14"),
+    (40, chained(ramp(4), lambda o: MultiStepLR(o, [60, 80])), "60, 80 never come", "28"),
+    (20, own(ramp(100)), "the lr still rises when the training of 20 epochs ends", "of 1 would be"),
+    (20, own(lambda o: LambdaLR(o, noam(4000)), "batch"), "the lr still rises", "of 25 would be"),
+    (20, own(lambda o: LambdaLR(o, warm_cosine(1000, 2000)), "batch"), "still rises", "of 25"),
+    (20, own(lambda o: CosineAnnealingWarmRestarts(o, 500)), "looks like updates", "T_0=20"),
+    (20, own(lambda o: CosineAnnealingWarmRestarts(o, 250)), "looks like updates, 25", "T_0=10"),
+    (20, own(lambda o: CosineAnnealingWarmRestarts(o, 10), "batch"), "like epochs", "T_0=250"),
+    (100, own(lambda o: MultiStepLR(o, [150, 225])), "milestones 150, 225 never come", "70"),
+    (20, own(cosine(25), "batch"), "after 25 of the 500 updates", "T_max=500"),
 ]  # fmt: skip
 RIGHT = [
     (20, schedule("constant")),
@@ -91,6 +147,23 @@ RIGHT = [
     (20, schedule("constant", warmup=5)),
     (20, own(lambda o: LambdaLR(o, lambda t: 1 / (1 + t)))),
     (20, own(lambda o: LambdaLR(o, lambda t: 0.5 + 0.5 * math.cos(math.pi * t / 20)))),
+    (20, joined(ramp(5), cosine(15), at=[5])),
+    (60, joined(ramp(5), lambda o: MultiStepLR(o, [25, 40]), at=[5])),
+    (
+        20,
+        joined(
+            ramp(2), lambda o: ConstantLR(o, 1.0), lambda o: LinearLR(o, 1.0, 0.001, 4), at=[2, 16]
+        ),
+    ),
+    (20, chained(ramp(5), lambda o: ExponentialLR(o, 0.9))),
+    (20, own(lambda o: LinearLR(o))),
+    (20, own(lambda o: LinearLR(o, 1.0, 0.01, 20))),
+    (20, own(lambda o: ConstantLR(o, 1 / 3, 5))),
+    (20, own(lambda o: LambdaLR(o, noam(50)), "batch")),
+    (20, own(lambda o: LambdaLR(o, warm_cosine(50, 500)), "batch")),
+    (20, own(lambda o: CosineAnnealingWarmRestarts(o, 25), "batch")),
+    (20, own(lambda o: CosineAnnealingWarmRestarts(o, 125), "batch")),
+    (20, own(lambda o: MultiplicativeLR(o, lambda _: 0.95))),
 ]
 
 

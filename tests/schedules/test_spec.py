@@ -47,6 +47,36 @@ def test_given_parameters_count_and_the_others_are_usual():
     assert read_schedule("cosine, T_max = 7", BUDGET).params == {"T_max": 7, "eta_min": 0.0}
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("CosineAnnealingLR,T_max=7", "cosine,T_max=7"),
+        ("steplr", "step"),
+        ("StepLR(optimizer, step_size=30, gamma=0.1)", "step,step_size=30,gamma=0.1"),
+        ("torch.optim.lr_scheduler.ExponentialLR(opt, gamma=0.9)", "exponential,gamma=0.9"),
+        ("MultiStepLR(o, milestones=[30, 60])", "multistep,milestones=30+60"),
+        ("ConstantLR()", "constant"),
+    ],
+)
+def test_torch_s_own_words_are_read_too(written, read):
+    assert read_parts(written) == read_parts(read)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_a_schedule_prints_of_itself_is_read(name):
+    schedule = read_schedule(name, BUDGET)
+    if schedule.family.label and not schedule.family.by_measure:
+        assert read_parts(str(schedule))[0] == schedule.family
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("cosin", "cosine"), ("linear", "polynomial,power=1"), ("StepL", "step")]
+)
+def test_a_name_that_there_is_not_gets_the_nearest(name, meant):
+    with pytest.raises(InvalidArgument, match=f"did you mean '{meant}'"):
+        read_parts(name)
+
+
 def test_warm_up_is_taken_off_the_decay():
     asked: dict = {"epochs": 20, "updates_per_epoch": 5, "warmup": 2.5}
     assert schedule_of_training("cosine", **asked).params["T_max"] == 18
