@@ -493,7 +493,11 @@ MUTANTS = [
             "for probe in probes if not probe.loss < top]",
             "for probe in probes if not np.isfinite(probe.loss)]",
         ),
-        ("the exponent is forgotten", "turned_up_at=turn, exponent=exponent)", "turned_up_at=turn)"),
+        (
+            "the exponent is forgotten",
+            "turned_up_at=turn, exponent=exponent)",
+            "turned_up_at=turn)",
+        ),
     ),
     *_in(
         "schedules/transfer.py",
