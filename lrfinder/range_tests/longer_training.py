@@ -17,7 +17,7 @@ probe's loss still falls, as a share of the whole fall for each factor e of the 
     shown = 0.6 + 0.5 log2(favoured(n / 2) / favoured(n)) - (rate of the fall), within [0, 1]
     exponent = (L shown + 0.5 * 0.6) / (L + 0.5),  L = log(budget / n)
 
-The second line is what the probes show, and is noisy. The third draws it towards the usual exponent,
+The second line is what the probes show, with noise. The third draws it towards the usual exponent,
 most where the training is hardly longer than the probes: there it matters least which power it is,
 and the noise would only scatter the answer.
 The constants were chosen on trainings of 60 to 16,000 updates (studies/leaderboard/RULES.md).

@@ -49,7 +49,7 @@ _WIDEST_INTERVAL = 100.0  # high / low beyond which the seeds are said to disagr
 _DENSITY, _POWER = 14.0, 0.75  # updates per decade of lr that need no correction, and its exponent
 _MOST_CORRECTION = 5.0
 _NOT_MOVED = 1.05  # factor of the lr that is not worth a word
-_MORE = "take more --steps or --seeds"
+_MORE = "take more --steps"
 _USUAL_SPREAD, _LIKE_SEEDS = 0.2, 3  # deviation of a seed's log lr elsewhere; counts like so many
 
 
@@ -254,14 +254,13 @@ def _answer(
     low, high = (None if np.isnan(bound) else float(np.exp(bound)) for bound in of_logs[1:])
     if low is not None and high is not None and not high / low <= _WIDEST_INTERVAL:
         problem = (
-            f"the seeds disagree (their 90% interval is {low:.2g} to {high:.2g}); "
-            "take more --seeds or --steps, or grow the lr per epoch (--every epoch)"
+            f"the seeds disagree (their 90% interval is {low:.2g} to {high:.2g}); take more --seeds"
         )
         return replace(unknown, reason=problem)
     if edges and not centre < min(edges):
         problem = (
             f"one seed diverged at {min(edges):.2g}, below what the others suggest "
-            f"({centre:.2g}); take more --seeds"
+            f"({centre:.2g}); clip the gradients (clip_norm), or train well below that lr"
         )
         return replace(unknown, reason=problem)
     return replace(unknown, lr=centre, low=low, high=high, verdict="suggested", reason=reason)
@@ -300,7 +299,7 @@ def _unreadable(lr: Floats, curves: Sequence[CurveFeatures]) -> str | None:
     if short:
         return (
             f"{short} of {len(curves)} runs ended within {FEWEST_POINTS} steps; "
-            "check the data for nan, lower --min-lr or take more --steps"
+            "check the data for nan, or lower --min-lr"
         )
     if not np.median([curve.drop for curve in curves]) > 0:
         return (
@@ -311,7 +310,7 @@ def _unreadable(lr: Floats, curves: Sequence[CurveFeatures]) -> str | None:
     if not signal >= _LEAST_SIGNAL:
         return (
             f"the loss fell by no more than {max(signal, 0):.1f} times its noise; "
-            "take more --steps or --seeds, or grow the lr per epoch (--every epoch)"
+            "take more --steps, or grow the lr per epoch (--every epoch)"
         )
     if _most(c.still_falling for c in curves):
         return f"the loss still falls at the largest lr tested ({lr[-1]:.3g}); raise --max-lr"
@@ -320,6 +319,6 @@ def _unreadable(lr: Floats, curves: Sequence[CurveFeatures]) -> str | None:
     if not _most(_falls(curve) for curve in curves):
         return (
             "the loss wanders at every lr instead of falling at one; "
-            "take more --steps or --seeds, or grow the lr per epoch (--every epoch)"
+            "take more --steps, or lower --min-lr"
         )
     return None

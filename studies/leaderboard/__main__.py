@@ -12,11 +12,12 @@ import pandas as pd
 import torch
 
 from studies.leaderboard import VERSION, picture, table
+from studies.leaderboard.finders import CAPPED
 from studies.leaderboard.join import joined
 from studies.leaderboard.long_oracle import stale as other
 from studies.leaderboard.oracle import stale
 from studies.leaderboard.packages import missing
-from studies.leaderboard.results import collect, finders
+from studies.leaderboard.results import collect, finders, merged, runs
 from studies.leaderboard.tasks import TASKS
 
 HERE = Path(__file__).parent
@@ -33,7 +34,13 @@ def main(words: Sequence[str] | None = None) -> None:
     repeats = asked.repeats or (QUICK_REPEATS if asked.quick else 5)
     part = asked.quick or asked.tasks or asked.finders or asked.repeats or asked.kind or asked.join
     folder = asked.out or (Path("runs/leaderboard") if part else HERE)
-    wanted = asked.finders or finders()
+    if asked.merge:
+        rows = pd.read_csv(HERE / "results.csv")
+        for other in asked.merge:
+            rows = merged(rows, pd.read_csv(other / "results.csv"))
+        _write(rows, asked.out or HERE)
+        return
+    wanted = asked.finders or [name for name in finders() if name not in CAPPED]
     chosen = {name: finder for name, finder in finders().items() if name in wanted}
     _refuse_stale(names)
     torch.set_num_threads(1)
@@ -62,6 +69,13 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         type=_program,
         metavar="NAME=COMMAND",
         help="another finder, from a program of its own (studies/leaderboard/join.py)",
+    )
+    parser.add_argument(
+        "--merge",
+        nargs="+",
+        type=Path,
+        metavar="FOLDER",
+        help="run nothing: put the results of these folders into those that are here",
     )
     parser.add_argument("--out", type=Path, help="folder; this one, or runs/leaderboard for a part")
     return parser.parse_args(words)
@@ -100,7 +114,9 @@ def _conditions(tasks: int, repeats: int) -> str:
 def _write(rows: pd.DataFrame, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rows.to_csv(folder / "results.csv", index=False, float_format="%.4g")
+    of_runs = runs(rows)
     conditions = _conditions(rows.task.nunique(), rows.repeat.nunique())
+    conditions += f"; {of_runs}" if of_runs else ""
     (folder / "table.md").write_text(f"{conditions}\n\n{table.written(rows)}", encoding="utf-8")
     short = rows[rows.kind == "short"]
     picture.save(rows if short.empty else short, folder / "regret.png")

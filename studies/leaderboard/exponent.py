@@ -94,6 +94,8 @@ def answers(tests: pd.DataFrame) -> dict[str, Floats]:
     def lowered(exponent: Floats | float) -> Floats:
         return np.exp(favoured - exponent * length)
 
+    moved, rate = tests.moved.clip(-0.5, 1.5), tests.rate.clip(-0.3, 1.0)
+    shown = (0.6 + 0.5 * moved - rate).clip(0, 1).to_numpy(np.float64)
     powers = {f"times (n / budget)^{p:g}": lowered(p) for p in (0.25, 0.5, 0.8, 1.0)}
     return {
         "as the probes favour it": np.exp(favoured),
@@ -102,7 +104,8 @@ def answers(tests: pd.DataFrame) -> dict[str, Floats]:
         "^ how far the favoured lr moved, within 0 to 1": lowered(
             tests.moved.clip(0, 1).to_numpy(np.float64)
         ),
-        "^ (0.6 + 0.5 moved - rate), the rule": lowered(tests.exponent.to_numpy(np.float64)),
+        "^ (0.6 + 0.5 moved - rate)": lowered(shown),
+        "the same drawn to 0.6, the rule": lowered(tests.exponent.to_numpy(np.float64)),
     }
 
 

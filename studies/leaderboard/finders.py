@@ -23,7 +23,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from lrfinder import Task, range_test
+from lrfinder import Curve, Task, range_test
+from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.defaults import PROBES
 from studies.leaderboard.oracle import budget, cosine
 
@@ -95,12 +96,22 @@ def lrfinder_objects(task: Task, seeds: Sequence[int]) -> Answer:
     return _range_test(given, task, seeds[:1])
 
 
-def _range_test(tested: Task, task: Task, seeds: Sequence[int], probes: int = PROBES) -> Answer:
+def _range_test(
+    tested: Task,
+    task: Task,
+    seeds: Sequence[int],
+    probes: int = PROBES,
+    cost: float | None = None,
+) -> Answer:
     before = time.process_time()
-    curve = range_test(tested, seeds=seeds, probes=probes)
-    said = curve.suggest()
-    seconds = time.process_time() - before
-    updates = budget(task)
+    curve = range_test(tested, seeds=seeds, probes=probes, cost=cost)
+    curve.suggest()
+    return answer_of(curve, task, time.process_time() - before)
+
+
+def answer_of(curve: Curve, task: Task, seconds: float) -> Answer:
+    """What a range test of a task says, that took so many seconds."""
+    said, updates = curve.suggest(), budget(task)
     moved = said.for_schedule(cosine(updates), updates, task.data().updates_per_epoch)
     reason = "" if said.lr is not None else said.reason
     return Answer(
@@ -243,6 +254,23 @@ def raw_minimum(task: Task, seeds: Sequence[int]) -> Answer:
     found = sweep(task, seeds[0])
     return Answer(minimum(found.lrs, found.losses), len(found.lrs), found.seconds)
 
+
+def lrfinder_capped(share: float) -> Finder:
+    """Return `range_test(cost=...)`: a test that may take that share of a training at most."""
+
+    def finder(task: Task, seeds: Sequence[int]) -> Answer:
+        try:
+            return _range_test(task, task, seeds[:1], cost=share)
+        except InvalidArgument as error:  # the share is too little for a test
+            return Answer(None, reason=str(error))
+
+    return finder
+
+
+CAPPED: Mapping[str, Finder] = {
+    f"lrfinder, cost {share}%": lrfinder_capped(share / 100) for share in (2, 5, 10)
+}
+"""This package with a limit; only where they are named, for the long trainings."""
 
 OWN: Mapping[str, Finder] = {
     "lrfinder": lrfinder_default,

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from lrfinder import Suggestion, Task
-from studies.leaderboard.finders import OWN, RULES, Answer, Finder, default_lr
+from studies.leaderboard.finders import CAPPED, OWN, RULES, Answer, Finder, default_lr
 from studies.leaderboard.oracle import budget, cosine
 from studies.leaderboard.packages import installed
 from studies.leaderboard.score import regret, truths
@@ -31,7 +31,25 @@ GOOD = 0.05
 
 def finders() -> dict[str, Finder]:
     """Every finder that can run here, by name."""
-    return {**OWN, **installed(), **RULES}
+    return {**OWN, **CAPPED, **installed(), **RULES}
+
+
+def merged(rows: pd.DataFrame, newer: pd.DataFrame) -> pd.DataFrame:
+    """The rows, with those of the same finder and task replaced by newer ones."""
+    key = ["finder", "task"]
+    again = pd.MultiIndex.from_frame(rows[key]).isin(pd.MultiIndex.from_frame(newer[key]))
+    return pd.concat([rows[~again], newer], ignore_index=True)
+
+
+def runs(rows: pd.DataFrame) -> str:
+    """Which finders come from which run, where the rows are of several; else nothing."""
+    if "run" not in rows or rows.run.nunique() < 2:
+        return ""
+    parts = [
+        f"{', '.join(own.finder.unique())} ({', '.join(own.kind.unique())}) from {run}"
+        for run, own in rows.groupby("run", sort=False)
+    ]
+    return "; ".join(parts)
 
 
 def collect(
