@@ -46,6 +46,7 @@ def search(
     seed: int = 0,
     measure: str = "loss",
     even: bool = True,
+    every: bool = False,
     again: Sequence[int] = (),
     ask_size: int = 1,
     together: int | None = None,
@@ -70,6 +71,7 @@ def search(
             last epoch; with "best_" before it of the best epoch.
         even: every family gets `trials`; else that is the average, and those whose best values are
             worst get fewer, the others more; and one family looks for the lr before the others.
+        every: every family is tried even where `trials` is 1, so that none looks for the lr then.
         again: training seeds of the best few trials of each family besides, one or none; the
             mean with it decides which trial is the best.
         ask_size: trials of a family that are asked without knowing each other's result, of
@@ -116,7 +118,7 @@ def search(
 
         chosen.fit(plans, watch=measure, progress=progress, finished=finished)
 
-    scout = None if even else _scout(studies, trials)
+    scout = None if even or (every and trials == 1) else _scout(studies, trials)
     while True:
         _set_goals(studies, scout, trials, even=even, over=time.monotonic() >= deadline)
         waiting = [study for study in studies if study.goes_on(deadline)]
