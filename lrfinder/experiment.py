@@ -160,6 +160,9 @@ class Experiment(RangeTestExperiment):
         names = list(settings.families or self._default_families())
         if settings.groups is not None and GROUPS not in names:
             names.append(GROUPS)
+        usual = {name for name in DEFAULT_FAMILIES if self._why_not(family(name)) is None}
+        self.families_named = set(names) - {*self.task.schedules} != usual - {*self.task.schedules}
+        """Whether the families are others than the usual ones, so that each is to be tried."""
         compared = dict.fromkeys([CONSTANT, *names])  # shows whether a decay helps at all
         self.families = [family(name, self.task.schedules) for name in compared]
         for name in (START, BASELINE):
@@ -274,12 +277,20 @@ class Experiment(RangeTestExperiment):
         """Names of the usual families and the task's own; a note for one that cannot decay here."""
         names: list[str] = []
         for name in dict.fromkeys([*DEFAULT_FAMILIES, *self.task.schedules]):
-            try:
-                self._check_families_fit_budget([family(name, self.task.schedules)])
+            why_not = self._why_not(family(name, self.task.schedules))
+            if why_not is None:
                 names.append(name)
-            except InvalidArgument as error:
-                self.notes.append(f"{name} is left out: {error}")
+            else:
+                self.notes.append(f"{name} is left out: {why_not}")
         return names
+
+    def _why_not(self, member: Family) -> InvalidArgument | None:
+        """Why a family cannot decay in this budget; None where it can."""
+        try:
+            self._check_families_fit_budget([member])
+        except InvalidArgument as error:
+            return error
+        return None
 
     def _check_families_fit_budget(self, families: Sequence[Family]) -> None:
         """Raise InvalidArgument for a family that cannot decay in this budget."""

@@ -176,6 +176,27 @@ def test_a_family_that_is_called_like_another_candidate_is_refused():
         Experiment(RunSettings(), task)
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({}, False),
+        ({"families": ["step", "cosine"]}, True),
+        ({"families": ["triangular"]}, True),
+        ({"epochs": 2}, False),
+    ],
+)
+def test_families_that_were_named_are_told_from_the_usual_ones_in_a_resumed_run_too(options, named):
+    first = problem(**options)
+    assert first.families_named is named
+    assert Experiment(first.settings).families_named is named
+
+
+def test_the_best_few_are_trained_on_a_seed_that_is_of_no_other_act():
+    one, two = problem(trial_seeds=1), problem(trial_seeds=2)
+    assert (one.search_seeds, one.second_seeds) == ([1000], [1001])
+    assert (two.search_seeds, two.second_seeds) == ([1000, 1001], [])
+
+
 def test_work_counts_what_is_asked():
     asked = problem(families=["step"], trials=5, trial_seeds=2, confirm_runs=21)
     assert asked.search_work().runs == 2 * 5 * 2
@@ -184,4 +205,6 @@ def test_work_counts_what_is_asked():
     assert fixed.runs == (5 + 1) * 2
     shared = problem(families=["step"], trials=5, lr=0.1, trial_seeds=2).search_work()
     assert shared.runs == 2 * 5 * 2
+    again = problem(families=["step"], trials=5).search_work()
+    assert again.runs == 2 * (5 + 3)
     assert 0 < fixed.overhead < asked.search_work().overhead

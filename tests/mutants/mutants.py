@@ -294,7 +294,7 @@ MUTANTS = [
     *_in(
         "tuning/samplers.py",
         "tests/tuning/test_scout.py",
-        ("an lr is looked for without end", "if count == most or settled(", "if settled("),
+        ("one trial may find the lr", "range(min(first, most), min(len", "range(1, min(len"),
     ),
     *_in(
         "tuning/space.py",

@@ -73,6 +73,13 @@ def test_with_two_trials_a_family_none_is_left_out(families):
     assert sum(len(one.trials) for one in results.values()) == 2 * len(families)
 
 
+def test_families_that_are_named_are_all_tried():
+    results, _ = searched(DEFAULT_FAMILIES, 1, every=True)
+    assert [len(one.trials) for one in results.values()] == [1] * 8
+    results, order = searched(DEFAULT_FAMILIES, 2, every=True)
+    assert [family for family, _ in order[:3]] == ["cosine"] * 3
+
+
 def test_nobody_looks_for_an_lr_that_is_given_or_for_equal_shares():
     fixed = [space(name, lr_low=0.05, lr_high=0.05) for name in ("constant", "step", "cosine")]
     results, _ = searched(fixed, 4)
