@@ -132,10 +132,15 @@ def _checked(
     lowest = str(means.idxmin())
     luck = student_t((values[used] - values[lowest]).to_numpy(), 0.95)
     found.append(
-        f"*Use {used}*: the lowest mean there is that of {lowest}; {used} lies "
+        f"*Use {used}*: it has the lowest mean there, too."
+        if lowest == used
+        else f"*Use {used}*: the lowest mean there is that of {lowest}; {used} lies "
         f"{100 * luck.mean / means[lowest]:.1f}% above it ({_interval(luck)})."
     )
-    for name in (name for name, one in candidates.items() if one["dropped"]):
+    dropped = [name for name, one in candidates.items() if one["dropped"]]
+    if dropped and min(means[name] for name in dropped) >= means[used]:
+        found.append(f"*Dropped: {', '.join(dropped)}*: none of them is better there.")
+    for name in dropped:
         there = student_t((values[name] - values[used]).to_numpy(), 0.95)
         if there.mean < 0:
             shown = "shown" if there.high < 0 else "not shown"
