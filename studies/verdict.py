@@ -26,6 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import other_seeds
 import pandas as pd
 from markdown import markdown
 from verdict_records import SEEDS, records
@@ -157,6 +158,7 @@ def main() -> None:
         markdown(found[found["task"].isin(REPORTED_ON)]),
         "## Chosen on",
         markdown(found[found["task"].isin(CHOSEN_ON)]),
+        *other_seeds.lines(),
     ]
     (Path(__file__).parent / "verdict.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
 
