@@ -260,7 +260,7 @@ FOUND = """What it says:
 - The intervals hold a good lr in 87% and 83%. They miss where short runs do not see the
   over-fitting of the whole training (regression), and at 256 rows of autoencoder and quantiles.
 - Nothing was refused. A line through the three answers would be right in 32 or 33 of 54, which is
-  no better, so that each size keeps its own answer. The exponent's interval is wide, as it is."""
+  no better, so that each size keeps its own answer. The exponent's interval is wide."""
 
 
 def main() -> None:

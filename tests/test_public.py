@@ -79,8 +79,17 @@ def helps(*words: str) -> str:
     return result.output
 
 
+def test_the_help_says_what_to_type_for_what_is_asked():
+    asked = helps().partition("You ask")[2]
+    known = {
+        word.replace("_", "-") for word in {**RunSettings.model_fields, **FindSettings.model_fields}
+    }
+    assert set(re.findall(r"lrfinder (\w+)", asked)) == {"find", "check", "run", "sweep"}
+    assert set(re.findall(r"--([\w-]+)", asked)) <= known
+
+
 def test_the_commands_are_these():
-    listed = helps().partition("Commands:")[2]
+    listed = helps().partition("Commands:")[2].partition("You ask")[0]
     assert set(re.findall(r"^  (\w+)", listed, re.MULTILINE)) == set(OPTIONS)
 
 

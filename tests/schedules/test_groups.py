@@ -5,6 +5,7 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import optuna
 import pytest
 import torch
 from optuna.trial import FixedTrial
@@ -172,6 +173,16 @@ def test_every_searched_parameter_changes_the_lrs():
     rows = [schedule.rows(optimizer(1.0, 1.0), 12) for schedule in schedules]
     for a, b in itertools.combinations(rows, 2):
         assert (a != b).any()
+
+
+def test_a_floor_is_searched_below_the_lowest_lr_that_a_group_can_have():
+    own = family_of_groups(
+        [asked("body", "constant", (0.01, 1.0)), asked("layer.0", "cosine,eta_min=search")]
+    )
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+    trial = study.ask()
+    own.space(trial, BUDGET)
+    assert trial.distributions["layer.0.eta_min"].high == pytest.approx(0.1 * 0.01 * 1e-3)
 
 
 @pytest.mark.parametrize(

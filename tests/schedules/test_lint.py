@@ -161,7 +161,7 @@ RIGHT = [
     (20, own(lambda o: ConstantLR(o, 1 / 3, 5))),
     (20, own(lambda o: LambdaLR(o, noam(50)), "batch")),
     (20, own(lambda o: LambdaLR(o, warm_cosine(50, 500)), "batch")),
-    (20, own(lambda o: CosineAnnealingWarmRestarts(o, 25), "batch")),
+    (60, own(lambda o: CosineAnnealingWarmRestarts(o, 25), "batch")),
     (20, own(lambda o: CosineAnnealingWarmRestarts(o, 125), "batch")),
     (20, own(lambda o: MultiplicativeLR(o, lambda _: 0.95))),
 ]
