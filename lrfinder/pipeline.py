@@ -145,7 +145,7 @@ def search_act(
         spaces,
         trials=settings.trials,
         even=settings.even,
-        every=experiment.families_named,
+        every_family=experiment.families_named,
         seeds=seeds,
         again=experiment.second_seeds if again else (),
         storage=storage,

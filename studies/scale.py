@@ -46,6 +46,7 @@ from lrfinder.comparison.compare import compare_by_halving
 from lrfinder.comparison.policy import RUNS_PER_CANDIDATE, Halving
 from lrfinder.experiment import Experiment
 from lrfinder.settings import RunSettings
+from lrfinder.training.executors.job import Job
 from lrfinder.training.speed import Speed
 from lrfinder.tuning.rounds import ask_size, trials_at_once
 from lrfinder.tuning.samplers import BracketSampler
@@ -216,25 +217,27 @@ class Cluster:
         self.pass_time(CHUNK)
         return self.history_of(plans) if self.ended.get(chunk) else None
 
-    # What the parent does itself
 
-    def fit(
-        self,
-        plans: Sequence[Plan],
-        *,
-        watch: str,
-        progress: Callable[[int], None],
-        finished: Callable[[Sequence[int], History], None],
-    ) -> None:
-        """Train in the parent, an epoch at a time."""
-        for row, plan in enumerate(plans):
-            history, took = self.history_of([plan]), self.seconds_of(plan)
+@dataclass
+class Here:
+    """The crew in the parent, which trains an epoch at a time."""
+
+    cluster: Cluster
+    workers: int = 1
+
+    def fit(self, job: Job) -> None:
+        """Train every plan; see `Crew`."""
+        cluster = self.cluster
+        for row, plan in enumerate(job.plans):
+            history, took = cluster.history_of([plan]), cluster.seconds_of(plan)
             for _ in range(20):
-                self.pass_time(took / 20)
-                progress(history.updates_asked // 20)
-            self.trained += took
-            self.busy_here += took
-            finished([row], history)
+                cluster.pass_time(took / 20)
+                if job.progress is not None:
+                    job.progress(history.updates_asked // 20)
+            cluster.trained += took
+            cluster.busy_here += took
+            if job.finished is not None:
+                job.finished([row], history)
 
 
 class Recorded:
@@ -285,8 +288,8 @@ def simulated(trials: int, processes: int, mean: float, *, deaths: bool, seed: i
     cluster = Cluster(
         recorded.seconds, recorded.history, processes - 1, random.Random(seed), mean, deaths
     )
-    executor = WithWorkers(
-        cluster,
+    crew = WithWorkers(
+        Here(cluster),
         cluster,
         Claim(0, Event()),
         1,
@@ -296,9 +299,7 @@ def simulated(trials: int, processes: int, mean: float, *, deaths: bool, seed: i
     speed = Speed(mean / experiment.updates, 0.0)
 
     def together() -> int:
-        return max(
-            1, trials_at_once(experiment.training, len(seeds), speed, 1, executor.workers + 1)
-        )
+        return max(1, trials_at_once(experiment.training, len(seeds), speed, 1, crew.workers))
 
     def sampler(space: Space, _: int, number: int) -> optuna.samplers.BaseSampler:
         if space.only_lr:
@@ -313,7 +314,7 @@ def simulated(trials: int, processes: int, mean: float, *, deaths: bool, seed: i
         even=False,
         seeds=seeds,
         measure=experiment.measure,
-        executor=executor,
+        executor=crew,
         sampler=sampler,
         ask_size=ask_size(trials, one_lr=False),
         together=together,
@@ -326,7 +327,7 @@ def simulated(trials: int, processes: int, mean: float, *, deaths: bool, seed: i
         candidates,
         halving=halving,
         seeds=experiment.confirm_seeds,
-        executor=executor,
+        executor=crew,
     )
     before = RANGE_TEST * mean
     took = cluster.now + before

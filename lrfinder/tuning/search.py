@@ -47,7 +47,7 @@ def search(
     seed: int = 0,
     measure: str = "loss",
     even: bool = True,
-    every: bool = False,
+    every_family: bool = False,
     again: Sequence[int] = (),
     ask_size: int = 1,
     together: int | Callable[[], int] | None = None,
@@ -73,7 +73,7 @@ def search(
             last epoch; with "best_" before it of the best epoch.
         even: every family gets `trials`; else that is the average, and those whose best values are
             worst get fewer, the others more; and one family looks for the lr before the others.
-        every: every family is tried even where `trials` is 1, so that none looks for the lr then.
+        every_family: none is left out, so that none looks for the lr where `trials` is 1.
         again: training seeds of the best few trials of each family besides, one or none; the
             mean with it decides which trial is the best.
         ask_size: trials of a family that are asked without knowing each other's result, of
@@ -111,7 +111,7 @@ def search(
         runs += sum(study.second_looks for study in studies)
         progress(runs * task.epochs * task.data(device).updates_per_epoch)
 
-    scout = None if even or (every and trials == 1) else _scout(studies, trials)
+    scout = None if even or (every_family and trials == 1) else _scout(studies, trials)
     with at_work(executor, Setup(task, trainer)) as crew:
         while True:
             _set_goals(studies, scout, trials, even=even, over=time.monotonic() >= deadline)

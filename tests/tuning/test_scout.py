@@ -74,9 +74,9 @@ def test_with_two_trials_a_family_none_is_left_out(families):
 
 
 def test_families_that_are_named_are_all_tried():
-    results, _ = searched(DEFAULT_FAMILIES, 1, every=True)
+    results, _ = searched(DEFAULT_FAMILIES, 1, every_family=True)
     assert [len(one.trials) for one in results.values()] == [1] * 8
-    results, order = searched(DEFAULT_FAMILIES, 2, every=True)
+    results, order = searched(DEFAULT_FAMILIES, 2, every_family=True)
     assert [family for family, _ in order[:3]] == ["cosine"] * 3
 
 
