@@ -80,7 +80,10 @@ def test_what_was_trained_on_another_seed_counts_as_progress_of_a_search_that_go
 
 
 def test_after_the_deadline_there_is_no_second_look():
-    found = search(task(), spaces(), deadline=time.monotonic() - 1, **OPTIONS)
+    storage = optuna.storages.InMemoryStorage()
+    search(task(), spaces(), storage=storage, **{**OPTIONS, "again": []})
+    found = search(task(), spaces(), storage=storage, deadline=time.monotonic() - 1, **OPTIONS)
+    assert all(one.contenders for one in found)
     assert all(trial.again is None for one in found for trial in one.trials)
 
 
