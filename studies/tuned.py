@@ -79,14 +79,26 @@ class Records:
 
     def __init__(self, path: Path = KEPT) -> None:
         self._path, self._trainer = path, BatchedTrainer()
-        kept = pd.read_csv(path, dtype={"lr": str}) if path.exists() else None
         self._rows: dict[tuple[str, str, float, int], dict[str, object]] = {}
-        for row in [] if kept is None else kept.to_dict("records"):
+        self._read()
+
+    def _read(self) -> None:
+        """Take what is kept, by this process or another one beside it."""
+        kept = pd.read_csv(self._path, dtype={"lr": str}) if self._path.exists() else pd.DataFrame()
+        for row in kept.to_dict("records"):
             self._rows[row["problem"], row["way"], float(row["lr"]), row["seed"]] = dict(row)
+
+    def _missing(
+        self, problem: Problem, wanted: Iterable[tuple[Way, float, int]]
+    ) -> list[tuple[Way, float, int]]:
+        return [w for w in wanted if (problem.name, w[0].name, w[1], w[2]) not in self._rows]
 
     def train(self, problem: Problem, wanted: Iterable[tuple[Way, float, int]]) -> None:
         """Train what is not there."""
-        todo = [w for w in wanted if (problem.name, w[0].name, w[1], w[2]) not in self._rows]
+        todo = self._missing(problem, wanted)
+        if todo:
+            self._read()
+            todo = self._missing(problem, todo)
         if not todo:
             return
         task, everything = problem.task, tuple(problem.task.train.tensors)
