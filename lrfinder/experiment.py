@@ -28,11 +28,13 @@ from lrfinder.training.speed import Work
 from lrfinder.tuning import lr_ranges
 from lrfinder.tuning.shares import total
 from lrfinder.tuning.space import Space
-from lrfinder.tuning.trials import overhead, second_looks
+from lrfinder.tuning.trials import other_seeds, overhead, second_looks
 from lrfinder.types import Direction
 
 SEEDS_PER_ACT = 1000
 _SEEDS_PER_SEED = 3 * SEEDS_PER_ACT
+_SECOND = 4
+"""Further seeds on which the best constant lrs of a search are trained; others take the first."""
 """A run's seed owns this many training seeds, a third of them for each act."""
 
 
@@ -180,8 +182,9 @@ class Experiment(RangeTestExperiment):
         }
         self.settings = settings.model_copy(update=resolved)
         self.search_seeds = training_seeds("search", settings.seed, settings.trial_seeds)
-        self.second_seeds = training_seeds("search", settings.seed, 2)[settings.trial_seeds :]
-        """Training seed of the best few trials besides, where each trial has but one."""
+        once = settings.trial_seeds == 1
+        self.second_seeds = training_seeds("search", settings.seed, _SECOND + 1)[1:] if once else []
+        """Training seeds of the best few trials besides, where each trial has but one."""
         self.confirm_seeds = training_seeds("confirm", settings.seed, SEEDS_PER_ACT)
         """Training seeds of the comparison, which takes as many of them as it needs."""
         self.confirm_runs = self._confirm_runs()
@@ -239,8 +242,12 @@ class Experiment(RangeTestExperiment):
         enumerated = [space.all_trials(trials) for space in spaces]
         points = [None if own is None else len(own) for own in enumerated]
         count = total(points, trials, even=self.settings.even)
-        most = sum(second_looks(trials if own is None else own) for own in points)
-        looks = most * len(self.second_seeds)
+        names = [member.name for member in self.families]
+        looks = sum(
+            second_looks(name, trials if own is None else own)
+            * len(other_seeds(name, self.second_seeds))
+            for name, own in zip(names, points, strict=True)
+        )
         besides = len(spaces) * overhead(count / len(spaces), self.training.evaluations)
         runs = count * len(self.search_seeds) + looks
         return replace(self.training, runs=runs, overhead=besides)

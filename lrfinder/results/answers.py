@@ -177,7 +177,8 @@ def _updates(
     test = summary.range_test
     trials = [trial for result in results for trial in result.trials]
     again = [trial.again for trial in trials if trial.again is not None]
-    runs = len(trials) * len(experiment.search_seeds) + len(again) + len(comparison.runs)
+    runs = len(trials) * len(experiment.search_seeds) + len(comparison.runs)
+    runs += sum(look.runs for look in again)
     asked = runs * experiment.updates + (0 if test is None else experiment.find_updates)
     trained = sum(run.updates for run in [*trials, *again, *comparison.runs])
     return asked, trained + (0 if test is None else test.updates)

@@ -4,7 +4,7 @@ A trial is one schedule, trained once per training seed; its objective is the me
 of the final validation measure. All trials of all families train on the same seeds, so that
 schedules are compared on the same luck. Every family gets the same number of trials, or one that
 can still win gets those of the others (`lrfinder.tuning.shares`); in turns, so that a timeout is
-fair. The best few of a family may be trained on another seed, which they do not owe their place
+fair. The best few of a family may be trained on other seeds, which they do not owe their place
 to; then the mean decides.
 
     ask ─> lr and parameters ─> Schedule ─> Plans, one per seed ─> fit ─> tell
@@ -33,7 +33,7 @@ from lrfinder.tuning.shares import even_goals, goals, trials_of_scout
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.storage import open_storage
 from lrfinder.tuning.study import FamilyStudy, PendingTrial
-from lrfinder.tuning.trials import Conditions, FamilyResult, TrialDone
+from lrfinder.tuning.trials import Conditions, FamilyResult, TrialDone, other_seeds
 
 
 def search(
@@ -74,8 +74,9 @@ def search(
         even: every family gets `trials`; else that is the average, and those whose best values are
             worst get fewer, the others more; and one family looks for the lr before the others.
         every_family: none is left out, so that none looks for the lr where `trials` is 1.
-        again: training seeds of the best few trials of each family besides, one or none; the
-            mean with it decides which trial is the best.
+        again: training seeds of the best few trials of each family besides, those of the constant
+            lr on all of them, of other families on the first; the mean with them decides which
+            trial is the best.
         ask_size: trials of a family that are asked without knowing each other's result, of
             `trials`; of more in proportion more.
         together: trials, over all families, that are asked and trained together at most; by
@@ -200,17 +201,22 @@ def _look_again(
     measure: str,
     progress: Callable[[int], None] | None,
 ) -> None:
-    """Train the best trials of each family on another seed, those that were not yet."""
+    """Train the best trials of each family on other seeds, those that were not yet."""
     with deferred():
         results = [(study, study.result()) for study in studies]
     waiting = [(s, one) for s, found in results for one in found.contenders if one.again is None]
-    [seed] = seeds
-    plans = [Plan(trial.lr, trial.schedule, seed) for _, trial in waiting]
+    chosen = [(s, one, other_seeds(s.family, seeds)) for s, one in waiting]
+    looks = [(study, trial, len(own)) for study, trial, own in chosen for _ in own]
+    plans = [Plan(one.lr, one.schedule, seed) for _, one, own in chosen for seed in own]
+    made: dict[tuple[str, int], list[History]] = {}
 
     def finished(rows: Sequence[int], history: History) -> None:
         for place, row in enumerate(rows):
-            study, trial = waiting[row]
-            study.look_again(trial.number, history.only(place))
+            study, trial, count = looks[row]
+            runs = made.setdefault((study.family, trial.number), [])
+            runs.append(history.only(place))
+            if len(runs) == count:
+                study.look_again(trial.number, History.joined(runs))
 
     if plans:
         crew.fit(Job(plans, measure, progress, finished))

@@ -96,12 +96,12 @@ class StoredStudy:
         return numbered
 
     def look_again(self, number: int, facts: Mapping[str, Any]) -> None:
-        """Write what a trial came to on another seed; a trial that ended takes no attribute."""
+        """Write what a trial came to on other seeds; a trial that ended takes no attribute."""
         self._study.set_user_attr(_AGAIN, {**self.again, str(number): dict(facts)})
 
     @property
     def again(self) -> dict[str, dict[str, Any]]:
-        """What trials came to on another seed, by their number."""
+        """What trials came to on other seeds, by their number."""
         return dict(self._study.user_attrs.get(_AGAIN, {}))
 
     @property

@@ -97,6 +97,11 @@ class FamilyStudy:
         self._enqueue_failed()
 
     @property
+    def family(self) -> str:
+        """Name of the family."""
+        return self._space.family.name
+
+    @property
     def runs_per_trial(self) -> int:
         """Runs of each trial: one per training seed."""
         return len(self._conditions.seeds)
@@ -300,13 +305,13 @@ class FamilyStudy:
         )
 
     def look_again(self, number: int, history: History) -> None:
-        """Store what a trial came to on another seed."""
+        """Store what a trial came to on other seeds."""
         shared = self._conditions
-        [outcome] = history.outcomes(shared.measure, self._space.direction)
+        outcomes = history.outcomes(shared.measure, self._space.direction)
         facts = {
-            "seed": history.plans[0].seed,
-            "value": rounded(outcome.value),
-            "diverged": outcome.diverged,
+            "seeds": [plan.seed for plan in history.plans],
+            "value": rounded(np.mean([outcome.value for outcome in outcomes])),
+            "diverged": any(outcome.diverged for outcome in outcomes),
             "updates": history.updates_trained,
         }
         with deferred():
@@ -316,8 +321,8 @@ class FamilyStudy:
 
     @property
     def second_looks(self) -> int:
-        """Trials that were trained on another seed."""
-        return len(self._stored.again)
+        """Runs of trials on other seeds."""
+        return sum(len(look["seeds"]) for look in self._stored.again.values())
 
     def _trial_result(self, trial: FrozenTrial) -> TrialResult:
         again = self._stored.again.get(str(trial.number))
@@ -331,5 +336,10 @@ class FamilyStudy:
             updates=int(trial.user_attrs["updates"]),
             again=None
             if again is None
-            else SecondLook(float(again["value"]), bool(again["diverged"]), int(again["updates"])),
+            else SecondLook(
+                value=float(again["value"]),
+                diverged=bool(again["diverged"]),
+                updates=int(again["updates"]),
+                runs=len(again["seeds"]),
+            ),
         )

@@ -20,16 +20,22 @@ TrialDone = Callable[[str, int, History], None]
 
 
 _LOOKED_AT_AGAIN = 3
-"""Trials of a family that are trained on another seed, at most."""
+"""Trials of a family that are trained on other seeds, at most."""
+_REFERENCE = "constant"
+"""The family that all others are compared with; its lr is chosen on more seeds than theirs."""
 
 
 @dataclass(frozen=True)
 class SecondLook:
-    """What a trial came to on another seed."""
+    """What a trial came to on other seeds."""
 
     value: float
+    """Mean over them."""
     diverged: bool
+    """Whether it did on any of them."""
     updates: int
+    runs: int = 1
+    """How many seeds they were."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,14 @@ class TrialResult:
     diverged: bool
     updates: int
     again: SecondLook | None = None
-    """What it came to on another seed, if it was among the best."""
+    """What it came to on other seeds, if it was among the best."""
 
     @property
     def mean(self) -> float:
-        """Its value, with that of another seed where there is one."""
-        return self.value if self.again is None else (self.value + self.again.value) / 2
+        """Its value, with those of other seeds where there are any."""
+        if self.again is None:
+            return self.value
+        return (self.value + self.again.runs * self.again.value) / (1 + self.again.runs)
 
     @property
     def lr(self) -> float:
@@ -83,7 +91,7 @@ class FamilyResult:
     def best(self) -> TrialResult | None:
         """The best trial that did not diverge, the earliest of equals; None if all did.
 
-        Where the best few were trained on another seed, that of the best mean among them.
+        Where the best few were trained on other seeds, that of the best mean among them.
         """
         held = [one for one in self._usable if one.again is not None and not one.again.diverged]
         others = [one for one in self._usable if one.again is None]
@@ -91,9 +99,9 @@ class FamilyResult:
 
     @property
     def contenders(self) -> list[TrialResult]:
-        """The trials that are to be trained on another seed, the best first."""
+        """The trials that are to be trained on other seeds, the best first."""
         in_order = sorted(self._usable, key=lambda trial: self._sign * trial.value)
-        return in_order[: second_looks(len(in_order))]
+        return in_order[: second_looks(self.space.family.name, len(in_order))]
 
     @property
     def _usable(self) -> list[TrialResult]:
@@ -124,13 +132,31 @@ class Conditions:
     sampler: MakeSampler
 
 
-def second_looks(trials: int) -> int:
-    """How many of so many trials of a family are trained on another seed: half, but not one alone.
+def second_looks(family: str, trials: int) -> int:
+    """How many of so many trials of a family are trained on other seeds: half, but not one alone.
 
-    >>> [second_looks(n) for n in (1, 2, 3, 4, 5, 20)]
+    Three of the constant lr, as soon as there are two to choose from.
+
+    >>> [second_looks("step", n) for n in (1, 2, 3, 4, 5, 20)]
     [0, 0, 2, 2, 3, 3]
+    >>> [second_looks("constant", n) for n in (1, 2, 3, 4, 5, 20)]
+    [0, 2, 3, 3, 3, 3]
     """
+    if family == _REFERENCE:
+        return min(_LOOKED_AT_AGAIN, trials) if trials > 1 else 0
     return min(_LOOKED_AT_AGAIN, (trials + 1) // 2) if trials > 2 else 0
+
+
+def other_seeds(family: str, seeds: Sequence[int]) -> list[int]:
+    """Of these seeds those on which the best few of a family are trained.
+
+    All for the constant lr, by which a decay is judged: chosen on two noisy runs it would be a poor
+    one, and any decay shown to be better. The first for any other family.
+
+    >>> other_seeds("constant", [7, 8, 9]), other_seeds("step", [7, 8, 9])
+    ([7, 8, 9], [7])
+    """
+    return list(seeds) if family == _REFERENCE else list(seeds[:1])
 
 
 def is_own(trial: FrozenTrial) -> bool:

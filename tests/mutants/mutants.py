@@ -332,6 +332,11 @@ MUTANTS = [
         ),
         ("one trial is looked at again", "if trials > 2 else 0", "if trials else 0"),
         (
+            "the constant lr is chosen on two seeds",
+            "list(seeds) if family == _REFERENCE",
+            "list(seeds[:1]) if family == _REFERENCE",
+        ),
+        (
             "the worst are looked at again",
             "key=lambda trial: self._sign * trial.value)",
             "key=lambda trial: -self._sign * trial.value)",

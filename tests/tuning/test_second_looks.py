@@ -87,6 +87,25 @@ def test_after_the_deadline_there_is_no_second_look():
     assert all(trial.again is None for one in found for trial in one.trials)
 
 
+def test_the_constant_lr_is_chosen_on_all_of_the_other_seeds():
+    options = {**OPTIONS, "trials": 3, "again": [7, 8, 9]}
+    storage = optuna.storages.InMemoryStorage()
+    counted: list[int] = []
+    step, constant = search(task(), spaces(), storage=storage, progress=counted.append, **options)
+    assert [trial.again.runs for trial in constant.trials] == [3, 3, 3]
+    assert sorted(trial.again.runs for trial in step.trials if trial.again) == [1, 1]
+    for trial in constant.trials:
+        plans = [Plan(trial.lr, trial.schedule, seed) for seed in (7, 8, 9)]
+        values = [outcome.value for outcome in fit(task(), plans).outcomes()]
+        assert trial.again.value == pytest.approx(sum(values) / 3, rel=1e-5)
+        assert trial.mean == pytest.approx((trial.value + sum(values)) / 4, rel=1e-5)
+    assert constant.best == min(constant.trials, key=lambda trial: trial.mean)
+    made = sum(counted)
+    counted.clear()
+    search(task(), spaces(), storage=storage, progress=counted.append, **options)
+    assert sum(counted) == made == (6 + 2 + 9) * 24
+
+
 def made(number, value, again=None, *, diverged=False, lost=False) -> TrialResult:
     look = None if again is None else SecondLook(again, diverged=lost, updates=1)
     recipe = Recipe(0.1, Schedule(FAMILIES["constant"], {}))
@@ -94,7 +113,7 @@ def made(number, value, again=None, *, diverged=False, lost=False) -> TrialResul
 
 
 def result(*trials, direction="minimize") -> FamilyResult:
-    return FamilyResult(space("constant", direction=direction), "x", trials, 0, exhausted=False)
+    return FamilyResult(space("step", direction=direction), "x", trials, 0, exhausted=False)
 
 
 def test_luck_on_one_seed_does_not_decide():
@@ -112,7 +131,8 @@ def test_one_that_diverged_on_the_other_seed_is_not_the_best():
 
 
 def test_half_of_the_trials_are_looked_at_again_three_at_most_and_none_alone():
-    assert [second_looks(count) for count in range(8)] == [0, 0, 0, 2, 2, 3, 3, 3]
+    assert [second_looks("step", count) for count in range(8)] == [0, 0, 0, 2, 2, 3, 3, 3]
+    assert [second_looks("constant", count) for count in range(6)] == [0, 0, 2, 3, 3, 3]
     diverged = [made(k, 0.0, diverged=True) for k in range(3)]
     found = result(*diverged, made(3, 3.0), made(4, 1.0), made(5, 2.0))
     assert [trial.number for trial in found.contenders] == [4, 5]
