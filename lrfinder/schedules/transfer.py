@@ -32,7 +32,7 @@ def peak_multiplier(shape: Floats, exponent: float = 0.0) -> float:
     """
     used = shape[shape > 0]
     predicted = _best_peak(used) / _best_peak(np.ones(len(used)))
-    return predicted * min(1.0, len(shape) / (shape.sum() * predicted)) ** exponent
+    return float(predicted * min(1.0, len(shape) / (shape.sum() * predicted)) ** exponent)
 
 
 def _best_peak(e: Floats) -> float:

@@ -163,7 +163,7 @@ class _Halving:
         """Trials of each family before any is dropped."""
         count, budget = len(self.values), self.budget - sum(self.least) + len(self.least)
         slope = 0.5 + sum(1 / k for k in range(2, count + 1))
-        return max(1, math.ceil((budget - count) / (slope * count)))
+        return max(1, math.ceil((budget - count) / (slope * max(1, count))))
 
 
 def _kept(families: int) -> int:

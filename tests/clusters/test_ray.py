@@ -13,6 +13,7 @@ from executor_laws import (
     check_trains_what_one_process_trains,
     dying,
 )
+from on_loopback import tests_can_be_imported_by_workers  # noqa: F401 (a fixture)
 from small_tasks import linear_task, plan
 
 import lrfinder

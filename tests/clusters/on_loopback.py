@@ -10,7 +10,7 @@ HERE = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _tests_can_be_imported_by_workers():
+def tests_can_be_imported_by_workers():
     """Workers are started with this environment."""
     before = os.environ.get("PYTHONPATH")
     places = [str(HERE), *([before] if before else [])]
