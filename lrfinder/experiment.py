@@ -28,13 +28,11 @@ from lrfinder.training.speed import Work
 from lrfinder.tuning import lr_ranges
 from lrfinder.tuning.shares import total
 from lrfinder.tuning.space import Space
-from lrfinder.tuning.trials import other_seeds, overhead, second_looks
+from lrfinder.tuning.trials import count_of_second_seeds, other_seeds, overhead, second_looks
 from lrfinder.types import Direction
 
 SEEDS_PER_ACT = 1000
 _SEEDS_PER_SEED = 3 * SEEDS_PER_ACT
-_SECOND = 4
-"""Further seeds on which the best constant lrs of a search are trained; others take the first."""
 """A run's seed owns this many training seeds, a third of them for each act."""
 
 
@@ -182,8 +180,8 @@ class Experiment(RangeTestExperiment):
         }
         self.settings = settings.model_copy(update=resolved)
         self.search_seeds = training_seeds("search", settings.seed, settings.trial_seeds)
-        once = settings.trial_seeds == 1
-        self.second_seeds = training_seeds("search", settings.seed, _SECOND + 1)[1:] if once else []
+        besides = count_of_second_seeds(settings.trials) if settings.trial_seeds == 1 else 0
+        self.second_seeds = training_seeds("search", settings.seed, 1 + besides)[1:]
         """Training seeds of the best few trials besides, where each trial has but one."""
         self.confirm_seeds = training_seeds("confirm", settings.seed, SEEDS_PER_ACT)
         """Training seeds of the comparison, which takes as many of them as it needs."""

@@ -50,6 +50,7 @@ from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.training.history import History, Plan
 from lrfinder.tuning import lr_ranges
+from lrfinder.tuning.trials import count_of_second_seeds
 
 KEPT = Path(__file__).parent.parent / "build" / "search_quality.csv"
 FRESH = tuple(range(900_000, 900_010))
@@ -182,7 +183,8 @@ def lrfinder(bench: Bench, budget: int) -> Recipe:
     suggestion = bench.suggestion(cost=budget / 5)
     ranged, _ = lr_ranges.from_range_test(bench.spaces(), bench.task, suggestion)
     trials = max(1, int((2 / 3 * budget - bench.spent) / len(ranged)))
-    seeds, room = training_seeds("search", bench.repeat, 2), budget - bench.spent
+    seeds = training_seeds("search", bench.repeat, 1 + count_of_second_seeds(trials))
+    room = budget - bench.spent
     found = search(
         bench.task,
         ranged,
@@ -196,7 +198,8 @@ def lrfinder(bench: Bench, budget: int) -> Recipe:
         together=256,
     )
     made = [trial for one in found for trial in one.trials]
-    bench.updates += (len(made) + sum(one.again is not None for one in made)) * bench.length
+    looks = sum(one.again.runs for one in made if one.again is not None)
+    bench.updates += (len(made) + looks) * bench.length
     ended = [best for one in found if (best := one.best) is not None]
     ended.sort(key=lambda best: best.mean)
     left = int(budget - bench.spent)

@@ -89,6 +89,7 @@ class Broken(nn.Module):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_the_object_given_again(tmp_path, share):
     task = linear_task(epochs=3, model=Broken)
     Broken.left = enough = 10**9
@@ -114,6 +115,7 @@ def test_a_run_is_resumed_with_a_task_of_its_own_name_only(tmp_path):
         lrfinder.run(task, resume=tmp_path / "r", trials=3, **QUIET)
 
 
+@pytest.mark.slow
 def test_workers_train_an_object_that_can_be_sent(tmp_path):
     options = {**SMALL, **QUIET, "lr": 0.01}
     alone = lrfinder.run(from_factory(), out=tmp_path / "a", **options)

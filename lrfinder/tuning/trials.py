@@ -21,6 +21,7 @@ TrialDone = Callable[[str, int, History], None]
 
 _LOOKED_AT_AGAIN = 3
 """Trials of a family that are trained on other seeds, at most."""
+_MOST_SECOND_SEEDS = 4
 _REFERENCE = "constant"
 """The family that all others are compared with; its lr is chosen on more seeds than theirs."""
 
@@ -145,6 +146,17 @@ def second_looks(family: str, trials: int) -> int:
     if family == _REFERENCE:
         return min(_LOOKED_AT_AGAIN, trials) if trials > 1 else 0
     return min(_LOOKED_AT_AGAIN, (trials + 1) // 2) if trials > 2 else 0
+
+
+def count_of_second_seeds(trials: int) -> int:
+    """On how many further seeds the best few of a search are trained; see `other_seeds`.
+
+    `trials` is how many each family has on average: where they are few, so are these.
+
+    >>> [count_of_second_seeds(trials) for trials in (1, 3, 6, 10, 100)]
+    [1, 1, 3, 4, 4]
+    """
+    return max(1, min(_MOST_SECOND_SEEDS, trials // 2))
 
 
 def other_seeds(family: str, seeds: Sequence[int]) -> list[int]:

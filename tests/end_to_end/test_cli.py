@@ -689,6 +689,7 @@ def wait_for(folder: Path, trials: int, process: subprocess.Popen):
         pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_a_run_that_was_ended_is_resumed_to_the_asked_number(here, sent, status):
     words = ["my_task.py:slow", "--families", "step", "--trials", "6", "--confirm-runs", "8"]
     command = ["run", *words, "--find-seeds", "1", "--steps", "30", "--out", "r", "-q"]
@@ -707,6 +708,7 @@ def test_a_run_that_was_ended_is_resumed_to_the_asked_number(here, sent, status)
     assert (Path("r") / "report.md").exists()
 
 
+@pytest.mark.slow
 def test_a_run_is_held_by_one_process_and_not_reported_when_interrupted(here):
     words = ["my_task.py:slow", "--trials", "50", "--out", "r", "-q"]
     process = spawn("run", *words)

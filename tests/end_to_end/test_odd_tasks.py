@@ -104,6 +104,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize("path", ["my.v2.py", "optuna.py"])
+@pytest.mark.slow
 def test_a_task_file_may_be_called_anything(path):
     runs(write(path))
 
@@ -143,6 +144,7 @@ def test_the_command_takes_no_library_from_the_current_folder(name):
 
 
 @pytest.mark.parametrize("place", ["in_model", slowly("at_import"), slowly("in_factory")])
+@pytest.mark.slow
 def test_a_task_may_change_the_directory(here, place):
     Path("elsewhere").mkdir()
     runs(write("task.py", **{place: MOVED}))
@@ -167,6 +169,7 @@ def test_workers_of_a_task_that_changes_the_directory(here):
 @pytest.mark.parametrize(
     "place", ["in_loss", *map(slowly, ("at_import", "in_factory", "in_model"))]
 )
+@pytest.mark.slow
 def test_a_task_may_set_numpys_errors(place):
     runs(write("task.py", **{place: "np.seterr(all='raise')"}))
     assert call("find", "task.py", "--max-lr", "1e6", "-q").exit_code in (0, 4)
@@ -208,6 +211,7 @@ def test_files_may_have_a_byte_order_mark(here):
     assert call("run", "--resume", "r", "-q").exit_code == 0
 
 
+@pytest.mark.slow
 def test_runs_of_the_same_second_have_folders_of_their_own(here, monkeypatch):
     class Stopped(commands.datetime):
         @classmethod

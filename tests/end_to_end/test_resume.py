@@ -81,6 +81,7 @@ OTHER = {
 
 @pytest.mark.parametrize("other", OTHER)
 @pytest.mark.parametrize("whole", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_what_the_record_depends_on_is_compared(copy, other, whole):
     again, says = OTHER[other]
     if not whole:  # as if it had been interrupted in the comparison
@@ -163,6 +164,7 @@ BY_HAND = {
 
 @pytest.mark.parametrize("kind", BY_HAND)
 @pytest.mark.parametrize("whole", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_trial_that_was_put_in_by_hand_is_not_counted(copy, kind, whole):
     storage = own_storage(copy)
     for name in optuna.get_all_study_names(storage):

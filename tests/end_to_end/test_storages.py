@@ -208,6 +208,7 @@ def spoil(path: Path) -> None:
 
 
 @pytest.mark.parametrize("act", ["studies", "comparison"])
+@pytest.mark.slow
 def test_a_storage_that_is_locked_ends_the_run_in_one_line_that_leads_on(tmp_path, impatient, act):
     url = f"sqlite:///{tmp_path / 'all.db'}?timeout=0.1"
     other = sqlite3.connect(tmp_path / "all.db", isolation_level=None)
@@ -236,6 +237,7 @@ def test_a_storage_that_is_locked_for_a_moment_is_waited_for(tmp_path):
     other.close()
 
 
+@pytest.mark.slow
 def test_a_file_that_is_damaged_while_it_runs_is_one_line(tmp_path, impatient):
     file = tmp_path / "all.db"
     with pytest.raises(StorageFailed, match=r"all\.db' fails: .*; go on with `lrfinder run"):

@@ -89,6 +89,7 @@ def test_the_command_says_so_before_torch_is_loaded():
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full stands for a full disk")
 @pytest.mark.parametrize("words", ["tasks", "--help", "--version", "report", "find quadratic"])
+@pytest.mark.slow
 def test_output_that_cannot_be_written_is_one_line(here, finished, words):
     more = [str(finished)] if words == "report" else []
     with open("/dev/full", "w") as full:  # noqa: PTH123
@@ -115,6 +116,7 @@ def test_closed_streams_are_no_failure(here):
     assert called("find", "nothing", **close).returncode == 3
 
 
+@pytest.mark.slow
 def test_characters_that_the_output_does_not_have_are_replaced(here, finished):
     asked = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = called("report", str(finished), env=asked, capture_output=True)
@@ -156,6 +158,7 @@ def test_a_folder_that_cannot_be_written_is_reported_all_the_same(finished):
 
 
 @pytest.mark.parametrize("words", [["find"], ["sweep", *SMALL, "--out", "r"]])
+@pytest.mark.slow
 def test_what_a_task_prints_does_not_mix_with_json(here, words):
     words = [words[0], "my_task.py", *words[1:], "--json", "-q", "--engine", "sequential"]
     done = called(*words, capture_output=True)
@@ -201,6 +204,7 @@ def test_signals_that_follow_at_once_mean_what_the_first_one_meant():
         pytest.param([signal.SIGTERM, signal.SIGINT, signal.SIGTERM], marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_interrupts_that_follow_each_other_leave_a_record(here, sent):
     command = [*LRFINDER, "sweep", "slow.py", *SMALL, "--trials", "40", "--out", "r", "-q"]
     process = subprocess.Popen(

@@ -373,6 +373,7 @@ def families(count, name, **columns):
         partial(plots.schedules_figure, values.curves(14), "loss"),
     ],
 )
+@pytest.mark.slow
 def test_texts_of_a_picture_neither_overlap_nor_leave_it(picture):
     assert not clashes(picture())
 

@@ -44,6 +44,7 @@ def own_task(value: float, **fields) -> Task:
 @pytest.mark.parametrize("probes", [0, 3, 8])
 @pytest.mark.parametrize("value", [0.0, 1e-4, 0.01, 0.1])
 @pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.slow
 def test_an_optimizer_that_sets_its_own_lr_is_found_out(trainer, value, probes):
     found = range_test(own_task(value), seeds=2, steps=30, probes=probes, trainer=trainer).suggest()
     assert found.verdict == "inconclusive"
@@ -53,6 +54,7 @@ def test_an_optimizer_that_sets_its_own_lr_is_found_out(trainer, value, probes):
 
 @pytest.mark.parametrize("every", ["batch", "epoch"])
 @pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.slow
 def test_an_lr_that_matters_is_not_suspected(trainer, every):
     for fields in ({}, {"probes": 0}, {"max_lr": 1e-5}, {"min_lr": 1.0, "max_lr": 2.0}):
         curve = range_test(linear_task(), seeds=1, every=every, trainer=trainer, **fields)

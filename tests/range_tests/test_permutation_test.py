@@ -84,6 +84,7 @@ def suggested_without_signal(seeds: range) -> list[tuple[str, int]]:
     ]
 
 
+@pytest.mark.slow
 def test_of_nine_tests_without_a_signal_at_most_one_suggests_an_lr():
     assert len(suggested_without_signal(range(20, 23))) <= 1
 
@@ -94,6 +95,7 @@ def test_of_sixty_tests_without_a_signal_at_most_three_suggest_an_lr():
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_with_the_same_inputs_and_their_own_targets_every_test_suggests_an_lr(kind):
     for seed in range(3):
         suggestion = range_test(task(kind, signal=True, seed=seed), seeds=[seed]).suggest()
@@ -205,6 +207,7 @@ def named_task(*names: str, signal: bool, **fields) -> Task:
         ("next", {"target": itemgetter("next")}),
     ],
 )
+@pytest.mark.slow
 def test_noise_is_told_wherever_the_target_can_be_found(name, fields):
     for signal in (True, False):
         suggestion = range_test(named_task("x", name, signal=signal, **fields)).suggest()

@@ -64,6 +64,7 @@ def shifted(level: float, factor: float):
 
 @both
 @pytest.mark.parametrize("level", [-7.0, -1e3, 1e3])
+@pytest.mark.slow
 def test_a_loss_that_is_negative_or_crosses_zero_gives_the_same_lr(make, level):
     plain, moved = (range_test(make(shifted(v, 1.0))).suggest().lr for v in (0.0, level))
     assert plain is not None
@@ -138,6 +139,7 @@ LOADERS = {
 
 @both
 @pytest.mark.parametrize("case", LOADERS)
+@pytest.mark.slow
 def test_a_training_loader_alone_is_enough(make, case):
     loader, fields = LOADERS[case]
     curve = range_test(make(train=loader(), **fields), steps=40)

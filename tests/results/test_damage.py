@@ -91,6 +91,7 @@ SLOW = [pytest.param(value, marks=pytest.mark.slow) for value in ([], {}, -1)]
 
 
 @pytest.mark.parametrize("value", [KeyError, None, "x", *SLOW], ids=repr)
+@pytest.mark.slow
 def test_any_value_of_the_summary_may_be_wrong(folder, value):
     refused = 0
     for path in paths(SUMMARY):
@@ -100,6 +101,7 @@ def test_any_value_of_the_summary_may_be_wrong(folder, value):
 
 
 @pytest.mark.parametrize("value", [KeyError, "x", [], {}, -1], ids=repr)
+@pytest.mark.slow
 def test_any_value_of_the_config_may_be_wrong(folder, value):
     for path in paths(CONFIG):
         (folder / "config.toml").write_text(tomli_w.dumps(changed(CONFIG, path, value)))

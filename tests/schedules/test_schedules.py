@@ -614,6 +614,7 @@ def never_better_rows(name: str, params: Params, budget: Budget) -> np.ndarray:
 @pytest.mark.parametrize("name", SEARCHED)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
+@pytest.mark.slow
 def test_every_searched_parameter_is_live(name, data):
     """Changing one alone, to another point of its range, changes the learning rates."""
     budget, seed = data.draw(budgets(name)), data.draw(st.integers(0, 9999))

@@ -129,6 +129,7 @@ def slow_slide(lrs, losses, width=15, threshold=0.005):
 
 
 @pytest.mark.parametrize("name", [*finders.OWN, *finders.RULES])
+@pytest.mark.slow
 def test_a_finder_gives_the_same_answer_for_the_same_seeds(name):
     finder = {**finders.OWN, **finders.RULES}[name]
     first = finder(task("mlp_sgd"), (3, 4))
@@ -170,6 +171,7 @@ def in_a_program(folder, ends):
     return [sys.executable, str(file)]
 
 
+@pytest.mark.slow
 def test_a_finder_joins_from_a_program_of_its_own(tmp_path):
     says = "return {'lr': float(loss), 'low': 0.1, 'high': 9.0, 'updates': epochs}"
     found = join.score(in_a_program(tmp_path, says), ["mlp_sgd", "mlp_adam"], 2)

@@ -34,6 +34,7 @@ def test_a_built_in_task_learns_at_its_usual_lr(name):
 
 @pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("every", ["batch", "epoch"])
+@pytest.mark.slow
 def test_a_range_test_suggests_an_lr_within_a_decade_and_a_half_of_the_usual(name, every):
     suggestion = range_test(load_task(name), every=every, seeds=3).suggest()
     assert suggestion.verdict == "suggested"

@@ -86,6 +86,7 @@ def test_a_pool_of_the_standard_library_trains_bitwise_what_fit_trains():
         check_trains_what_one_process_trains(pool)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(tmp_path):
     check_a_worker_may_be_killed_in_the_middle(Processes(2), tmp_path / "armed")
 
