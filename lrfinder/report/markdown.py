@@ -148,9 +148,9 @@ def _how_to_read(run: Run) -> str:
         f"{len(look.candidates)} candidates on {len(look.seeds)} seeds" for look in compared.looks
     )
     return (
-        f"{found} Compared by halving: {looks}. Those who are left are compared on the seeds after "
-        "the first choice. The 5% are shared by the looks, and 1% is kept for one continuation. A "
-        "candidate that was dropped has a rank and no verdict."
+        f"{found} Compared by halving: {looks}. Means and differences of those who are left are "
+        "over the seeds after the first choice. The 5% are shared by the looks, and 1% is kept for "
+        "one continuation. A candidate that was dropped has a rank and no verdict."
     )
 
 
