@@ -270,7 +270,12 @@ def _train_and_report(
         recorder.note(fingerprint=made)
         setup = Setup(experiment.task, chosen.trainer, _build(experiment, chosen, made))
         with threads(chosen.threads), executor.at_work(setup) as crew:
-            _show_what_comes(experiment, recorder, progress, chosen, crew.workers, earlier)
+            finished = earlier is not None and earlier.answers.status == "complete"
+            if finished and continued is None:
+                recorder.note(engine=chosen.record(crew.workers))
+                progress.say("the run is finished; only what its folder has lost is trained again")
+            else:
+                _show_what_comes(experiment, recorder, progress, chosen, crew.workers, earlier)
             if shared is not None:
                 crew = _beside_workers(crew, shared, experiment, chosen, made, progress)
             bench = Workbench(experiment, chosen, crew, recorder, progress)
