@@ -70,12 +70,11 @@ def test_a_run_folder_is_checked_candidate_by_candidate(tmp_path):
     facts["families"]["step"]["params"]["step_size"] = 7
     facts["families"]["step"]["at_lr_bound"] = "high"
     facts["families"]["step"]["schedule"] = "warmup 1 + StepLR(step_size=7, gamma=0.1)"
-    (folder / "summary.json").write_text(json.dumps(facts))
-    start = facts["families"]["step"] | {"at_lr_bound": None, "schedule": "CosineAnnealingLR(...)"}
-    facts["families"]["start"] = start | {"params": {"T_max": 2, "eta_min": 0.0}}
+    start = {"study": None, "trials": 0, "params": {"T_max": 2, "eta_min": 0.0}}
+    facts["families"]["start"] = facts["families"]["cosine"] | start
     (folder / "summary.json").write_text(json.dumps(facts))
     never, edge, climbs = check(str(folder)).found
-    assert climbs.startswith("start: after 2 of the 5 epochs the cosine climbs back")
+    assert climbs.startswith("start: after 2 of the 6 epochs the cosine climbs back")
     assert "step_size=7 never fires in 5 epochs" in never
     assert "is at the edge of" in edge
 
