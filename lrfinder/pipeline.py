@@ -40,7 +40,6 @@ from lrfinder.settings import RunSettings
 from lrfinder.tasks.fingerprint import Fingerprint, check_same, fingerprint
 from lrfinder.tasks.loading import load_task
 from lrfinder.tasks.loops.loop import Loop
-from lrfinder.tasks.measures import evaluated
 from lrfinder.tasks.problem import Problem
 from lrfinder.training import engine
 from lrfinder.training.engine import Engine
@@ -407,10 +406,9 @@ def _candidates(
 
 def _notes_on_runs_alike(comparison: Comparison, candidates: Sequence[Candidate]) -> list[str]:
     """Notes where seeds, or lrs and schedules, made no difference at all."""
-    finals: dict[str, dict[int, float]] = {}
-    for run in comparison.runs:
-        measure = evaluated(comparison.measure, run.measures)
-        finals.setdefault(run.candidate, {})[run.seed] = run.measures[measure]
+    finals: dict[str, dict[int, list[float]]] = {}
+    for run in comparison.runs:  # an accuracy alone may be 1 in all of them
+        finals.setdefault(run.candidate, {})[run.seed] = list(run.measures.values())
     notes: list[str] = []
     several = all(len(own) > 1 for own in finals.values())
     if several and all(_alike(list(own.values())) for own in finals.values()):
@@ -423,8 +421,8 @@ def _notes_on_runs_alike(comparison: Comparison, candidates: Sequence[Candidate]
     return notes
 
 
-def _alike(values: Sequence[float]) -> bool:
-    """Whether values are the same, but for the order in which a batched program adds."""
+def _alike(values: Sequence[Sequence[float]]) -> bool:
+    """Whether runs ended with the same measures, but for the order in which one program adds."""
     return bool(np.allclose(values, values[0], rtol=1e-12, atol=0))
 
 
