@@ -270,11 +270,10 @@ def _train_and_report(
         setup = Setup(experiment.task, chosen.trainer, _build(experiment, chosen, made))
         with threads(chosen.threads), executor.at_work(setup) as crew:
             finished = earlier is not None and earlier.answers.status == "complete"
-            if finished and continued is None:
-                recorder.note(engine=chosen.record(crew.workers))
-                progress.say("the run is finished; only what its folder has lost is trained again")
-            else:
-                _show_what_comes(experiment, recorder, progress, chosen, crew.workers, earlier)
+            over = finished and continued is None
+            _show_what_comes(
+                experiment, recorder, progress, chosen, crew.workers, earlier, over=over
+            )
             if shared is not None:
                 crew = _beside_workers(crew, shared, experiment, chosen, made, progress)
             bench = Workbench(experiment, chosen, crew, recorder, progress)
@@ -333,15 +332,20 @@ def _show_what_comes(
     chosen: Engine,
     workers: int,
     earlier: Run | None,
+    *,
+    over: bool,
 ) -> None:
-    """Record what trains, and say how long it will take with so many workers."""
+    """Record what trains, and say how long it will take with so many workers, unless it is over."""
     works = {"studies": experiment.search_work(), "comparison": experiment.compare_work()}
     if experiment.settings.finds_lr and recorder.summary.range_test is None:
         works = {"range test": experiment.find_work(), **works}
     record = chosen.record(workers)
     recorder.note(engine=record)
-    at_most = "" if earlier is None else "at most "
-    progress.say(at_most + estimate(works, chosen.speed, workers))
+    if over:
+        progress.say("the run is finished; only what its folder has lost is trained again")
+    else:
+        at_most = "" if earlier is None else "at most "
+        progress.say(at_most + estimate(works, chosen.speed, workers))
     progress.say(engine_line(record))
 
 
