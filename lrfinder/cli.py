@@ -484,13 +484,20 @@ def _print_run(run: Any) -> None:  # noqa: ANN401 (importing its type would impo
 
 
 def _print_table(shown: Any, folded: str = "") -> None:  # noqa: ANN401
-    """Print a table of text, and an empty line; one of its columns may be broken over lines."""
+    """Print a table of text, and an empty line; one of its columns may be broken over lines.
+
+    What a terminal has no room for is left out and named.
+    """
+    room = _out.width if _out.is_terminal else max(120, shown.width(folded))
+    fits = shown.within(room, folded)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in shown.header:
+    for name in fits.header:
         table.add_column(name, no_wrap=name != folded, overflow="fold")
-    for row in shown.rows:
+    for row in fits.rows:
         table.add_row(*map(escape, row))
-    Console(highlight=False, width=None if _out.is_terminal else 120).print(table)
+    Console(highlight=False, width=room).print(table)
+    if left_out := [name for name in shown.header if name not in fits.header]:
+        _out.print(escape(f"(no room here for {', '.join(left_out)})"))
     _out.print()
 
 

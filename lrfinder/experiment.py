@@ -357,10 +357,9 @@ def prepared_task(task: Problem, settings: RunSettings) -> Problem:
         own = family_of_rules(rules, task.prototype.groups, task.schedules)
         task = replace(task, schedules={**task.schedules, GROUPS: own})
     if settings.baseline is not None:
-        task = replace(
-            task,
-            baseline=read_baseline(settings.baseline, settings.per or task.per, task.schedules),
-        )
+        per, length = settings.per or task.per, (task.epochs, task.data().updates_per_epoch)
+        today = read_baseline(settings.baseline, per, task.schedules, length)
+        task = replace(task, baseline=today)
     return task
 
 

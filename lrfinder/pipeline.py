@@ -40,7 +40,6 @@ from lrfinder.settings import RunSettings
 from lrfinder.tasks.fingerprint import Fingerprint, check_same, fingerprint
 from lrfinder.tasks.loading import load_task
 from lrfinder.tasks.loops.loop import Loop
-from lrfinder.tasks.measures import evaluated
 from lrfinder.tasks.problem import Problem
 from lrfinder.training import engine
 from lrfinder.training.engine import Engine
@@ -270,7 +269,11 @@ def _train_and_report(
         recorder.note(fingerprint=made)
         setup = Setup(experiment.task, chosen.trainer, _build(experiment, chosen, made))
         with threads(chosen.threads), executor.at_work(setup) as crew:
-            _show_what_comes(experiment, recorder, progress, chosen, crew.workers, earlier)
+            finished = earlier is not None and earlier.answers.status == "complete"
+            over = finished and continued is None
+            _show_what_comes(
+                experiment, recorder, progress, chosen, crew.workers, earlier, over=over
+            )
             if shared is not None:
                 crew = _beside_workers(crew, shared, experiment, chosen, made, progress)
             bench = Workbench(experiment, chosen, crew, recorder, progress)
@@ -329,15 +332,20 @@ def _show_what_comes(
     chosen: Engine,
     workers: int,
     earlier: Run | None,
+    *,
+    over: bool,
 ) -> None:
-    """Record what trains, and say how long it will take with so many workers."""
+    """Record what trains, and say how long it will take with so many workers, unless it is over."""
     works = {"studies": experiment.search_work(), "comparison": experiment.compare_work()}
     if experiment.settings.finds_lr and recorder.summary.range_test is None:
         works = {"range test": experiment.find_work(), **works}
     record = chosen.record(workers)
     recorder.note(engine=record)
-    at_most = "" if earlier is None else "at most "
-    progress.say(at_most + estimate(works, chosen.speed, workers))
+    if over:
+        progress.say("the run is finished; only what its folder has lost is trained again")
+    else:
+        at_most = "" if earlier is None else "at most "
+        progress.say(at_most + estimate(works, chosen.speed, workers))
     progress.say(engine_line(record))
 
 
@@ -402,10 +410,9 @@ def _candidates(
 
 def _notes_on_runs_alike(comparison: Comparison, candidates: Sequence[Candidate]) -> list[str]:
     """Notes where seeds, or lrs and schedules, made no difference at all."""
-    finals: dict[str, dict[int, float]] = {}
-    for run in comparison.runs:
-        measure = evaluated(comparison.measure, run.measures)
-        finals.setdefault(run.candidate, {})[run.seed] = run.measures[measure]
+    finals: dict[str, dict[int, list[float]]] = {}
+    for run in comparison.runs:  # an accuracy alone may be 1 in all of them
+        finals.setdefault(run.candidate, {})[run.seed] = list(run.measures.values())
     notes: list[str] = []
     several = all(len(own) > 1 for own in finals.values())
     if several and all(_alike(list(own.values())) for own in finals.values()):
@@ -418,8 +425,8 @@ def _notes_on_runs_alike(comparison: Comparison, candidates: Sequence[Candidate]
     return notes
 
 
-def _alike(values: Sequence[float]) -> bool:
-    """Whether values are the same, but for the order in which a batched program adds."""
+def _alike(values: Sequence[Sequence[float]]) -> bool:
+    """Whether runs ended with the same measures, but for the order in which one program adds."""
     return bool(np.allclose(values, values[0], rtol=1e-12, atol=0))
 
 

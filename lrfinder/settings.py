@@ -73,11 +73,15 @@ def _share(value: object) -> object:
     """Read 5% as 0.05."""
     if not isinstance(value, str):
         return value
-    number = value.strip().removesuffix("%")
+    written = value.strip()
+    number = written.removesuffix("%")
     try:
-        return float(number) / (1 if number == value.strip() else 100)
+        share = float(number) / (1 if number == written else 100)
     except ValueError as error:
         raise ValueError("must look like 5% or 0.05") from error
+    if number == written and share > 1:
+        raise ValueError(f"must be a share of one training: {number}%, or {share * 100:g}%")
+    return share
 
 
 class RangeTestSettings(BaseModel):

@@ -4,7 +4,8 @@
 
 Runs the default command once, keeps what it said (studies/verdict/default_run.json), and trains
 its candidates, as they are, on 48 seeds that neither its search nor its comparison had
-(studies/verdict/default_run.csv). What comes of it is the last section of studies/verdict.md.
+(studies/verdict/default_run.csv), and beside them constant lrs around the one that the run chose on
+three trials: was it the best one? What comes of it is the last section of studies/verdict.md.
 """
 
 import json
@@ -27,6 +28,8 @@ SAID, VALUES = FOLDER / "default_run.json", FOLDER / "default_run.csv"
 SEEDS = tuple(training_seeds("confirm", 1, 48))
 """Those of the comparison of a run with another seed."""
 CONSTANT = "constant"
+AROUND = (0.5, 2**0.5, 2.0, 2 * 2**0.5, 4.0)
+"""Other constant lrs, as multiples of the run's own."""
 
 
 def said() -> dict[str, Any]:
@@ -62,9 +65,15 @@ def on_other_seeds(candidates: dict[str, Any]) -> pd.DataFrame:
             Candidate(name, one["lr"], Schedule(family_of(name), one["params"]))
             for name, one in candidates.items()
         ]
+        lr, schedule = candidates[CONSTANT]["lr"], Schedule(FAMILIES[CONSTANT], {})
+        made += [Candidate(_constant_at(times * lr), times * lr, schedule) for times in AROUND]
         found = compare(load_task("digits"), made, seeds=SEEDS, trainer=BatchedTrainer())
         found.values.to_csv(VALUES, index_label="seed", float_format="%.8g")
     return pd.read_csv(VALUES, index_col="seed")
+
+
+def _constant_at(lr: float) -> str:
+    return f"{CONSTANT} at {lr:.3g}"
 
 
 def family_of(candidate: str) -> Any:  # noqa: ANN401 (a Family)
@@ -129,6 +138,8 @@ def _checked(
             f"{_interval(there)} there, {inside} the interval"
             f"{'' if there.low > 0 else ', and not shown there'}."
         )
+    found.append(_against_the_best_constant(candidates[CONSTANT]["lr"], values, used))
+    means = means[list(candidates)]
     lowest = str(means.idxmin())
     luck = student_t((values[used] - values[lowest]).to_numpy(), 0.95)
     found.append(
@@ -159,8 +170,19 @@ def _checked(
     return found
 
 
-def _known(values: list[float | None]) -> Mean:
-    return Mean(*(float("nan") if value is None else value for value in values))
+def _against_the_best_constant(own: float, values: pd.DataFrame, used: str) -> str:
+    """How far what is recommended ends below the constant lr that is best on these seeds."""
+    lrs = {CONSTANT: own, **{_constant_at(times * own): times * own for times in AROUND}}
+    means = values[list(lrs)].mean()
+    lowest = str(means.idxmin())
+    there = student_t((values[lowest] - values[used]).to_numpy(), 0.95)
+    tried = ", ".join(f"{lr:.3g}" for lr in sorted(lrs.values()))
+    return (
+        f"*The constant lr is {own:.3g}*: of {tried} the best there is "
+        f"{lrs[lowest]:.3g}, chosen on these very seeds; {used} ends "
+        f"{100 * there.mean / means[lowest]:.1f}% below it ({_interval(there)}), and "
+        f"{100 * (1 - values[used].mean() / means[CONSTANT]):.1f}% below the run's own."
+    )
 
 
 def _mean(facts: dict[str, float]) -> Mean:

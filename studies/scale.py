@@ -346,18 +346,18 @@ def simulated(trials: int, processes: int, mean: float, *, deaths: bool, seed: i
 
 
 CASES = (
-    ("the default run: 8 families, 10 trials of 2 seeds", 10, (1, 2, 8, 64)),
+    ("8 families, 10 trials of 2 seeds", 10, (1, 2, 8, 64)),
     ("8 families, 128 trials of 2 seeds", 128, (1, 8, 64, 512)),
 )
 WHY = """## What is lost, and where
 
 - Before rounds grew with the workers, a sequential trainer was handed one trial at a time, however
-  many had joined: an efficiency of 0.30 with 8 processes in the default run, 0.03 with 64 in the
+  many had joined: an efficiency of 0.30 with 8 processes in the smaller run, 0.03 with 64 in the
   large one (runs of a minute).
 - The range test is made by the parent alone: 3.7 runs of digits, less of a longer training.
 - A family is dropped when all have reached the same number of trials, so that the last runs of
   each such phase are waited for. This is the search's rule, and not the cutting's: the phases of
-  the default run leave 10 to 20 runs for 8 processes.
+  the smaller run leave 10 to 20 runs for 8 processes.
 - A look of the comparison has 16 to 24 runs, whatever the number of trials: 64 processes train them
   in one wave, and most have none.
 - Where a run takes a second, the calls of the storage are what is waited for, at the times assumed

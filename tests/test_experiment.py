@@ -83,6 +83,18 @@ def test_a_baseline_is_read_with_its_schedule():
     assert staircase.schedule.params["staircase"] is True
 
 
+@pytest.mark.parametrize(
+    ("text", "per", "what"),
+    [
+        ("0.1,step,step_size=2", "epoch", "StepLR(step_size=2, gamma=0.1)"),
+        ("0.1,cosine", "epoch", "CosineAnnealingLR(T_max=5, eta_min=0)"),
+        ("0.1,cosine", "batch", "CosineAnnealingLR(T_max=115, eta_min=0)"),
+    ],
+)
+def test_what_a_baseline_leaves_out_is_usual_for_the_length_of_the_training(text, per, what):
+    assert str(problem(baseline=text, per=per, epochs=5).task.baseline.schedule) == what
+
+
 @pytest.mark.parametrize("text", ["", "fast", "0.1,step,step_size", "-1", "0.1,steep", "nan"])
 def test_an_unreadable_baseline_is_told(text):
     with pytest.raises(InvalidArgument):

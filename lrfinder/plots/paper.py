@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from lrfinder.comparison.ranking import Comparison
@@ -44,7 +43,7 @@ def figures(run: Run) -> Mapping[str, Callable[[Path], None]]:
         found["comparison.png"] = comparison_figure(run.comparison, name)
         found["schedules.png"] = schedules_figure(run.mean_curves, run.answers.objective.column)
     if parameter_panels(run.trials):
-        found["parameters.png"] = parameters_figure(run.trials, name, direction)
+        found["parameters.png"] = parameters_figure(run.trials, name, direction, _best_trials(run))
     return {file: partial(_save, figure) for file, figure in found.items()}
 
 
@@ -76,8 +75,17 @@ def schedules_figure(curves: Mapping[str, pd.DataFrame], name: str) -> Figure:
     return figure
 
 
-def parameters_figure(trials: pd.DataFrame, name: str, direction: Direction) -> Figure:
-    """A panel per family that searched something, all in the same colours."""
+def parameters_figure(
+    trials: pd.DataFrame,
+    name: str,
+    direction: Direction,
+    best: Mapping[str, int] | None = None,
+) -> Figure:
+    """A panel per family that searched something, all in the same colours.
+
+    `best` is the number of each family's trial that gets the star, by default the one with the best
+    value.
+    """
     panels = parameter_panels(trials)
     columns = min(2 if len(panels) <= 4 else 3, len(panels))
     rows = -(-len(panels) // columns)
@@ -87,12 +95,14 @@ def parameters_figure(trials: pd.DataFrame, name: str, direction: Direction) -> 
     scale = colour_scale(trials, direction)
     axes = axes[: len(panels)]
     for panel, place in zip(panels, axes, strict=True):
-        _parameters(place, panel, name, direction, scale)
+        star = (best or {}).get(panel.family)
+        shared = {"name": name, "direction": direction, "colours": scale, "best": star}
+        _parameters(place, panel, shared)
         _headline(place, panel, pad=14 if any(panel.hidden for panel in panels) else 6)
     colours, end = colours_of(scale, direction), bar_end(direction)
     bar = figure.colorbar(colours, ax=axes, location="bottom", extend=end, aspect=45, shrink=0.8)
     bar.set_label(f"{style.shortened(name)} of a trial", parse_math=False)
-    title = "Trials of the studies: dark is good, the star is the best, crosses diverged"
+    title = "Trials of the studies: dark is good, the star was chosen, crosses diverged"
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
@@ -109,10 +119,13 @@ def png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def _parameters(
-    axes: Axes, panel: ParameterPanel, name: str, direction: Direction, colours: Normalize
-) -> None:
-    shared: dict[str, Any] = {"name": name, "direction": direction, "colours": colours}
+def _best_trials(run: Run) -> dict[str, int]:
+    """Number of each family's trial that went into the comparison."""
+    families = run.answers.families.items()
+    return {name: facts.best_trial for name, facts in families if facts.best_trial is not None}
+
+
+def _parameters(axes: Axes, panel: ParameterPanel, shared: dict[str, Any]) -> None:
     if panel.y is None:
         parameter_values(axes, panel.trials, panel.x, **shared)
     else:

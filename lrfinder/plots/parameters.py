@@ -45,6 +45,7 @@ def parameter_map(
     direction: Direction = "minimize",
     colours: Normalize | None = None,
     surface: bool = True,
+    best: int | None = None,
 ) -> None:
     """Trials of one family at two parameters, coloured by value: dark is good, a star the best.
 
@@ -56,6 +57,8 @@ def parameter_map(
         direction: which values are good.
         colours: colours that several maps share, from `colour_scale`.
         surface: whether to paint between the trials, where there are at least 15 of them.
+        best: number (column `trial`) of the one that gets the star, such as one that was chosen on
+            more seeds than its value is of; by default the trial with the best value.
     """
     trials = trials.dropna(subset=[x, y])
     scale = colours or colour_scale(trials, direction)
@@ -69,7 +72,7 @@ def parameter_map(
     sound = ~points.diverged
     at = (points.x[sound], points.y[sound])
     shown = axes.scatter(*at, c=points.value[sound], **_DOT, **shades)
-    _mark(axes, points, points.x, points.y, direction)
+    _mark(axes, points, (points.x, points.y), _star(points, trials, best, direction))
     _set_ticks(axes)
     if colours is None:
         bar = axes.figure.colorbar(shown, ax=axes, extend=bar_end(direction))
@@ -84,6 +87,7 @@ def parameter_values(
     name: str = "value",
     direction: Direction = "minimize",
     colours: Normalize | None = None,
+    best: int | None = None,
 ) -> None:
     """Value against the one parameter of a family; crosses at the edge are trials that diverged.
 
@@ -107,7 +111,8 @@ def parameter_values(
     low, high = axes.get_ylim()
     inside = 0.04 * (high - low)
     edge = high - inside if direction == "minimize" else low + inside
-    _mark(axes, points, points.x, np.where(diverged, edge, value), direction)
+    at = (points.x, np.where(diverged, edge, value))
+    _mark(axes, points, at, _star(points, trials, best, direction))
     _set_ticks(axes)
     axes.set_ylabel(style.shortened(name), parse_math=False)
 
@@ -193,17 +198,28 @@ def _set_ticks(axes: Axes) -> None:
             style.log_ticks(axis)
 
 
+def _star(
+    points: _Points, trials: pd.DataFrame, number: int | None, direction: Direction
+) -> int | None:
+    """Row of the trial of this number, else of the one with the best value; None for no star."""
+    if number is not None:
+        found = np.flatnonzero(trials["trial"].to_numpy() == number)
+        return int(found[0]) if found.size else None
+    if points.diverged.all():
+        return None
+    sign = 1 if direction == "minimize" else -1
+    return int(np.argmin(np.where(points.diverged, np.inf, sign * points.value)))
+
+
 def _mark(
-    axes: Axes, points: _Points, xs: style.Floats, ys: style.Floats, direction: Direction
+    axes: Axes, points: _Points, at: tuple[style.Floats, style.Floats], best: int | None
 ) -> None:
-    """A star on the best trial, crosses on those that diverged."""
-    lost = points.diverged
+    """A star on one trial, crosses on those that diverged."""
+    (xs, ys), lost = at, points.diverged
     if lost.any():  # marks without a place would spoil the layout
         axes.plot(xs[lost], ys[lost], "x", color=style.OTHER, markersize=5, clip_on=False)
-    if lost.all():
+    if best is None:
         return
-    sign = 1 if direction == "minimize" else -1
-    best = int(np.argmin(np.where(lost, np.inf, sign * points.value)))
     axes.plot(
         xs[best],
         ys[best],

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lrfinder.errors import InvalidArgument, LRFinderError
+from lrfinder.comparison.candidates import START
+from lrfinder.errors import InvalidArgument, LRFinderError, TaskLoadError
 from lrfinder.experiment import prepared_task
 from lrfinder.results.saved_run import Run, open_run
 from lrfinder.results.summary import FamilyFacts, RunSummary
@@ -84,7 +85,12 @@ def check(
         return _folder(open_run(what))
     if what.endswith(".toml"):
         return _study(settings_from(RunSettings, _of_a_run(read_settings_file(Path(what)))))
-    return _task(_of_length(load_task(what), epochs))
+    try:
+        return _task(_of_length(load_task(what), epochs))
+    except TaskLoadError as error:
+        if what.isidentifier():
+            raise InvalidArgument(_no_such(what)) from error
+        raise
 
 
 def _looks_like_a_schedule(what: str) -> bool:
@@ -96,6 +102,15 @@ def _looks_like_a_schedule(what: str) -> bool:
         family(name.strip())
         return True
     return False
+
+
+def _no_such(what: str) -> str:
+    """What to say of a word that names nothing: a schedule is what is most often meant."""
+    try:
+        family(what)
+    except InvalidArgument as error:
+        return f"{error}; and no task (`lrfinder tasks`), no file and no run folder is called so"
+    return f"{what!r} cannot be checked"
 
 
 def _specification(
@@ -194,7 +209,7 @@ def _folder(run: Run) -> Checked:
     for name, facts in record.families.items():
         schedule = _read_back(name, facts, run.settings.per or "epoch")
         if schedule is None or (schedule.stepped_per == "batch" and per_epoch is None):
-            checked.looked_at.append(f"{name}: {facts.schedule}, not to be checked from here")
+            checked.looked_at.append(f"{name}: {facts.schedule}, not checked: that needs its task")
         else:
             checked.schedule(name, schedule, record.epochs, per_epoch, facts.lr)
         if facts.at_lr_bound is not None:
@@ -211,7 +226,7 @@ def _folder(run: Run) -> Checked:
 
 def _read_back(name: str, facts: FamilyFacts, per: Per) -> Schedule | None:
     """The schedule of a candidate; None where its family is the user's own."""
-    kind = FAMILIES.get(name)
+    kind = FAMILIES.get("cosine" if name == START else name)
     if kind is None:
         return None
     ramp = re.match(r"warmup (\d+) \+ ", facts.schedule)

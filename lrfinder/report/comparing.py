@@ -23,7 +23,7 @@ def standing_in_words(standing: Standing, comparison: Comparison) -> str:
     if standing.same_as is not None:
         return f"same as {standing.same_as}"
     if standing.dropped_at is not None:
-        return f"{standing.difference.mean:+.3g} (dropped after {_seeds(standing.seeds)})"
+        return f"{standing.difference.mean:+.3g} (dropped)"
     return f"{standing.difference.mean:+.3g}{' (tie)' if standing.ties else ''}"
 
 
@@ -90,7 +90,7 @@ def _what_to_use(run: Run, comparison: Comparison) -> list[str]:
     extreme = "lowest" if comparison.direction == "minimize" else "highest"
     found = (
         f"Best: {best.schedule} at lr {best.lr:.3g}, {extreme} {name} {with_interval(standing)} "
-        f"over {_seeds(_compared_on(comparison), 'fresh ')}."
+        f"over {_compared_on(comparison)}."
     )
     if run.answers.recommended is None:
         return [found]
@@ -181,7 +181,7 @@ def _best_epoch(run: Run) -> list[str]:
         return []
     facts = run.answers.families[use]
     return [
-        f"At the best epoch of each run {use} had {name} {facts.best_epoch:.4g}, against "
+        f"At the best epoch of each run, {use} had {name} {facts.best_epoch:.4g}, against "
         f"{facts.mean(name):.4g} after the last: the best checkpoint is worth keeping, though part "
         "of that is luck."
     ]
@@ -207,10 +207,13 @@ def _trials(run: Run) -> list[str]:
     return [f"Trials: {', '.join(f'{name} {count}' for name, count in counts.items())}."]
 
 
-def _compared_on(comparison: Comparison) -> int:
-    """Seeds that the mean of the best is over."""
-    best = comparison.best.candidate
-    return len(comparison.differences(best, best))
+def _compared_on(comparison: Comparison) -> str:
+    """Seeds that the mean of the best is over: not those by which others were first dropped."""
+    best = comparison.best
+    counted = len(comparison.differences(best.candidate, best.candidate))
+    if counted == best.seeds:
+        return _seeds(counted, "fresh ")
+    return f"{counted} of its {_seeds(best.seeds, 'fresh ')}, those after the first choice"
 
 
 def _share(share: float) -> str:

@@ -58,8 +58,8 @@ def markdown(run: Run) -> str:
         _studies(run).markdown(),
         *_parameters_section(run),
         *_words(run),
-        f"{_searched(answers)}The searched value is the luckiest of its "
-        "trials and is no forecast; the table above is.",
+        f"{_searched(answers)}The searched value is that of the luckiest trial, "
+        "on all seeds of the search that it had, and no forecast; the table above is one.",
         "## How it was made",
         _cost(run),
     ]
@@ -108,7 +108,8 @@ def _parameters_section(run: Run) -> list[str]:
     return [
         f"![{PICTURES['parameters.png']}](parameters.png)",
         "Each point is a trial at two of its family's parameters, dark is good. Where a panel says "
-        '"also", trials beside each other may differ in what it names.',
+        '"also", trials beside each other may differ in what it names. The star is the trial that '
+        "is compared; where the best ones were trained on more seeds, it has the best mean.",
     ]
 
 
@@ -148,9 +149,9 @@ def _how_to_read(run: Run) -> str:
         f"{len(look.candidates)} candidates on {len(look.seeds)} seeds" for look in compared.looks
     )
     return (
-        f"{found} Compared by halving: {looks}. Those who are left are compared on the seeds after "
-        "the first choice. The 5% are shared by the looks, and 1% is kept for one continuation. A "
-        "candidate that was dropped has a rank and no verdict."
+        f"{found} Compared by halving: {looks}. Means and differences of those who are left are "
+        "over the seeds after the first choice. The 5% are shared by the looks, and 1% is kept for "
+        "one continuation. A candidate that was dropped has a rank and no verdict."
     )
 
 

@@ -1,7 +1,7 @@
 """Tables of text, and the ranking of a run as one."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -15,6 +15,7 @@ from lrfinder.results.saved_run import Run
 
 PARAMETERS = "parameters"
 """Header of the column that may be broken over lines."""
+_FEWEST_COLUMNS = 5
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,26 @@ class Table:
         """Return the table as Markdown."""
         rule = tuple("---" for _ in self.header)
         return "\n".join(f"| {' | '.join(row)} |" for row in (self.header, rule, *self.rows))
+
+    def width(self, folded: str = "") -> int:
+        """Characters of a line, where one column may be broken between its words."""
+        columns = zip(self.header, *self.rows, strict=True)
+        return sum(_longest(one, words=one[0] == folded) + 2 for one in columns) - 2
+
+    def within(self, width: int, folded: str = "") -> "Table":
+        """The table without the columns that a line of so many characters has no room for.
+
+        The last ones go first, down to the fifth; then the one that may be broken goes.
+        """
+        fits = self
+        while fits.width(folded) > width and len(fits.header) > _FEWEST_COLUMNS:
+            fits = fits._without(fits.header[-1])
+        return fits if fits.width(folded) <= width else fits._without(folded)
+
+    def _without(self, name: str) -> "Table":
+        kept = [place for place, own in enumerate(self.header) if own != name]
+        header, *rows = (tuple(row[place] for place in kept) for row in (self.header, *self.rows))
+        return Table(header, tuple(rows))
 
     def html(self, title: str) -> str:
         """Return the table as HTML under a title; every text is escaped."""
@@ -87,6 +108,12 @@ def ranking(run: Run) -> Table:
         for s in comparison.ranking
     )
     return Table(header, rows)
+
+
+def _longest(texts: Sequence[str], *, words: bool) -> int:
+    """Characters of the longest text, or of the longest word."""
+    parts = [part for text in texts for part in (text.split() if words else [text])]
+    return max(map(len, parts), default=0)
 
 
 def _parameters(params: Mapping[str, Any]) -> str:

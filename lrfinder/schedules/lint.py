@@ -143,9 +143,8 @@ def remarks(seen: Seen) -> list[str]:
     share = float(lrs[-1] / lrs.max())
     if share <= _ENDS:
         return []
-    return [
-        f"it ends at {share:.2g} of its peak; decays that end nearer 0 often reach a lower loss"
-    ]
+    ends = f"it ends at {100 * share:.3g}% of its peak"
+    return [f"{ends}; whether a lower end is better depends on the task"]
 
 
 def _long_warmup(seen: Seen) -> str:
@@ -278,7 +277,7 @@ def _climbs(seen: Seen) -> str | None:
     if back <= _CLIMBS:
         return None
     return (
-        f"after {half} of the {seen.steps} {seen.unit} the cosine climbs back, to {back:.2g} of "
+        f"after {half} of the {seen.steps} {seen.unit} the cosine climbs back, to {back:.0%} of "
         f"its peak; T_max={seen.steps} falls all the way"
     )
 

@@ -27,10 +27,8 @@ def family(name: str, custom: Mapping[str, Family] | None = None) -> Family:
     known = {**{own: own for own in families}, **{k: v.name for k, v in by_label.items()}}
     known |= {own: meant for own, meant in _OTHER_NAMES.items() if own not in known}
     close = difflib.get_close_matches(name.lower(), known, n=1)
-    hint = f"did you mean {known[close[0]]!r}? " if close else ""
-    raise InvalidArgument(
-        f"no schedule is called {name!r}; {hint}The names are {', '.join(families)}"
-    )
+    hint = f"did you mean {known[close[0]]!r}? The" if close else "the"
+    raise InvalidArgument(f"no schedule is called {name!r}; {hint} names are {', '.join(families)}")
 
 
 _OTHER_NAMES = {

@@ -96,7 +96,7 @@ class Schedule:
 
     def _written_group(self, group: str) -> str:
         rule = self._rules[group]
-        ratio = "" if rule.lr_ratio is None else f" at {rule.lr_ratio:.4g} of the lr"
+        ratio = "" if rule.lr_ratio in (None, 1) else f" at {rule.lr_ratio:.4g} times the lr"
         return f"{group}: {Schedule(rule.family, rule.params)}{ratio}"
 
     @property

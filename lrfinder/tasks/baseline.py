@@ -14,7 +14,7 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import FAMILIES, Budget, Family, Params, Schedule
 from lrfinder.schedules.family import Trial
 from lrfinder.schedules.recipe import Recipe
-from lrfinder.schedules.spec import FORM, read_parts
+from lrfinder.schedules.spec import FORM, read_parts, schedule_of_training
 from lrfinder.tasks.user_code import user_code
 from lrfinder.types import CodeKind, Per
 
@@ -115,8 +115,16 @@ def code_kind(asked: CodeKind | None, baseline: object) -> CodeKind:
     return "function" if callable(baseline) else "torch"
 
 
-def read_baseline(text: str, per: Per, schedules: Mapping[str, Family]) -> Baseline:
+def read_baseline(
+    text: str,
+    per: Per,
+    schedules: Mapping[str, Family],
+    length: tuple[int, int] | None = None,
+) -> Baseline:
     """Read "0.1" or "0.1,step,step_size=30,gamma=0.1", of the usual families or these.
+
+    What a schedule leaves out is usual for a training of this length, its epochs and the updates of
+    one; without a length nothing may be left out.
 
     Raises InvalidArgument where that is something else.
     """
@@ -129,7 +137,10 @@ def read_baseline(text: str, per: Per, schedules: Mapping[str, Family]) -> Basel
         ) from error
     if not schedule:
         return Baseline(number)
-    return Baseline(number, Schedule(*read_parts(schedule, schedules), per))
+    if length is None:
+        return Baseline(number, Schedule(*read_parts(schedule, schedules), per))
+    of_length = dict(zip(("epochs", "updates_per_epoch"), length, strict=True))
+    return Baseline(number, schedule_of_training(schedule, **of_length, per=per, custom=schedules))
 
 
 def _as_schedule(given: Any, per: Per | None, watch: str | None) -> Schedule:  # noqa: ANN401 (whatever was given)

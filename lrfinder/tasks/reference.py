@@ -125,8 +125,8 @@ def _built_in_name(place: str) -> str | None:
 
 def _unknown(text: str) -> str:
     close = difflib.get_close_matches(text, BUILT_IN, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = f"did you mean {close[0]!r}? Give" if close else "give"
     return (
-        f"no task is called {text!r}; {hint}Give a built-in name ({', '.join(BUILT_IN)}), "
+        f"no task is called {text!r}; {hint} a built-in name ({', '.join(BUILT_IN)}), "
         "a file (my_task.py) or package.module:factory"
     )

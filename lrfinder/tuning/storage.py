@@ -212,6 +212,11 @@ def _has_tables(url: str) -> bool:
 
 
 def _unusable(url: str, error: Exception) -> str:
+    if "://" not in url and not is_journal(url):
+        return (
+            f"storage {without_password(url)!r} must be a URL, such as postgresql://HOST/NAME or "
+            "sqlite:///runs.db, or a journal file, such as runs.journal"
+        )
     return f"storage {without_password(url)!r} cannot be opened: {_reason(error, url)}"
 
 

@@ -460,7 +460,7 @@ def test_tasks_lists_the_built_in_tasks():
 
 
 WRONG = [
-    (["run", "nothing_like_it"], 3, "no task is called 'nothing_like_it'"),
+    (["run", "nothing_like_it"], 3, "no task is called 'nothing_like_it'; give a"),
     (["run", "digit"], 3, "did you mean 'digits'?"),
     (["run", "missing.py"], 3, "no such file"),
     (["run", "my_task.py:absent"], 3, "has no factory, Task or Loop called absent"),
@@ -489,6 +489,9 @@ WRONG = [
     (["run", "my_task.py", "--warmup", "7"], 2, "warmup must be at least 0 and less than"),
     (["run", "my_task.py", "--baseline", "fast"], 2, "baseline must look like"),
     (["run", "my_task.py", "--storage", "nosuch://x"], 2, "storage 'nosuch://x' cannot be opened"),
+    (["run", "my_task.py", "--storage", "x.db"], 2, "must be a URL, such as postgresql://"),
+    (["find", "my_task.py", "--cost", "20"], 2, "must be a share of one training: 20%, or 2000%"),
+    (["find", "my_task.py", "--schedule", "warp"], 2, "called 'warp'; the names are constant"),
     (["run", "my_task.py", "--device", "tpu"], 2, "device: "),
     (["run", "my_task.py:without_validation"], 2, "validation set"),
     (["sweep", "my_task.py"], 2, "sweep needs --lr X or --lr-range LOW HIGH"),

@@ -281,6 +281,18 @@ def test_the_star_is_the_best_trial_that_did_not_diverge():
         assert (star.get_xdata()[0], star.get_ydata()[0]) == (best["step_size"], best["lr"])
 
 
+@pytest.mark.parametrize("number", [7, 13])
+def test_the_star_is_the_trial_that_was_chosen_where_one_is_named(number):
+    trials = values.trials(20, diverged=3).sort_values("value").reset_index(drop=True)
+    chosen = trials[trials["trial"] == number].iloc[0]
+    for draw, up in ((parameters, "lr"), (partial(one_parameter, x="step_size"), "value")):
+        axes = drawn(draw(trials, best=number))
+        (star,) = (line for line in axes.lines if line.get_marker() == "*")
+        assert (star.get_xdata()[0], star.get_ydata()[0]) == (chosen["step_size"], chosen[up])
+    axes = drawn(parameters(trials[trials["trial"] != number], best=number))
+    assert not any(line.get_marker() == "*" for line in axes.lines)
+
+
 def test_trials_that_diverged_are_crosses_and_do_not_set_the_colours():
     trials = values.trials(20, diverged=2)
     trials.loc[:1, "value"] = 1e9

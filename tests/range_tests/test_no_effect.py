@@ -88,6 +88,16 @@ def test_seeds_that_do_nothing_are_told_and_count_as_one():
     assert not range_test(mixed, seeds=2, steps=20).seeds_alike
 
 
+def all_right(output, target):
+    return torch.ones(())
+
+
+def test_a_metric_that_is_perfect_in_every_run_is_no_lr_without_effect(tmp_path):
+    task = linear_task(metrics={"accuracy": all_right})
+    run = lrfinder.run(task, out=tmp_path / "r", progress=False, objective="accuracy", **OPTIONS)
+    assert not {NO_EFFECT, SEEDS_ALIKE} & {*run.answers.notes}
+
+
 OPTIONS = {"families": ["step"], "lr": 0.02, "trials": 2, "trial_seeds": 1, "confirm_seeds": 2}
 
 

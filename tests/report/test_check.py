@@ -44,6 +44,8 @@ def test_a_schedule_is_known_by_torch_s_names_and_a_wrong_name_is_said():
     assert "T_max=20" in check("CosineAnnealingLR,T_max=10", epochs=20).found[0]
     with pytest.raises(InvalidArgument, match="did you mean 'cosine'"):
         check("cosin,T_max=10", epochs=20)
+    with pytest.raises(InvalidArgument, match=r"did you mean 'cosine'.*and no task .* called so"):
+        check("cosin")
 
 
 def test_a_task_and_a_study_file_are_checked_by_their_baseline(here):
@@ -68,8 +70,11 @@ def test_a_run_folder_is_checked_candidate_by_candidate(tmp_path):
     facts["families"]["step"]["params"]["step_size"] = 7
     facts["families"]["step"]["at_lr_bound"] = "high"
     facts["families"]["step"]["schedule"] = "warmup 1 + StepLR(step_size=7, gamma=0.1)"
+    start = {"study": None, "trials": 0, "params": {"T_max": 2, "eta_min": 0.0}}
+    facts["families"]["start"] = facts["families"]["cosine"] | start
     (folder / "summary.json").write_text(json.dumps(facts))
-    never, edge = check(str(folder)).found
+    never, edge, climbs = check(str(folder)).found
+    assert climbs.startswith("start: after 2 of the 6 epochs the cosine climbs back")
     assert "step_size=7 never fires in 5 epochs" in never
     assert "is at the edge of" in edge
 
@@ -94,7 +99,7 @@ def test_the_command_exits_with_4_where_something_was_found():
     assert (wrong.exit_code, len(json.loads(wrong.stdout)["found"])) == (4, 1)
     right = CliRunner().invoke(app, ["check", "step,step_size=14", "--epochs", "20"])
     assert right.exit_code == 0
-    assert right.stdout.endswith("reach a lower loss\nnothing wrong was found\n")
+    assert right.stdout.endswith("depends on the task\nnothing wrong was found\n")
     assert CliRunner().invoke(app, ["check", "cosine", "--per", "hour"]).exit_code == 2
 
 

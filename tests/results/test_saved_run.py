@@ -215,6 +215,8 @@ def test_what_chose_the_trainer_is_said_again_on_go_on(tmp_path):
     assert reason != "as asked"
     assert again.summary["engine"] == first.summary["engine"]
     assert any(line.startswith("sequential trainer") and reason in line for line in said)
+    assert any(line.startswith("the run is finished") for line in said)
+    assert not any("updates" in line and "about" in line for line in said)
 
 
 def test_json_has_no_nan():

@@ -141,10 +141,8 @@ def test_it_is_printed_group_by_group():
     schedule = usual(
         asked("body", "constant", 0.1), asked("layer.0", "exponential,gamma=0.9"), warmup=2
     )
-    said = (
-        "warmup 2 + groups(body: ConstantLR() at 0.1 of the lr, layer.0: ExponentialLR(gamma=0.9))"
-    )
-    assert str(schedule) == said
+    body, layer = "body: ConstantLR() at 0.1 times the lr", "layer.0: ExponentialLR(gamma=0.9)"
+    assert str(schedule) == f"warmup 2 + groups({body}, {layer})"
 
 
 def test_what_says_search_is_searched_under_the_group_s_name():

@@ -69,7 +69,7 @@ def warm_cosine(warmup: int, steps: int):
 
 
 WRONG = [  # epochs, schedule, what is said, what mends it
-    (20, schedule("cosine,T_max=10,eta_min=0"), "climbs back, to 0.98 of its peak", "T_max=20"),
+    (20, schedule("cosine,T_max=10,eta_min=0"), "climbs back, to 98% of its peak", "T_max=20"),
     (100, schedule("cosine,T_max=80,eta_min=0"), "climbs back", "T_max=100"),
     (30, schedule("cosine,T_max=25,eta_min=0", warmup=2), "climbs back", "T_max=28"),
     (20, own(lambda o: CosineAnnealingLR(o, 5)), "climbs back", "T_max=20"),
@@ -202,7 +202,7 @@ def test_of_the_usual_schedules_nothing_is_said(name, epochs):
 def test_that_a_decay_ends_high_is_a_remark_and_no_problem():
     high = schedule("step,step_size=14,gamma=0.1")
     (said,) = high.problems(20, UPDATES, remarks=True)
-    assert said.startswith("it ends at 0.1 of its peak")
+    assert said.startswith("it ends at 10% of its peak")
     for never in (
         "constant",
         "cosine_restarts,T_0=7,T_mult=1,eta_min=0",

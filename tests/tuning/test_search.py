@@ -671,7 +671,7 @@ def test_a_space_that_cannot_be_searched_is_refused(case):
         ({"seeds": []}, "there must be at least one training seed"),
         ({"seeds": [3, 3]}, r"training seeds must be distinct, but got \[3, 3\]"),
         ({"storage": "sqlite:////nowhere/at/all/study.db"}, "storage .* cannot be opened"),
-        ({"storage": "no url"}, "storage 'no url' cannot be opened"),
+        ({"storage": "no url"}, "storage 'no url' must be a URL"),
         ({"spaces": [space(epochs=1)]}, "step needs at least 2 scheduler steps"),
         ({"measure": "f1"}, "watch must be one of"),
     ],

@@ -46,7 +46,7 @@ def test_none_is_memory_and_an_object_is_itself():
     assert isinstance(open_storage(None), optuna.storages.InMemoryStorage)
 
 
-@pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all/study.db", "no url"])
+@pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all/study.db", "nosuch://x"])
 def test_a_storage_that_cannot_be_opened_is_one_line(url):
     with pytest.raises(InvalidArgument, match=r"storage .* cannot be opened") as error:
         open_storage(url)
