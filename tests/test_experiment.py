@@ -218,5 +218,5 @@ def test_work_counts_what_is_asked():
     shared = problem(families=["step"], trials=5, lr=0.1, trial_seeds=2).search_work()
     assert shared.runs == 2 * 5 * 2
     again = problem(families=["step"], trials=5).search_work()
-    assert again.runs == 2 * 5 + 3 + 4 * 3
+    assert again.runs == 2 * 5 + 3 + 2 * 3
     assert 0 < fixed.overhead < asked.search_work().overhead

@@ -76,11 +76,18 @@ def test_the_comparison_comes_back(run):
         assert mean.mean == pytest.approx(facts["valid_loss"]["mean"], rel=1e-12)
 
 
+def search_runs(run):
+    """Runs of the studies: of each trial, and of those that were trained on another seed."""
+    trials = sum(facts["trials"] for facts in run.summary["families"].values())
+    again = int(run.trials["value_again"].count())
+    assert again == 2  # both constant lrs
+    return trials * SETTINGS.trial_seeds + again
+
+
 def test_curves_hold_every_run_and_epoch(run):
     curves = run.curves
     epochs = Experiment(SETTINGS).task.epochs
-    trials = sum(facts["trials"] for facts in run.summary["families"].values())
-    assert len(curves[curves["act"] == "search"]) == trials * SETTINGS.trial_seeds * (epochs + 1)
+    assert len(curves[curves["act"] == "search"]) == search_runs(run) * (epochs + 1)
     confirmed = curves[curves["act"] == "confirm"]
     assert len(confirmed) == CANDIDATES * 3 * (epochs + 1)
     assert set(run.mean_curves) == set(run.summary["families"])
@@ -104,8 +111,7 @@ def test_seeds_of_the_acts_are_disjoint(run):
 
 def test_costs_add_up(run):
     problem, cost = Experiment(SETTINGS), run.summary["cost"]
-    trials = sum(facts["trials"] for facts in run.summary["families"].values())
-    runs = trials * SETTINGS.trial_seeds + SETTINGS.confirm_runs
+    runs = search_runs(run) + SETTINGS.confirm_runs
     assert cost["updates_asked"] == problem.find_updates + runs * problem.updates
     assert 0 < cost["updates_trained"] <= cost["updates_asked"]
 
@@ -114,7 +120,7 @@ def test_what_was_trained_on_another_seed_is_kept_and_counted(tmp_path):
     asked = SETTINGS.model_copy(update={"trials": 3})
     run = start(asked, tmp_path / "again")
     again = run.trials.dropna(subset="value_again")
-    assert again.groupby("family").size().to_dict() == {"constant": 2, "step": 2}
+    assert again.groupby("family").size().to_dict() == {"constant": 3, "step": 2}
     for family, own in again.groupby("family"):
         facts = run.answers.families[family]
         means = own.set_index("trial")[["value", "value_again"]].mean(axis=1)
