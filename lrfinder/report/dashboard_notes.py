@@ -8,7 +8,7 @@ from the run; nothing is computed here but the wording.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lrfinder.report.markdown import PICTURES
+from lrfinder.report.markdown import PICTURES, steps_by_epoch
 from lrfinder.report.tables import Table, ranking
 from lrfinder.report.wording import (
     code_of,
@@ -146,7 +146,12 @@ def _range_test(run: Run, pictures: Mapping[str, str]) -> list[str]:
     text = f"{said} {how_wrong(run.suggestion)}".rstrip()
     if run.suggestion.by_schedule:
         text += f" For other schedules: {other_schedules(run.suggestion)}."
-    return ["## Range test, for a constant lr", text, *_picture(pictures, "range_test.png")]
+    return [
+        "## Range test, for a constant lr",
+        text,
+        *_picture(pictures, "range_test.png"),
+        *steps_by_epoch(run.curve, run.suggestion),
+    ]
 
 
 def _guide(run: Run, family: str, pages: Pages) -> list[str]:

@@ -48,7 +48,7 @@ def markdown(run: Run) -> str:
     ]
     if run.suggestion is not None:
         parts += ["## Initial learning rate", *_range_test_section(run.suggestion)]
-        parts += _by_epoch(run.curve, run.suggestion)
+        parts += steps_by_epoch(run.curve, run.suggestion)
     parts += [
         "## Decays on fresh seeds",
         ranking(run).markdown(),
@@ -82,7 +82,7 @@ def _range_test_section(suggestion: Suggestion) -> list[str]:
     ]
 
 
-def _by_epoch(curve: Curve | None, suggestion: Suggestion) -> list[str]:
+def steps_by_epoch(curve: Curve | None, suggestion: Suggestion) -> list[str]:
     """The table of a sweep that grew per epoch, and how the suggestion stands to it."""
     if curve is None or curve.every != "epoch":
         return []
