@@ -16,31 +16,10 @@ from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from studies.kills import TASK as SMALL_CNN
 from studies.kills import Shared, faults, killed
 
-TASK = """
-import torch
-from torch import nn
-from torch.utils.data import TensorDataset
-from lrfinder import Task
-
-
-def make_task():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(600, 1, 12, 12, generator=generator)
-    y = (x.mean((1, 2, 3)) > 0).long()
-    return Task(
-        model=lambda: nn.Sequential(
-            nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1600, 2)
-        ),
-        train=TensorDataset(x[:500], y[:500]),
-        valid=TensorDataset(x[500:], y[500:]),
-        criterion=nn.CrossEntropyLoss(),
-        optimizer=lambda model, lr: torch.optim.SGD(model.parameters(), lr),
-        batch_size=20,
-        epochs=6,
-    )
-"""
+TASK = SMALL_CNN.replace("epochs=12", "epochs=6")
 TRIALS = 6
 
 
