@@ -19,10 +19,12 @@ def test_every_fault_can_be_put_in_exactly_once():
         assert mutant.old != mutant.new
 
 
-def run_tests(package: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
-    """Run tests on a copy of the package; the first that fails ends it."""
+def run_tests(
+    package: Path, tests: tuple[str, ...], marked: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the tests so marked on a copy of the package; the first that fails ends it."""
     words = [str(package / t if t.startswith("lrfinder") else ROOT / t) for t in tests]
-    options = ["-x", "-q", "-n0", "-p", "no:cacheprovider", f"--rootdir={ROOT}"]
+    options = ["-x", "-q", "-n0", "-p", "no:cacheprovider", "-m", marked, f"--rootdir={ROOT}"]
     options += ["-c", str(ROOT / "pyproject.toml"), "-o", f"pythonpath={package} {ROOT / 'tests'}"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, *words],
@@ -41,5 +43,7 @@ def test_a_fault_is_seen(tmp_path, mutant):
     shutil.copytree(ROOT / "lrfinder", tmp_path / "lrfinder", ignore=ignored)
     file = tmp_path / "lrfinder" / mutant.file
     file.write_text(file.read_text(encoding="utf-8").replace(mutant.old, mutant.new))
-    done = run_tests(tmp_path, mutant.tests)
+    done = run_tests(tmp_path, mutant.tests, "not slow")
+    if done.returncode != 1:
+        done = run_tests(tmp_path, mutant.tests, "slow")
     assert done.returncode == 1, f"{mutant.means} goes unseen: {done.stdout[-2000:]}"
