@@ -20,7 +20,10 @@ from lrfinder.arrays import NUMPYS_DEFAULTS
 from lrfinder.errors import InvalidArgument, RunFolderError, StorageFailed
 from lrfinder.experiment import SEEDS_PER_ACT, Experiment, FindExperiment, RangeTestExperiment
 from lrfinder.paths import resolved
-from lrfinder.pipeline import OF_THE_STUDIES, all_acts, range_test_act, where
+from lrfinder.pipeline.acts import range_test_act
+from lrfinder.pipeline.between_acts import OF_THE_STUDIES
+from lrfinder.pipeline.where import where
+from lrfinder.pipeline.whole_run import all_acts
 from lrfinder.range_tests.by_epoch import facts_by_epoch
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.series import Over, Series
