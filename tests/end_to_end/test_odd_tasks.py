@@ -11,8 +11,8 @@ from small_tasks import linear_task
 from typer.testing import CliRunner
 
 import lrfinder
-from lrfinder import commands
 from lrfinder.cli import app
+from lrfinder.commands import new_run
 
 SMALL = ["--families", "step", "--trials", "2", "--trial-seeds", "1", "--confirm-seeds", "2"]
 SMALL += ["--engine", "sequential", "-q"]
@@ -213,12 +213,12 @@ def test_files_may_have_a_byte_order_mark(here):
 
 @pytest.mark.slow
 def test_runs_of_the_same_second_have_folders_of_their_own(here, monkeypatch):
-    class Stopped(commands.datetime):
+    class Stopped(new_run.datetime):
         @classmethod
         def now(cls, tz=None):
             return cls(2026, 1, 2, 3, 4, 5)
 
-    monkeypatch.setattr(commands, "datetime", Stopped)
+    monkeypatch.setattr(new_run, "datetime", Stopped)
     words = ["sweep", write("task.py"), "--lr", "0.05", *SMALL]
     for _ in range(3):
         assert call(*words).exit_code == 0

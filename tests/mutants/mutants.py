@@ -485,7 +485,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "commands.py",
+        "commands/resume.py",
         "tests/test_run.py",
         (
             "a resumed run takes other options",
