@@ -8,8 +8,9 @@
 
 The rooms, each of which knows only those below it:
 
-    cli, terminal, commands, pipeline
-                               arguments; what can be asked for; the three acts in order
+    cli                        the command: its arguments, what it prints, the process around it
+    commands                   what can be asked for, on the command line and in Python
+    pipeline                   the three acts in order, and what passes between them
     lightning                  a callback for Lightning, imported by its users alone
     report                     tell: sentences, report.md, notebook, dashboard, training script
     plots                      draw: on Axes

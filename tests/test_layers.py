@@ -25,7 +25,6 @@ MAY_IMPORT = {
     "arrays": set(),
     "checks": {"errors", "types"},
     "statistics": {"arrays"},
-    "terminal": set(),
     "schedules": GROUND,
     "tasks": {"schedules", *GROUND},
     "training": {"tasks", "schedules", *GROUND},
@@ -42,7 +41,7 @@ MAY_IMPORT = {
     | ACTS
     | ENGINE,
     "pipeline": {"workers", "report", "plots", "results", "experiment", "settings"} | ACTS | ENGINE,
-    "cli": {"commands", "workers", "report", "results", "settings", "tasks", "terminal", *GROUND},
+    "cli": {"commands", "workers", "report", "results", "settings", "tasks", *GROUND},
     "__main__": {"cli"},
     "examples": {"tasks"},
     "lightning": {"report"} | ACTS | ENGINE,  # a callback that tells what a range test suggests

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 import lrfinder
 from lrfinder.cli import app
+from lrfinder.cli.process import interrupt_on_signals, let_threads_sleep, stdout_kept_clean
 from lrfinder.commands import start
 from lrfinder.settings import RunSettings
-from lrfinder.terminal import interrupt_on_signals, let_threads_sleep, stdout_kept_clean
 
 LRFINDER = [sys.executable, "-m", "lrfinder"]
 SMALL = ["--lr", "0.1", "--families", "step", "--trials", "2", "--confirm-seeds", "2"]
