@@ -13,8 +13,8 @@ from .range_tests.curve import Curve as Curve
 from .range_tests.range_test import range_test as range_test
 from .range_tests.suggestion import Suggestion as Suggestion
 from .report.notebook import html as html
+from .results.opening import open_run as open_run
 from .results.saved_run import Run as Run
-from .results.saved_run import open_run as open_run
 from .schedules import FAMILIES as FAMILIES
 from .schedules import Family as Family
 from .schedules import Schedule as Schedule

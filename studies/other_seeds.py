@@ -20,7 +20,7 @@ import lrfinder
 from lrfinder import FAMILIES, BatchedTrainer, Candidate, Schedule, compare, load_task
 from lrfinder.experiment import training_seeds
 from lrfinder.report.wording import conclusions
-from lrfinder.results.summary import jsonable
+from lrfinder.results.facts import jsonable
 from lrfinder.statistics import Mean, student_t
 
 FOLDER = Path(__file__).parent / "verdict"

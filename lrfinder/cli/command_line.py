@@ -239,7 +239,7 @@ def dashboard(
     """Open the run's studies in optuna-dashboard, on this machine only."""
     with reported():
         from lrfinder.report.dashboard import serve
-        from lrfinder.results.saved_run import open_studies
+        from lrfinder.results.opening import open_studies
 
         serve(open_studies(run), port, lambda line: ERR.print(escape(line)))
 

@@ -71,7 +71,7 @@ def print_lines(lines: Iterable[str]) -> None:
 
 def print_json(facts: dict[str, Any]) -> None:
     """Print one JSON object, in which what is not finite is null."""
-    from lrfinder.results.summary import jsonable
+    from lrfinder.results.facts import jsonable
 
     sys.stdout.write(json.dumps(jsonable(facts)) + "\n")
 

@@ -8,7 +8,8 @@ from lrfinder.errors import InvalidArgument, RunFolderError, StorageFailed
 from lrfinder.report import dashboard, markdown
 from lrfinder.report.progress import Progress, Silent
 from lrfinder.results.folder import RunFolder, command_to_resume
-from lrfinder.results.saved_run import Run, open_studies
+from lrfinder.results.opening import open_studies
+from lrfinder.results.saved_run import Run
 from lrfinder.tuning.storage import close
 
 

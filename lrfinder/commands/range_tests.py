@@ -8,11 +8,7 @@ from typing import Any
 
 from lrfinder import plots
 from lrfinder.arrays import NUMPYS_DEFAULTS
-from lrfinder.commands.asked import (
-    reference_text,
-    seen_from,
-    write_config,
-)
+from lrfinder.commands.asked import reference_text, seen_from, write_config
 from lrfinder.experiment import FindExperiment, RangeTestExperiment
 from lrfinder.pipeline.acts import range_test_act
 from lrfinder.range_tests.by_epoch import facts_by_epoch
@@ -22,8 +18,9 @@ from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report.progress import Progress, Silent
 from lrfinder.report.wording import engine_line, estimate
 from lrfinder.results.answers import range_test_summary
+from lrfinder.results.facts import jsonable
 from lrfinder.results.folder import RunFolder
-from lrfinder.results.summary import RangeTestFacts, jsonable
+from lrfinder.results.range_test_facts import RangeTestFacts
 from lrfinder.settings import FindSettings
 from lrfinder.training import engine
 from lrfinder.training.speed import threads

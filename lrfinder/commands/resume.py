@@ -15,8 +15,9 @@ from lrfinder.pipeline.whole_run import all_acts
 from lrfinder.report.progress import Progress, Silent
 from lrfinder.results.answers import first_summary
 from lrfinder.results.folder import RunFolder, command_to_resume
+from lrfinder.results.opening import has_begun, open_studies, read_config
 from lrfinder.results.recorder import RunRecorder
-from lrfinder.results.saved_run import Run, has_begun, open_studies, read_config
+from lrfinder.results.saved_run import Run
 from lrfinder.settings import RunSettings, settings_from
 from lrfinder.tasks.problem import Problem
 from lrfinder.training import engine

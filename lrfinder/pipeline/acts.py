@@ -17,8 +17,8 @@ from lrfinder.range_tests.range_test import range_test
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report import dashboard
 from lrfinder.report.progress import Progress
+from lrfinder.results.opening import open_run
 from lrfinder.results.recorder import RunRecorder
-from lrfinder.results.saved_run import open_run
 from lrfinder.results.summary import LRSearch
 from lrfinder.training.engine import Engine
 from lrfinder.training.executors.job import Crew

@@ -18,8 +18,9 @@ from lrfinder.report.progress import Progress
 from lrfinder.report.training_script import training_loop
 from lrfinder.report.wording import engine_line, estimate, suggestion_line
 from lrfinder.results.folder import RunFolder, command_to_resume
+from lrfinder.results.opening import open_run
 from lrfinder.results.recorder import RunRecorder
-from lrfinder.results.saved_run import Run, open_run
+from lrfinder.results.saved_run import Run
 from lrfinder.tasks.fingerprint import check_same, fingerprint
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.training import engine

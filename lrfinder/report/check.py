@@ -13,7 +13,8 @@ from typing import Any
 from lrfinder.comparison.candidates import START
 from lrfinder.errors import InvalidArgument, LRFinderError, TaskLoadError
 from lrfinder.experiment import prepared_task
-from lrfinder.results.saved_run import Run, open_run
+from lrfinder.results.opening import open_run
+from lrfinder.results.saved_run import Run
 from lrfinder.results.summary import FamilyFacts, RunSummary
 from lrfinder.schedules import FAMILIES, Schedule, family
 from lrfinder.schedules.groups import NAME as GROUPS

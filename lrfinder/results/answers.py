@@ -11,18 +11,17 @@ from lrfinder.comparison.verdict import verdict
 from lrfinder.experiment import Experiment, RangeTestExperiment
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.results.comparison_facts import MeanFacts, VerdictFacts
+from lrfinder.results.range_test_facts import RangeTestFacts
 from lrfinder.results.summary import (
     SCHEMA,
     BestFacts,
     Cost,
     FamilyFacts,
-    MeanFacts,
     Objective,
-    RangeTestFacts,
     RangeTestSummary,
     RunSummary,
     Seeds,
-    VerdictFacts,
 )
 from lrfinder.schedules.codegen import variable_name
 from lrfinder.schedules.in_frameworks import Answer, codes

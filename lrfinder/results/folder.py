@@ -1,7 +1,7 @@
-"""The run folder: what a run leaves on disk, and how it is read back.
+"""The run folder: the files that a run leaves on disk.
 
     config.toml          what was asked, resolved, with the hash of the task's file
-    summary.json         the answers (schema below); written after each act
+    summary.json         the answers, by the schema of `results.summary`; written after each act
     range_test.csv       one row per seed and step of the sweep; step -1 is before the first
     trials.csv           one row per COMPLETE trial
     curves.csv           one row per run and epoch: lr, training loss, validation measures
@@ -12,27 +12,19 @@
 
 `lrfinder find` leaves the first three and range_test.png, with the status "range test".
 
-summary.json's "range_test" holds what range_test.csv does not: "probes", the runs at a constant lr
-(seed, lr, updates, loss, null where it diverged, and mean and deviation of the loss with exchanged
-targets), "updates_per_step", "budget", the updates of a whole training, and "asked", the range of
-lrs that was asked for where it was widened, else null, "cut", whether a timeout ended the sweep,
-and "notes", what happened on the way.
-
-Only this module knows the names of files and columns. A file is replaced whole or not at all,
-except curves.csv, to which each finished run is appended; `RunFolder.keep_curves` drops what is
-damaged. Nothing here is pickled, and reading a folder runs no code from it.
+A file is replaced whole or not at all, except curves.csv, to which each finished run is appended;
+`RunFolder.keep_curves` drops what is damaged. Nothing is pickled, and reading a folder runs no code
+from it.
 """
 
-import csv
 import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tomli_w
@@ -42,6 +34,7 @@ from lrfinder.comparison.candidates import ConfirmedRun
 from lrfinder.errors import RunFolderError
 from lrfinder.range_tests.curve import Curve
 from lrfinder.results.summary import RangeTestSummary
+from lrfinder.results.tables import cut_to_whole_lines, parsed, undamaged_lines
 from lrfinder.tasks.measures import measure_column
 from lrfinder.training.history import History
 from lrfinder.tuning.storage_urls import file_url
@@ -162,7 +155,7 @@ class RunFolder:
         path = self.path / "curves.csv"
         try:
             with path.open("a+b") as file:
-                empty = _cut_to_whole_lines(file, ",".join(frame.columns)) == 0
+                empty = cut_to_whole_lines(file, ",".join(frame.columns)) == 0
                 file.write(frame.to_csv(index=False, header=empty, lineterminator="\n").encode())
         except OSError as error:
             raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
@@ -175,11 +168,11 @@ class RunFolder:
         path = self.path / "curves.csv"
         if not path.exists():
             return
-        table = _undamaged_lines(path, text=("act", "name"))
+        table = undamaged_lines(path, text=("act", "name"))
         if not {*_RUN_KEYS, "peak_lr"} <= set(table.partition("\n")[0].split(",")):
             path.unlink()
             return
-        frame = _parsed(table.encode())
+        frame = parsed(table.encode())
         keys = zip(*(frame[k] for k in (*_RUN_KEYS, "peak_lr")), strict=True)
         kept = frame.take(np.flatnonzero([wanted(*key) for key in keys]).tolist())
         once = kept.drop_duplicates([*_RUN_KEYS, "update"], keep="last")
@@ -222,62 +215,6 @@ def command_to_resume(path: Path) -> str:
     return f"lrfinder run --resume {shlex.quote(str(path))}"
 
 
-def read_table(path: Path) -> "pd.DataFrame":
-    """Read a CSV file so that its numbers are those that were written, to the last bit.
-
-    A last line without its end was cut off, perhaps within a number, and is left out.
-    """
-    written = path.read_bytes()
-    return _parsed(written[: written.rfind(b"\n") + 1])
-
-
-def _parsed(table: bytes) -> "pd.DataFrame":
-    import pandas as pd
-
-    if int(pd.__version__.partition(".")[0]) < 3:
-        return pd.read_csv(BytesIO(table), float_precision="round_trip")
-    return pd.read_csv(BytesIO(table))  # where that is the default
-
-
-def _undamaged_lines(path: Path, text: Collection[str]) -> str:
-    """Lines of a CSV file that hold numbers, or nothing, in all columns but those of text."""
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    columns = lines[0].split(",")
-
-    def is_whole(line: str) -> bool:
-        row = next(csv.reader([line]), [])
-        cells = zip(columns, row, strict=False)
-        return len(row) == len(columns) and all(_is_number(v) for k, v in cells if k not in text)
-
-    kept = [line for line in lines[1:] if is_whole(line)]
-    return "".join(f"{line}\n" for line in [lines[0], *kept])
-
-
-def _is_number(cell: str) -> bool:
-    """Whether a cell of a table can be read as a number; an empty one is nan."""
-    try:
-        float(cell or "nan")
-    except ValueError:
-        return False
-    return True
-
-
 def own_storage(path: Path) -> str:
     """URL of the SQLite storage in a run folder."""
     return file_url(path / "study.db")
-
-
-def _cut_to_whole_lines(file: BinaryIO, header: str) -> int:
-    """Drop a last line that was cut off, or everything under another header; the size left."""
-    size = file.seek(0, os.SEEK_END)
-    if size == 0:
-        return 0
-    file.seek(0)
-    if file.readline().decode(errors="replace") != f"{header}\n":
-        return file.truncate(0)
-    file.seek(size - 1)
-    if file.read() != b"\n":
-        file.seek(0)
-        size = file.read().rfind(b"\n") + 1
-        file.truncate(size)
-    return size

@@ -4,7 +4,6 @@ What is missing or damaged is refused in one line, when the folder is opened or 
 """
 
 import math
-import tomllib
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,22 +12,14 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 from lrfinder.comparison.candidates import ConfirmedRun
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import InvalidArgument, RunFolderError
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.suggestion import Suggestion
-from lrfinder.results.folder import RUN_COLUMNS, command_to_resume, read_table
-from lrfinder.results.summary import (
-    SCHEMA,
-    RangeTestFacts,
-    RangeTestSummary,
-    RunSummary,
-    read_summary,
-    typed_summary,
-)
+from lrfinder.results.folder import RUN_COLUMNS
+from lrfinder.results.summary import RangeTestSummary, RunSummary, typed_summary
+from lrfinder.results.tables import over_seeds, read_curve, read_table
 from lrfinder.schedules.in_frameworks import KINDS
 from lrfinder.settings import FindSettings, RunSettings, settings_from
 from lrfinder.types import CodeKind
@@ -114,7 +105,7 @@ class Run:
         if facts is None:
             return None
         with self._undamaged("range_test.csv"):
-            return _read_curve(self.path / "range_test.csv", facts)
+            return read_curve(self.path / "range_test.csv", facts)
 
     @property
     def suggestion(self) -> Suggestion | None:
@@ -231,7 +222,7 @@ class Run:
         order = [] if self.comparison is None else [s.candidate for s in self.comparison.ranking]
         with self._undamaged("curves.csv"):
             confirmed = self.curves.set_index(["act", "name"]).sort_index()
-            return {name: _over_seeds(confirmed.loc[("confirm", name)]) for name in order}
+            return {name: over_seeds(confirmed.loc[("confirm", name)]) for name in order}
 
     def trial_curve(self, family: str, trial: int) -> "pd.DataFrame":
         """Curve of a trial: means over its seeds, indexed by epoch."""
@@ -260,99 +251,3 @@ class Run:
             raise RunFolderError(
                 f"{self.path / name} is missing or damaged; it cannot be read"
             ) from error
-
-
-def read_config(path: Path) -> Mapping[str, Any]:
-    """Read what a run was asked; RunFolderError in one line where the folder is none.
-
-    A run that does not say how trials are shared was made when every family got as many.
-    """
-    with _readable(path):
-        config = tomllib.loads((path / "config.toml").read_text(encoding="utf-8-sig"))
-    run = config.get("run")
-    if not isinstance(run, dict) or not {"name", "task_hash"} <= set(cast(dict[str, Any], run)):
-        raise RunFolderError(
-            f"{path}/config.toml must have a table [run] with name and task_hash, but has none"
-        )
-    return {"even": True, **config} if "trials" in config else config
-
-
-def has_begun(path: Path) -> bool:
-    """Whether a run with a config came to its first summary."""
-    return (path / "summary.json").exists()
-
-
-def open_run(path: str | Path) -> Run:
-    """Read a run folder, or that of a range test; RunFolderError in one line where it is none."""
-    folder = Path(path)
-    config = read_config(folder)
-    if not has_begun(folder):
-        raise RunFolderError(
-            f"{folder} has no summary.json yet; go on with `{command_to_resume(folder)}`"
-        )
-    with _readable(folder):
-        summary = read_summary((folder / "summary.json").read_text(encoding="utf-8-sig"))
-    if summary.get("schema") != SCHEMA:
-        raise RunFolderError(
-            f"{folder}: summary.json must have schema {SCHEMA}, but got {summary.get('schema')!r}; "
-            "read it with the version that wrote it"
-        )
-    run = Run(folder, config, summary)
-    _ = run.record, run.settings  # refuses a folder that is damaged
-    return run
-
-
-def open_studies(path: Path) -> Run:
-    """Read a run folder; RunFolderError also where it holds a range test alone."""
-    run = open_run(path)
-    if not isinstance(run.record, RunSummary):
-        raise RunFolderError(
-            f"{path} holds a range test without studies; lrfinder.open_run({str(path)!r}) reads it"
-        )
-    return run
-
-
-@contextmanager
-def _readable(folder: Path) -> Generator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunFolderError(f"{folder} is not a run folder that can be read: {reason}") from error
-
-
-def _over_seeds(runs: "pd.DataFrame") -> "pd.DataFrame":
-    """Mean of every column over the runs, with its lowest and highest, by epoch."""
-    epochs = runs.groupby("epoch")
-    mean = cast("pd.DataFrame", epochs.mean(numeric_only=True))
-    lowest = cast("pd.DataFrame", epochs.min(numeric_only=True))
-    highest = cast("pd.DataFrame", epochs.max(numeric_only=True))
-    return mean.join([lowest.add_suffix("_min"), highest.add_suffix("_max")])
-
-
-def _read_curve(path: Path, facts: RangeTestFacts) -> Curve:
-    if not path.read_bytes().endswith(b"\n"):
-        raise ValueError(f"{path} was cut off")
-    frame, seeds = read_table(path), facts.seeds
-    steps = int(frame["step"].to_numpy().max()) + 1
-    if steps < 1 or len(frame) != len(seeds) * (steps + 1):
-        raise ValueError(f"{path} must have a row per seed and step, but got {len(frame)} rows")
-    tables = {
-        column: frame.pivot_table(index="seed", columns="step", values=column, dropna=False)
-        .reindex(index=list(seeds), columns=range(-1, steps))
-        .to_numpy(dtype=np.float64)
-        for column in frame.columns
-        if column not in ("seed", "step")
-    }
-    if not np.isfinite(tables["lr"][:, 1:]).any(axis=0).all():
-        raise ValueError(f"{path} must have an lr for every step")
-    metrics = set(tables) - {"lr", "loss", "train_loss"}
-    return Curve(
-        lr=np.nanmax(tables["lr"][:, 1:], axis=0),
-        loss=tables["loss"][:, 1:],
-        train_loss=tables["train_loss"][:, 1:],
-        start=tables["loss"][:, 0],
-        metrics={name: tables[name][:, 1:] for name in frame.columns if name in metrics},
-        probes=tuple(probe.probe() for probe in facts.probes),
-        **{name: getattr(facts, name) for name in RangeTestFacts.model_fields if name != "probes"},
-    )

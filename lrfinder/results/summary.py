@@ -7,101 +7,28 @@ an interrupted run can be resumed from it.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Annotated, Any, Literal, Self, cast
+from collections.abc import Mapping
+from typing import Any, Literal, Self, cast
 
-import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from lrfinder.comparison.policy import Halving, Look
-from lrfinder.comparison.verdict import Verdict
 from lrfinder.errors import RunFolderError
-from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.probes import Probe
 from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.results.comparison_facts import ConfirmFacts, MeanFacts, VerdictFacts
+from lrfinder.results.facts import Count, Facts, Number, Rate, jsonable
+from lrfinder.results.range_test_facts import RangeTestFacts
 from lrfinder.schedules import Value
-from lrfinder.statistics import Mean
 from lrfinder.tasks.sketch import Sketch
 from lrfinder.training.engine import EngineRecord
-from lrfinder.types import CodeKind, Direction, Every, Growth, Per
+from lrfinder.types import CodeKind, Direction, Per
 
 SCHEMA = 3
 """Version of summary.json; raised when a key changes its meaning."""
 
 Status = Literal["range test", "running", "interrupted", "failed", "reporting", "complete"]
-Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
-"""A number, or nan where it was not finite."""
-Count = Annotated[int, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0)]
-"""A learning rate."""
 
 
-class _Facts(BaseModel):
-    """Keys of one object in the file; further keys are kept as they are."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", arbitrary_types_allowed=True)
-
-
-class ProbeFacts(_Facts):
-    """A run at a constant lr."""
-
-    seed: int
-    lr: Rate
-    updates: Count
-    loss: Number
-    """nan where it diverged."""
-    permuted: Number
-    permuted_deviation: Number
-    """Mean and deviation of the loss with exchanged targets; nan where they are not known."""
-    halfway: Number = math.nan
-    scatter: Number = math.nan
-    lowest: Number = math.nan
-    lowest_at: Count | None = None
-    """What its loss was on the way; not recorded by the first releases."""
-
-    def probe(self) -> Probe:
-        """Return it as the range test had it."""
-        return Probe(**{name: getattr(self, name) for name in type(self).model_fields})
-
-
-class RangeTestFacts(_Facts):
-    """What range_test.csv does not hold."""
-
-    seeds: tuple[int, ...]
-    every: Every
-    growth: Growth
-    optimizer: str
-    batch_size: int | None
-    updates: Count
-    wall_seconds: float
-    probes: tuple[ProbeFacts, ...]
-    updates_per_step: Count
-    budget: Count | None
-    """Updates of a whole training."""
-    asked: tuple[Rate, Rate] | None
-    """The range of lrs that was asked for, where it was widened."""
-    cut: bool = False
-    """Whether a timeout ended the sweep."""
-    notes: tuple[str, ...] = ()
-    """What happened on the way."""
-    unchecked: str | None = None
-    """Why no run was checked against noise; older folders do not say."""
-    of_training: bool = False
-    """Whether the loss is that of training batches."""
-    updates_per_epoch: Count | None = None
-    """Of the task; older folders do not say."""
-
-    @classmethod
-    def of(cls, curve: Curve) -> Self:
-        """Facts of a curve."""
-        known: dict[str, Any] = {name: getattr(curve, name) for name in cls.model_fields}
-        known["probes"] = tuple(ProbeFacts(**asdict(probe)) for probe in curve.probes)
-        known["wall_seconds"] = round(curve.wall_seconds, 3)
-        return cls(**known)
-
-
-class Objective(_Facts):
+class Objective(Facts):
     """What is optimised and compared."""
 
     name: str
@@ -123,7 +50,7 @@ class Objective(_Facts):
         return self.column != self.name
 
 
-class Seeds(_Facts):
+class Seeds(Facts):
     """Training seeds of each act."""
 
     find: list[int]
@@ -131,105 +58,14 @@ class Seeds(_Facts):
     confirm: list[int]
 
 
-class LRSearch(_Facts):
+class LRSearch(Facts):
     """Where the lr was searched, and why there."""
 
     why: str
     ranges: dict[str, tuple[Rate, Rate]]
 
 
-class MeanFacts(_Facts):
-    """A mean over seeds with its interval; nan where there is none."""
-
-    mean: Number
-    low: Number
-    high: Number
-
-    @classmethod
-    def of(cls, mean: Mean) -> Self:
-        """Facts of a mean."""
-        return cls(mean=mean.mean, low=mean.low, high=mean.high)
-
-
-class LookFacts(_Facts):
-    """Candidates that were trained on the same further seeds."""
-
-    candidates: list[str]
-    seeds: list[int]
-    alpha: float
-    continues: bool = False
-    followers: list[str] = []
-
-    def look(self) -> Look:
-        """Return it as the comparison had it."""
-        return Look(
-            tuple(self.candidates),
-            tuple(self.seeds),
-            self.alpha,
-            self.continues,
-            tuple(self.followers),
-        )
-
-
-class ConfirmFacts(_Facts):
-    """How the comparison was made."""
-
-    runs: Count
-    """Runs that were asked for, in all."""
-    continued: Count | None = None
-    """Runs in all after a continuation, if one was asked for."""
-    looks: list[LookFacts] = []
-
-    @classmethod
-    def of(cls, halving: Halving, looks: Sequence[Look] = ()) -> Self:
-        """Facts of a comparison that has come so far."""
-        facts = [LookFacts(**asdict(look)) for look in looks]
-        return cls(runs=halving.runs, continued=halving.continued, looks=facts)
-
-
-class AgainstFacts(_Facts):
-    """The best against the constant lr or the baseline; see `Against`."""
-
-    better_by: MeanFacts
-    share: Number
-    p: Number
-    shown: bool
-    could_show: Number
-    could_show_share: Number
-    runs_to_show: Count | None
-
-
-class VerdictFacts(_Facts):
-    """What the comparison says; see `Verdict`."""
-
-    recommended: str
-    best: str
-    as_good: list[str]
-    against: dict[str, AgainstFacts]
-    dropped: dict[str, list[str]]
-    """Who was dropped, by the number of seeds after which."""
-    start_within: Number | None
-
-    @classmethod
-    def of(cls, verdict: Verdict) -> Self:
-        """Facts of a verdict."""
-        return cls(
-            recommended=verdict.recommended,
-            best=verdict.best,
-            as_good=list(verdict.as_good),
-            against={
-                one.candidate: AgainstFacts(
-                    better_by=MeanFacts.of(one.better_by),
-                    **{k: getattr(one, k) for k in AgainstFacts.model_fields if k != "better_by"},
-                )
-                for one in verdict.against
-            },
-            dropped={str(seeds): list(names) for seeds, names in verdict.dropped},
-            start_within=verdict.start_within,
-        )
-
-
-class FamilyFacts(_Facts):
+class FamilyFacts(Facts):
     """One candidate: its recipe, its means on fresh seeds, and its study, if it had one."""
 
     lr: float
@@ -266,7 +102,7 @@ class FamilyFacts(_Facts):
         return (self.valid_loss if column == "valid_loss" else self.metrics[column]).mean
 
 
-class BestFacts(_Facts):
+class BestFacts(Facts):
     """A recipe, and the code that makes it."""
 
     family: str
@@ -277,13 +113,13 @@ class BestFacts(_Facts):
     step_code: str
     """The statement that steps its scheduler."""
     stepped_per: Per
-    codes: dict[str, str] = {}
+    codes: dict[str, str] = Field(default_factory=dict[str, str])
     """Code to paste, by kind: torch, function, lightning, ...; older folders have none."""
     problems: tuple[str, ...] = ()
     """What is probably wrong with its schedule; older folders do not say."""
 
 
-class Cost(_Facts):
+class Cost(Facts):
     """What the results took."""
 
     updates_asked: int
@@ -291,7 +127,7 @@ class Cost(_Facts):
     wall_seconds: float
 
 
-class RangeTestSummary(_Facts):
+class RangeTestSummary(Facts):
     """What every folder has: the whole summary of a range test alone."""
 
     schema_: int = Field(alias="schema")
@@ -382,16 +218,3 @@ def typed_summary(facts: Mapping[str, Any]) -> RangeTestSummary:
     """Return what a summary holds; ValueError where a key is missing or has another type."""
     kind = RangeTestSummary if facts.get("status") == "range test" else RunSummary
     return kind.model_validate(facts)
-
-
-def jsonable(value: Any) -> Any:  # noqa: ANN401 (any JSON value)
-    """Return the value as strict JSON can hold it: nan and infinities become None."""
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
-    if isinstance(value, np.generic):
-        return jsonable(value.item())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from lrfinder import open_run
 from lrfinder.cli import app
-from lrfinder.results.summary import jsonable
+from lrfinder.results.facts import jsonable
 
 SMALL = ["--families", "step,inverse_time", "--trials", "3", "--confirm-runs", "8"]
 FILES = {

@@ -23,7 +23,7 @@ from lrfinder.report.dashboard_notes import Pages
 from lrfinder.report.progress import Silent
 from lrfinder.report.tables import ranking
 from lrfinder.report.wording import conclusions
-from lrfinder.results.saved_run import open_run
+from lrfinder.results.opening import open_run
 from lrfinder.settings import RunSettings
 
 SETTINGS = {

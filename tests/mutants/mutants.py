@@ -473,6 +473,10 @@ MUTANTS = [
         "results/folder.py",
         "tests/results/test_folder.py",
         ("of runs that stand twice the first is kept", 'keep="last"', 'keep="first"'),
+    ),
+    *_in(
+        "results/tables.py",
+        "tests/results/test_folder.py",
         ("a cut last line runs into the next", "        file.truncate(size)\n", ""),
     ),
     *_in(

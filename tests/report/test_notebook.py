@@ -11,7 +11,8 @@ import pytest
 
 from lrfinder.commands import start
 from lrfinder.range_tests.suggestion import Suggestion
-from lrfinder.results.saved_run import Run, open_run
+from lrfinder.results.opening import open_run
+from lrfinder.results.saved_run import Run
 from lrfinder.settings import RunSettings
 
 UNFINISHED = Run(Path("runs") / values.MARKUP, {}, values.summary("running"))

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from lrfinder.results.answers import _at_bound
-from lrfinder.results.summary import jsonable
+from lrfinder.results.facts import jsonable
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from lrfinder.errors import Interrupted, InvalidArgument, RunFolderError
 from lrfinder.experiment import Experiment, training_seeds
 from lrfinder.range_tests import curve, trainings
 from lrfinder.report.progress import Silent
+from lrfinder.results.facts import jsonable
 from lrfinder.results.folder import RunFolder
-from lrfinder.results.saved_run import open_run
-from lrfinder.results.summary import jsonable
+from lrfinder.results.opening import open_run
 from lrfinder.settings import FindSettings, RunSettings
 from lrfinder.training.speed import threads
 

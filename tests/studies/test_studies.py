@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lrfinder.cli import app
-from lrfinder.results.saved_run import open_run
+from lrfinder.results.opening import open_run
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "studies").glob("*.toml"))

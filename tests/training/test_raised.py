@@ -11,7 +11,7 @@ import lrfinder
 from lrfinder.errors import TaskFailed
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.results.folder import own_storage
-from lrfinder.results.summary import RangeTestFacts
+from lrfinder.results.range_test_facts import RangeTestFacts
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
