@@ -60,8 +60,8 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "experiment.py",
-        "lrfinder/experiment.py",
+        "experiment/seeds.py",
+        "lrfinder/experiment/seeds.py",
         ("the acts train on the same seeds", ".index(act) * SEEDS_PER_ACT", ".index(act) * 0"),
         (
             "runs with other seeds train on the same",

@@ -1,24 +1,8 @@
-"""What a run is asked to do: each option, with its default and its description, once.
+"""The options of a range test, of a run and of `lrfinder find`: each with its default, once."""
 
-The options of the command line, the keyword arguments of `lrfinder.run`, the keys of a settings
-file and the ``config.toml`` of a run folder are these fields. A settings file is TOML; every key is
-optional:
-
-    task = "digits"
-    epochs = 20
-    families = ["step", "cosine"]
-    trials = 32
-
-A task that is a file (``task = "my_task.py"``) lies beside the settings file, wherever the command
-is called from.
-"""
-
-import difflib
 import math
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, SupportsFloat, TypeVar, cast
+from typing import Annotated, Any, Literal, Self, SupportsFloat, cast
 
 from pydantic import (
     BaseModel,
@@ -28,14 +12,12 @@ from pydantic import (
     StrictBool,
     StrictFloat,
     StrictStr,
-    ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
 
-from lrfinder.errors import InvalidArgument, StudyFileError, TaskLoadError
 from lrfinder.range_tests.defaults import (
     EVERY,
     FEWEST_PROBES,
@@ -46,7 +28,6 @@ from lrfinder.range_tests.defaults import (
     SEEDS,
     STEPS,
 )
-from lrfinder.tasks.reference import TaskReference
 from lrfinder.types import Device, Direction, EngineName, Every, Growth, Per
 
 FAMILIES = (
@@ -55,8 +36,6 @@ FAMILIES = (
     "cosine_restarts, one_cycle, triangular, stable_power, or the task's own. "
     "constant is always included."
 )
-RECORD = {"name", "task_hash", "version"}
-"""Keys of the table [run] in a config.toml."""
 MOST_SEED = 10**15
 """A run's seed owns 3000 training seeds, and torch takes seeds below 2**63."""
 _PER: Any = Field(
@@ -64,7 +43,6 @@ _PER: Any = Field(
     description="How often schedules are stepped. Default: epoch, or batch where the task tells "
     "its length in updates.",
 )
-_WARMUP: Any = Field(0.0, ge=0, description="Epochs of linear warm-up.")
 _Count = Annotated[int, Field(ge=1, strict=True)]
 _STEPS = ", ".join(f"{count} per {every}" for every, count in STEPS.items())
 
@@ -303,7 +281,7 @@ class FindSettings(RangeTestSettings):
         "baseline for the task's own. Default: a constant lr.",
     )
     per: Per | None = _PER
-    warmup: float = _WARMUP
+    warmup: float = Field(0.0, ge=0, description="Epochs of linear warm-up.")
 
     @model_validator(mode="after")
     def _check_series(self) -> Self:
@@ -324,87 +302,6 @@ class FindSettings(RangeTestSettings):
         return each if len(each) > 1 else {}
 
 
-S = TypeVar("S", bound=RangeTestSettings)
-
-
 def _is_converted(raw: object, kept: object) -> bool:
     """Whether a flag or a word was taken for a number."""
     return isinstance(raw, bool | str) and not isinstance(kept, bool | str)
-
-
-def settings_from(kind: type[S], values: dict[str, Any]) -> S:
-    """Check options; raise InvalidArgument with one line for the first that is wrong."""
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        raise InvalidArgument(_first_problem(error, kind)) from error
-
-
-def read_settings_file(path: Path) -> dict[str, Any]:
-    """Read the keys of a settings file; raises StudyFileError with one line.
-
-    A task that is a relative file is made absolute from the file's own folder. The config.toml of a
-    run folder is a settings file too; its table [run], which says of which run it is, is no option.
-    """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: neither UTF-8 nor TOML
-        raise StudyFileError(f"settings file {path} cannot be read: {error}") from error
-    try:
-        options = {name: value for name, value in values.items() if not _is_record(name, value)}
-        for kind in (RunSettings, FindSettings):
-            settings_from(kind, {k: v for k, v in options.items() if _belongs(k, kind)})
-        if "task" in options:
-            options["task"] = _from_folder(options["task"], path.parent)
-    except TaskLoadError as error:
-        raise TaskLoadError(f"settings file {path}: {error}") from error
-    except InvalidArgument as error:
-        raise StudyFileError(f"settings file {path}: {error}") from error
-    return options
-
-
-def _belongs(name: str, kind: type[RangeTestSettings]) -> bool:
-    """Whether an option is one of these settings, or of none that there are."""
-    known = {*RunSettings.model_fields, *FindSettings.model_fields}
-    return name in kind.model_fields or name not in known
-
-
-def _is_record(name: str, value: object) -> bool:
-    """Whether this is the table [run] of a config.toml; InvalidArgument for any other table."""
-    if not isinstance(value, dict) or name in RunSettings.model_fields:
-        return False
-    table = cast(dict[str, object], value)
-    top = "options belong at the top of the file, in no table"
-    for key in table:
-        if name != "run" or key not in RECORD:
-            raise InvalidArgument(f"{key!r} is in the table {name!r}; {top}")
-    if set(table) != RECORD or not all(isinstance(entry, str) for entry in table.values()):
-        raise InvalidArgument(f"the table {name!r} is not the record of a run; {top}")
-    return True
-
-
-def _from_folder(task: str, folder: Path) -> str:
-    """Name of the task that `task` names in `folder`; only a file has another one elsewhere."""
-    reference = TaskReference.parse(task, folder)
-    return task if reference.file is None else reference.text
-
-
-def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
-    first = error.errors()[0]
-    if not first["loc"]:
-        return str(first["msg"]).removeprefix("Value error, ")
-    name, *inside = first["loc"]  # places in a list, or what a value might have been
-    key = ".".join(map(str, [name, *(part for part in inside if isinstance(part, int))]))
-    if name == "groups" and inside:
-        key = ".".join(map(str, [name, *inside[:2]]))
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(GroupSettings.model_fields)
-            return f"there is no {key!r}; a group has {known}"
-    if first["type"] == "extra_forbidden":
-        if key in FindSettings.model_fields:
-            return f"{key} is an option of `lrfinder find` alone; leave it out"
-        close = difflib.get_close_matches(key, kind.model_fields, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(kind.model_fields)}"
-        return f"there is no option {key!r}; {hint}"
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return f"{key}: {message[:1].lower()}{message[1:]}, but got {first['input']!r}"
