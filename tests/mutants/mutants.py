@@ -25,16 +25,16 @@ def _in(file: str, tests: str, *faults: tuple[str, str, str]) -> list[Mutant]:
 
 MUTANTS = [
     *_in(
-        "schedules/lint.py",
+        "schedules/lint/lengths.py",
         "tests/schedules/test_lint.py",
         ("a cosine that climbs back is not seen", "half >= seen.steps - 1", "half >= 1"),
         ("a late milestone is not seen", "if late and late[-1] >= seen.steps:", "if not late:"),
         ("a long patience is not seen", "patience <= seen.steps - 3", "patience <= seen.steps"),
-        (
-            "hardly any lr left is not seen",
-            "_LEFT, _ENOUGH = 0.01, 0.1",
-            "_LEFT, _ENOUGH = 0.0, 0.1",
-        ),
+    ),
+    *_in(
+        "schedules/lint/lrs.py",
+        "tests/schedules/test_lint.py",
+        ("hardly any lr left is not seen", "LEFT, _ENOUGH = 0.01, 0.1", "LEFT, _ENOUGH = 0.0, 0.1"),
     ),
     *_in(
         "schedules/spec.py",
