@@ -93,6 +93,18 @@ def test_the_commands_are_these():
     assert set(re.findall(r"^  (\w+)", listed, re.MULTILINE)) == set(OPTIONS)
 
 
+def test_the_list_of_commands_says_each_in_a_whole_line():
+    result = CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "80"}, terminal_width=80)
+    listed = result.output.partition("Commands:")[2].partition("You ask")[0]
+    assert "..." not in listed
+    assert all(line.endswith(".") for line in listed.strip().splitlines())
+
+
+@pytest.mark.parametrize(("command", "takes"), [("run", True), ("sweep", True), ("find", False)])
+def test_the_help_names_a_word_where_the_option_takes_it(command, takes):
+    assert ("--warmup EPOCHS|search" in helps(command)) == takes
+
+
 @pytest.mark.parametrize("command", OPTIONS)
 def test_the_options_of_a_command_are_these(command):
     found = re.findall(r"^  (?:-\w, )?--([\w-]+)", helps(command), re.MULTILINE)
@@ -132,7 +144,7 @@ def test_help_has_the_description_the_default_and_the_choices_of_every_setting(
         assert words_of(field.description) in shown
         if isinstance(field.default, float):
             assert f"Default: {field.default:g}." in shown
-        elif field.default is not None:
+        elif field.default not in (None, False):  # a flag is off
             assert f"Default: {field.default}." in shown
         kinds = (field.annotation, *get_args(field.annotation))
         choices = [kind for kind in kinds if get_origin(kind) is Literal]

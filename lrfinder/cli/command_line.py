@@ -85,7 +85,7 @@ def run_command(
     as_json: Json = False,
     **options: Any,  # noqa: ANN401 (a value of the settings, or None)
 ) -> None:
-    """Range test, decay studies and comparison: which lr, and which decay?"""
+    """Range test, decay studies and comparison: the whole answer."""
     with reported():
         _run(options, out=out, resume=resume, quiet=quiet, as_json=as_json)
 
@@ -114,7 +114,7 @@ def find(
     as_json: Json = False,
     **options: Any,  # noqa: ANN401 (a value of the settings, or None)
 ) -> None:
-    """Range test alone: which initial lr, for which schedule? Exit status 4 if it cannot tell."""
+    """Range test alone, for the initial lr. Exit status 4 if it cannot tell."""
     with reported():
         _find(options, out=out, quiet=quiet, as_json=as_json)
 
@@ -178,7 +178,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Print a finished run again, and rebuild its report, pictures and dashboard notes."""
+    """Print a finished run again. Rebuilds its report, pictures and dashboard notes."""
     with reported():
         from lrfinder.commands import finished_run, write_again
 
@@ -214,7 +214,7 @@ def init(
         ),
     ] = next(iter(KINDS)),
 ) -> None:
-    """Write a commented file that runs as it is, to put your own program into."""
+    """Write a commented file to put your program into. It runs as it is."""
     with reported():
         if kind not in KINDS:
             raise InvalidArgument(f"kind must be one of {', '.join(KINDS)}, but got {kind!r}")
@@ -236,7 +236,7 @@ def dashboard(
     run: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8080,
 ) -> None:
-    """Open the run's studies in optuna-dashboard, on this machine only."""
+    """Show a run's studies in optuna-dashboard. On this machine only."""
     with reported():
         from lrfinder.report.dashboard import serve
         from lrfinder.results.opening import open_studies
@@ -251,7 +251,7 @@ def worker(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the run's folder.")],
     quiet: Quiet = False,
 ) -> None:
-    """Train for a run in a shared storage, on this machine or another, until it has ended."""
+    """Train for a run in a shared storage, until it has ended. On this machine or another."""
     with reported():
         with importing():
             from lrfinder.workers.worker import work

@@ -30,7 +30,8 @@ _METAVARS = {
     "cost": "SHARE",
     "families": "A,B,C",
     "lr_range": "LOW HIGH",
-    "warmup": "EPOCHS|search",
+    "warmup": "EPOCHS",
+    "timeout": "SECONDS",
 }
 
 
@@ -72,11 +73,14 @@ def _parameter(name: str, field: FieldInfo, spelling: str) -> Parameter:
     kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
     kind: Any = kinds[0] if type(None) in get_args(field.annotation) else field.annotation
     says, shown = str(field.description), field.default
-    if shown is not None:
+    if shown is not None and shown is not False:
         says += f" Default: {shown:g}." if isinstance(shown, float) else f" Default: {shown}."
-    more: dict[str, Any] = {"help": says, "metavar": _METAVARS.get(name), "show_default": False}
+    more: dict[str, Any] = {"help": says, "show_default": False}
     if get_origin(kind) is Literal:
         kind, more["metavar"] = str, f"[{'|'.join(get_args(kind))}]"  # checked by the settings
+    elif name in _METAVARS:  # a number may have a word in its place
+        words = [word for one in kinds if get_origin(one) is Literal for word in get_args(one)]
+        more["metavar"] = "|".join([_METAVARS[name], *words])
     several = any(list in (get_origin(one), *map(get_origin, get_args(one))) for one in kinds)
     if several or name in _WRITTEN:
         kind = str  # several are separated by commas

@@ -175,14 +175,14 @@ class RunSettings(RangeTestSettings):
         "Default: 8 for each candidate, fewer where it is decided early.",
     )
     confirm_seeds: int | None = Field(
-        None, ge=1, description="So many --confirm-runs for each candidate (the old name)."
+        None, ge=1, description="Old name: as many --confirm-runs for each candidate."
     )
     lr: float | None = Field(None, gt=0, allow_inf_nan=False, description="Fixed initial lr.")
     lr_range: tuple[float, float] | None = Field(None, description="Range of lrs to search.")
     per: Per | None = _PER
     warmup: float | Literal["search"] = Field(
         0.0,
-        description="Epochs of linear warm-up; search: up to a fifth of a training, as it is best.",
+        description="Epochs of linear warm-up; search tries up to a fifth of a training.",
     )
     objective: str = Field(
         "valid_loss",
