@@ -148,7 +148,7 @@ MUTANTS = [
         ("means of a batch norm are not put back", " or _moved(value, before)", ""),
     ),
     *_in(
-        "tasks/sources.py",
+        "tasks/sources/training.py",
         "tests/tasks/test_sources.py",
         (
             "every epoch has the same order",
