@@ -13,9 +13,9 @@ from lrfinder.pipeline.between_acts import candidates_of, counted_runs, notes_on
 from lrfinder.pipeline.where import build
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report import dashboard, markdown
-from lrfinder.report.loop_script import loop_script
 from lrfinder.report.progress import Progress
-from lrfinder.report.training_script import training_loop
+from lrfinder.report.scripts.loop_script import loop_script
+from lrfinder.report.scripts.training_script import training_loop
 from lrfinder.report.wording import engine_line, estimate, suggestion_line
 from lrfinder.results.folder import RunFolder, command_to_resume
 from lrfinder.results.opening import open_run

@@ -12,7 +12,7 @@ import torch
 from kinds_of_batches import KINDS
 
 from lrfinder.comparison.candidates import Candidate
-from lrfinder.report.training_script import training_loop
+from lrfinder.report.scripts.training_script import training_loop
 from lrfinder.results.answers import best_facts
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.schedules.groups import Asked, family_of_groups

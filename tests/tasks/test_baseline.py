@@ -23,7 +23,7 @@ from lrfinder import Baseline
 from lrfinder.comparison.candidates import Candidate
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.experiment import Experiment
-from lrfinder.report.training_script import training_loop
+from lrfinder.report.scripts.training_script import training_loop
 from lrfinder.results.answers import best_facts
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.settings import RunSettings

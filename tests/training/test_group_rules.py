@@ -17,7 +17,7 @@ from lrfinder.comparison.candidates import Candidate
 from lrfinder.errors import InvalidArgument, StudyFileError
 from lrfinder.experiment import prepared_task
 from lrfinder.report.check import check
-from lrfinder.report.loop_script import loop_script
+from lrfinder.report.scripts.loop_script import loop_script
 from lrfinder.results.answers import best_facts
 from lrfinder.schedules import Schedule
 from lrfinder.schedules.spec import schedule_of_training

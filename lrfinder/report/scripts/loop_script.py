@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from textwrap import fill
 
-from lrfinder.report.training_script import import_order, loaded_by, own_import
+from lrfinder.report.scripts.task_import import import_order, loaded_by, own_import
 from lrfinder.results.summary import BestFacts
 from lrfinder.schedules.codegen import variable_name
 from lrfinder.schedules.groups import NAME as GROUPS

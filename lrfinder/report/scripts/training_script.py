@@ -17,13 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from lrfinder.report.scripts.task_import import import_order, loaded_by, own_import
 from lrfinder.results.summary import BestFacts
 from lrfinder.schedules.codegen import variable_name
 from lrfinder.tasks import devices
 from lrfinder.tasks.batches import Batch, count_rows, is_plain
 from lrfinder.tasks.devices import parts_of
 from lrfinder.tasks.own_states import parts_with_epochs
-from lrfinder.tasks.reference import DEFAULT_FACTORY, TaskReference
+from lrfinder.tasks.reference import TaskReference
 from lrfinder.tasks.sources import are_tensors
 from lrfinder.tasks.task import Task
 from lrfinder.training.optimizer_modes import has_modes
@@ -96,39 +97,6 @@ def _imports(loop: "_Loop", task: Task, source: TaskReference | None, scheduler:
         "" if source is None else own_import(source),
     ]
     return [part for part in parts if part]
-
-
-def import_order(line: str) -> tuple[bool, str]:
-    """Key by which the lines of one block of imports are sorted."""
-    return line.startswith("from "), line
-
-
-def own_import(source: TaskReference) -> str:
-    """Statements that bring in the task's factory."""
-    if source.built_in is not None and source.factory == DEFAULT_FACTORY:
-        return "import lrfinder"
-    own = f"from {source.module} import {source.factory}"
-    if source.file is None:
-        return own
-    folder = json.dumps(str(source.file.parent), ensure_ascii=False)
-    if source.is_importable:
-        return f"sys.path.insert(0, {folder})\n{own}  # noqa: E402"
-    file = json.dumps(f"/{source.file.name}", ensure_ascii=False)
-    lines = [
-        f"sys.path.append({folder})",
-        f'spec = spec_from_file_location("task_file", sys.path[-1] + {file})',
-        "module = module_from_spec(spec)",
-        "spec.loader.exec_module(module)",
-        f"{source.factory} = module.{source.factory}",
-    ]
-    return "\n".join(lines)
-
-
-def loaded_by(source: TaskReference) -> str:
-    """Expression that makes the task."""
-    if source.built_in is not None and source.factory == DEFAULT_FACTORY:
-        return f"lrfinder.load_task({json.dumps(source.built_in)})"
-    return source.factory if source.is_object else f"{source.factory}()"
 
 
 class _Loop:

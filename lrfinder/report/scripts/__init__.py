@@ -1,0 +1,1 @@
+"""best_schedule.py: the answer as a program that runs as it is."""
