@@ -217,7 +217,7 @@ def test_the_better_ones_of_each_stage_go_on_and_the_best_of_the_last_is_the_bes
 ):
     sign = -1 if turned else 1
     lrs = 0.1 * 2.0 ** (np.arange(count) - 2)
-    values = on(np.random.default_rng(seed), lrs, 0.3)
+    values = on(np.random.default_rng(seed), lrs, 3.0)
     told = {k: tuple(sign * v for v in own) for k, own in values.items()}
     found = gone_through(told, seeds, "maximize" if turned else "minimize")
     left, before = set(values), 0
@@ -229,6 +229,13 @@ def test_the_better_ones_of_each_stage_go_on_and_the_best_of_the_last_is_the_bes
     best = min(left, key=lambda k: np.mean(values[k][: 1 + before]))
     assert found[-1].best.number == best
     assert found[-1].best.mean == pytest.approx(sign * np.mean(values[best][: 1 + before]))
+
+
+def test_one_that_did_not_go_on_is_not_the_best_by_the_luck_of_its_few_seeds():
+    values = {0: (0.0,) * 4 + (9.0,) * 4, 1: (0.5,) * 4 + (9.0,) * 4, 2: (1.0,) * 8}
+    last = gone_through(values)[-1]
+    assert [one.looks for one in last.trials] == [7, 7, 3]
+    assert last.best.number == 0
 
 
 def test_a_constant_that_diverges_on_a_later_seed_does_not_go_on_and_is_not_the_best():
