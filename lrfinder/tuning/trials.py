@@ -234,10 +234,10 @@ def count_of_second_seeds(trials: int) -> int:
 
     `trials` is how many each family has on average: where they are few, so are these.
 
-    >>> [count_of_second_seeds(trials) for trials in (1, 3, 6, 10, 100)]
-    [1, 1, 3, 7, 7]
+    >>> [count_of_second_seeds(trials) for trials in (1, 3, 4, 6, 10, 100)]
+    [1, 1, 2, 3, 7, 7]
     """
-    return max(1, min(_OF_REFERENCE[-1].seeds, trials - 3))
+    return min(_OF_REFERENCE[-1].seeds, max(1, trials // 2, trials - 3))
 
 
 def is_own(trial: FrozenTrial) -> bool:
