@@ -4,8 +4,8 @@
 
 Runs the default command once, keeps what it said (studies/verdict/default_run.json), and trains
 its candidates, as they are, on 48 seeds that neither its search nor its comparison had
-(studies/verdict/default_run.csv), and beside them constant lrs around the one that the run chose on
-three trials: was it the best one? What comes of it is the last section of studies/verdict.md.
+(studies/verdict/default_run.csv), and beside them constant lrs around the one that the run chose:
+was it the best one? What comes of it is the last section of studies/verdict.md.
 """
 
 import json

@@ -22,7 +22,7 @@ from lrfinder.training.speed import Work
 from lrfinder.tuning import lr_ranges
 from lrfinder.tuning.shares import total
 from lrfinder.tuning.space import Space
-from lrfinder.tuning.trials import count_of_second_seeds, other_seeds, overhead, second_looks
+from lrfinder.tuning.trials import count_of_second_seeds, overhead, second_looks
 from lrfinder.types import Direction
 
 
@@ -123,8 +123,7 @@ class Experiment(RangeTestExperiment):
         count = total(points, trials, even=self.settings.even)
         names = [member.name for member in self.families]
         looks = sum(
-            second_looks(name, trials if own is None else own)
-            * len(other_seeds(name, self.second_seeds))
+            second_looks(name, trials if own is None else own, len(self.second_seeds))
             for name, own in zip(names, points, strict=True)
         )
         besides = len(spaces) * overhead(count / len(spaces), self.training.evaluations)

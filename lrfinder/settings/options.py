@@ -166,7 +166,7 @@ class RunSettings(RangeTestSettings):
         1,
         ge=1,
         description="Number of seeds per trial. With 1, the best few trials of each family are "
-        "trained on another one too.",
+        "trained on another one too, those of the constant lr on up to seven.",
     )
     confirm_runs: int | None = Field(
         None,

@@ -12,6 +12,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lrfinder.tuning.space import Space
 
+FINE = 1.5
+"""Ratio within which the lrs beside the best constant one are tried: a halved and a doubled one are
+parted once."""
+
 MakeSampler = Callable[[Space, int, int], BaseSampler]
 """Return a family's sampler, from its space, the trials to try before it, and a seed."""
 
@@ -93,16 +97,37 @@ def next_lr(
     return middle if below < middle < above and above / below > 1.001 else None
 
 
+def lacking(
+    told: Sequence[tuple[float, float]], low: float, high: float, ratio: float = math.inf
+) -> int:
+    """How many lrs beside the best one of (value, lr) are to be tried next, at once.
+
+    None where it lies between two others, or at a bound of its range, and those are no further from
+    it than this ratio; one where it is at the edge of what was tried.
+
+    >>> lacking([(1.0, 0.1), (2.0, 0.05), (0.5, 0.2)], 0.01, 10.0, 1.5)
+    1
+    >>> [lacking([(0.5, 0.1), (2.0, 0.05), (1.0, 0.2)], 0.01, 10.0, most) for most in (1.5, 2.5)]
+    [2, 0]
+    """
+    if not told:
+        return 1
+    best = _best_lr(told)
+    below = max((lr for _, lr in told if lr < best), default=None)
+    above = min((lr for _, lr in told if lr > best), default=None)
+    if (below is None and best > low) or (above is None and best < high):
+        return 1
+    wide = below is not None and best > ratio * below, above is not None and above > ratio * best
+    return sum(wide)
+
+
 def settled(told: Sequence[tuple[float, float]], low: float, high: float) -> bool:
     """Whether the best lr of (value, lr) lies between two others or at a bound of its range.
 
     >>> settled([(1.0, 0.1), (2.0, 0.05), (0.5, 0.2)], 0.01, 10.0)
     False
     """
-    if not told:
-        return False
-    lrs, best = [lr for _, lr in told], _best_lr(told)
-    return (min(lrs) < best or best <= low) and (best < max(lrs) or best >= high)
+    return not lacking(told, low, high)
 
 
 def scouted(

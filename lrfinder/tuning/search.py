@@ -5,7 +5,7 @@ of the final validation measure. All trials of all families train on the same se
 schedules are compared on the same luck. Every family gets the same number of trials, or one that
 can still win gets those of the others (`lrfinder.tuning.shares`); in turns, so that a timeout is
 fair. The best few of a family may be trained on other seeds, which they do not owe their place
-to; then the mean decides.
+to; then the mean decides. Of the constant lr, by which decays are judged, more go on to more seeds.
 
     ask ─> lr and parameters ─> Schedule ─> Plans, one per seed ─> fit ─> tell
 
@@ -33,7 +33,7 @@ from lrfinder.tuning.shares import even_goals, goals, trials_of_scout
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.storage import open_storage
 from lrfinder.tuning.study import FamilyStudy, PendingTrial
-from lrfinder.tuning.trials import Conditions, FamilyResult, TrialDone, other_seeds
+from lrfinder.tuning.trials import Conditions, FamilyResult, TrialDone
 
 
 def search(
@@ -74,9 +74,9 @@ def search(
         even: every family gets `trials`; else that is the average, and those whose best values are
             worst get fewer, the others more; and one family looks for the lr before the others.
         every_family: none is left out, so that none looks for the lr where `trials` is 1.
-        again: training seeds of the best few trials of each family besides, those of the constant
-            lr on all of them, of other families on the first; the mean with them decides which
-            trial is the best.
+        again: training seeds of the best few trials of each family besides; of the constant lr in
+            three stages, the last of which has all of them, of other families the first seed; the
+            mean with them decides which trial is the best.
         ask_size: trials of a family that are asked without knowing each other's result, of
             `trials`; of more in proportion more.
         together: trials, over all families, that are asked and trained together at most; by
@@ -127,8 +127,9 @@ def search(
             except BaseException:
                 _fail(asked)
                 raise
-        if again and time.monotonic() < deadline:
-            _look_again(studies, again, crew, measure, progress)
+        while again and time.monotonic() < deadline:
+            if not _look_again(studies, again, crew, measure, progress):
+                break
     with deferred():
         return [study.result() for study in studies]
 
@@ -200,12 +201,15 @@ def _look_again(
     crew: Crew,
     measure: str,
     progress: Callable[[int], None] | None,
-) -> None:
-    """Train the best trials of each family on other seeds, those that were not yet."""
+) -> bool:
+    """Train the best trials of each family on the other seeds of their next stage, if any has one.
+
+    Whether any had.
+    """
     with deferred():
         results = [(study, study.result()) for study in studies]
-    waiting = [(s, one) for s, found in results for one in found.contenders if one.again is None]
-    chosen = [(s, one, other_seeds(s.family, seeds)) for s, one in waiting]
+    waiting = [(s, *one) for s, found in results for one in found.contenders(len(seeds))]
+    chosen = [(study, one, seeds[one.looks : count]) for study, one, count in waiting]
     looks = [(study, trial, len(own)) for study, trial, own in chosen for _ in own]
     plans = [Plan(one.lr, one.schedule, seed) for _, one, own in chosen for seed in own]
     made: dict[tuple[str, int], list[History]] = {}
@@ -220,6 +224,7 @@ def _look_again(
 
     if plans:
         crew.fit(Job(plans, measure, progress, finished))
+    return bool(plans)
 
 
 def _ask(

@@ -11,7 +11,7 @@ family in place of a mean. The first round is as large as that of successive rej
 Bubeck and Munos 2010, "Best arm identification in multi-armed bandits"); the later ones are alike.
 Few rounds are large rounds, and many trials train faster together. The constant lr, which is always
 compared, is not dropped: it gets three trials, and more until its best lr lies between two others
-or at a bound. A space of few points is gone through.
+near to it, or at a bound. A space of few points is gone through.
 
 What is decided follows from the values that have been told, so that a search which is interrupted
 and goes on makes as many trials as one that is not.
@@ -37,8 +37,8 @@ class Told:
     """In the order of the trials; lower is better, inf where the trial diverged."""
     points: int | None = None
     """Points of a space that is gone through; None for any other."""
-    settled: bool | None = None
-    """Of the constant lr: whether its best needs no further lr beside it; None for others."""
+    lacks: int | None = None
+    """Of the constant lr: how many more its best needs beside it by now; None for others."""
     scouting: "Scouting | None" = None
     """Of the scout: how it stands with looking for the lr; None for others."""
     rank: int = 0
@@ -81,7 +81,7 @@ def goals(told: Sequence[Told], trials: int) -> list[int]:
 
     Once every family has reached its goal the goals are others; where they are not, all is done.
 
-    >>> goals([Told((), settled=False), Told(()), Told(())], trials=10)
+    >>> goals([Told((), lacks=1), Told(()), Told(())], trials=10)
     [3, 10, 10]
     """
     scout = next((k for k, one in enumerate(told) if one.scouting is not None), None)
@@ -91,7 +91,7 @@ def goals(told: Sequence[Told], trials: int) -> list[int]:
         return [looked.trials if k == scout else made for k, made in enumerate(now)]
     found = dict(enumerate(even_goals(told, trials)))
     open_to_more = [k for k, one in enumerate(told) if one.points is None]
-    arms = [k for k in open_to_more if told[k].settled is None] or open_to_more
+    arms = [k for k in open_to_more if told[k].lacks is None] or open_to_more
     given = {k: _for_constant(told[k], trials) for k in open_to_more if k not in arms}
     for k, (now, _) in given.items():
         found[k] = now
@@ -125,7 +125,8 @@ def _for_constant(told: Told, trials: int) -> tuple[int, int]:
     made = len(told.values)
     if made < _FOR_CONSTANT:
         return min(_FOR_CONSTANT, trials), trials
-    return (made, made) if told.settled else (min(trials, made + 1), max(made, trials))
+    lacks = told.lacks or 0
+    return (min(trials, made + lacks), max(made, trials)) if lacks else (made, made)
 
 
 @dataclass(frozen=True)

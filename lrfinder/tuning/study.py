@@ -25,7 +25,7 @@ from lrfinder.tasks.random_states import derive
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.history import History
 from lrfinder.tuning.interrupts import deferred
-from lrfinder.tuning.samplers import next_lr, scouted, settled
+from lrfinder.tuning.samplers import FINE, lacking, next_lr, scouted
 from lrfinder.tuning.shares import Scouting, Told, rank
 from lrfinder.tuning.space import Space, asked_now
 from lrfinder.tuning.storage import study_name
@@ -122,7 +122,7 @@ class FamilyStudy:
         return Told(
             values=tuple(value for value, _ in results),
             points=None if self._points is None else len(self._points),
-            settled=settled(results, space.lr_low, space.lr_high)
+            lacks=lacking(results, space.lr_low, space.lr_high, FINE)
             if space.family.name == "constant" and space.only_lr
             else None,
             rank=rank(space.family.name),
@@ -308,16 +308,19 @@ class FamilyStudy:
         """Store what a trial came to on other seeds."""
         shared = self._conditions
         outcomes = history.outcomes(shared.measure, self._space.direction)
-        facts = {
-            "seeds": [plan.seed for plan in history.plans],
-            "value": rounded(np.mean([outcome.value for outcome in outcomes])),
-            "diverged": any(outcome.diverged for outcome in outcomes),
-            "updates": history.updates_trained,
-        }
+        before = self._stored.again.get(str(number))
+        seeds = [] if before is None else list(before["seeds"])
+        made = SecondLook((), (), 0) if before is None else SecondLook.read(before)
+        look = SecondLook(
+            values=(*made.values, *(outcome.value for outcome in outcomes)),
+            lost=(*made.lost, *(outcome.diverged for outcome in outcomes)),
+            updates=made.updates + history.updates_trained,
+        )
         with deferred():
             if shared.trial_done is not None:
                 shared.trial_done(self._space.family.name, number, history)
-            self._stored.look_again(number, facts)
+            own = [plan.seed for plan in history.plans]
+            self._stored.look_again(number, look.facts([*seeds, *own]))
 
     @property
     def second_looks(self) -> int:
@@ -334,12 +337,5 @@ class FamilyStudy:
             value=float(trial.values[0]),
             diverged=bool(trial.user_attrs["diverged"]),
             updates=int(trial.user_attrs["updates"]),
-            again=None
-            if again is None
-            else SecondLook(
-                value=float(again["value"]),
-                diverged=bool(again["diverged"]),
-                updates=int(again["updates"]),
-                runs=len(again["seeds"]),
-            ),
+            again=None if again is None else SecondLook.read(again),
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -19,24 +19,60 @@ _SIGNIFICANT = 6  # digits of a stored value; more do not fit the dashboard's ca
 TrialDone = Callable[[str, int, History], None]
 
 
-_LOOKED_AT_AGAIN = 3
-"""Trials of a family that are trained on other seeds, at most."""
-_MOST_SECOND_SEEDS = 4
 _REFERENCE = "constant"
 """The family that all others are compared with; its lr is chosen on more seeds than theirs."""
+
+
+class Stage(NamedTuple):
+    """The best so many trials of a family are trained on so many other seeds in all."""
+
+    trials: int
+    seeds: int
+
+
+_STAGES = (Stage(3, 1),)
+_OF_REFERENCE = (Stage(5, 1), Stage(3, 3), Stage(2, 7))
+"""Of the constant lr: with the seed of the search 2, 4 and 8, as many as half of them are left."""
 
 
 @dataclass(frozen=True)
 class SecondLook:
     """What a trial came to on other seeds."""
 
-    value: float
-    """Mean over them."""
-    diverged: bool
-    """Whether it did on any of them."""
+    values: tuple[float, ...]
+    """On each of them; what it had before training where it diverged."""
+    lost: tuple[bool, ...]
+    """On which of them it diverged."""
     updates: int
-    runs: int = 1
-    """How many seeds they were."""
+
+    @property
+    def value(self) -> float:
+        """Mean over them."""
+        return sum(self.values) / len(self.values)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it did on any of them."""
+        return any(self.lost)
+
+    @property
+    def runs(self) -> int:
+        """How many seeds they were."""
+        return len(self.values)
+
+    @classmethod
+    def read(cls, facts: Mapping[str, Any]) -> "SecondLook":
+        """What a study holds of it; an older one holds the mean alone."""
+        count = len(facts["seeds"])
+        values = facts.get("values", [facts.get("value")] * count)
+        lost = facts.get("lost", [facts.get("diverged", False)] * count)
+        return cls(tuple(map(float, values)), tuple(lost), int(facts["updates"]))
+
+    def facts(self, seeds: Sequence[int]) -> dict[str, Any]:
+        """What a study holds of it."""
+        values = [rounded(value) for value in self.values]
+        lost, updates = list(self.lost), self.updates
+        return {"seeds": list(seeds), "values": values, "lost": lost, "updates": updates}
 
 
 @dataclass(frozen=True)
@@ -58,9 +94,21 @@ class TrialResult:
     @property
     def mean(self) -> float:
         """Its value, with those of other seeds where there are any."""
-        if self.again is None:
-            return self.value
-        return (self.value + self.again.runs * self.again.value) / (1 + self.again.runs)
+        return self.mean_with(0 if self.again is None else self.again.runs)
+
+    @property
+    def looks(self) -> int:
+        """Other seeds that it was trained on."""
+        return 0 if self.again is None else self.again.runs
+
+    def mean_with(self, seeds: int) -> float:
+        """Its value, with those of so many other seeds."""
+        others = () if self.again is None else self.again.values[:seeds]
+        return (self.value + sum(others)) / (1 + len(others))
+
+    def lost_with(self, seeds: int) -> bool:
+        """Whether it diverged on any of so many other seeds."""
+        return self.again is not None and any(self.again.lost[:seeds])
 
     @property
     def lr(self) -> float:
@@ -92,17 +140,29 @@ class FamilyResult:
     def best(self) -> TrialResult | None:
         """The best trial that did not diverge, the earliest of equals; None if all did.
 
-        Where the best few were trained on other seeds, that of the best mean among them.
+        Where the best few were trained on other seeds, that of the best mean among those that were
+        trained on most of them.
         """
-        held = [one for one in self._usable if one.again is not None and not one.again.diverged]
-        others = [one for one in self._usable if one.again is None]
-        return min(held or others, key=lambda trial: self._sign * trial.mean, default=None)
+        held = [one for one in self._usable if not one.lost_with(one.looks)]
+        most = max((one.looks for one in held), default=0)
+        left = [one for one in held if one.looks == most]
+        return min(left, key=lambda trial: self._sign * trial.mean, default=None)
 
-    @property
-    def contenders(self) -> list[TrialResult]:
-        """The trials that are to be trained on other seeds, the best first."""
-        in_order = sorted(self._usable, key=lambda trial: self._sign * trial.value)
-        return in_order[: second_looks(self.space.family.name, len(in_order))]
+    def contenders(self, seeds: int) -> list[tuple[TrialResult, int]]:
+        """The trials that are to be trained on other seeds next, and on how many of these in all.
+
+        The best first; none where every stage has been gone through. The trials tell all of it, so
+        that a search that goes on looks at none twice.
+        """
+        left, made = self._usable, 0
+        for stage in stages(self.space.family.name, len(left), seeds):
+            left = [one for one in left if not one.lost_with(made)]
+            left = sorted(left, key=lambda one: self._sign * one.mean_with(made))[: stage.trials]
+            waiting = [(one, stage.seeds) for one in left if one.looks < stage.seeds]
+            if waiting:
+                return waiting
+            made = stage.seeds
+        return []
 
     @property
     def _usable(self) -> list[TrialResult]:
@@ -133,42 +193,51 @@ class Conditions:
     sampler: MakeSampler
 
 
-def second_looks(family: str, trials: int) -> int:
-    """How many of so many trials of a family are trained on other seeds: half, but not one alone.
+def stages(family: str, trials: int, seeds: int) -> list[Stage]:
+    """How the best of so many trials of a family are trained on these other seeds, in turn.
 
-    Three of the constant lr, as soon as there are two to choose from.
+    The best three on one of them, but no more than half, and not one alone. The constant lr, by
+    which a decay is judged, on all: chosen on two noisy runs it would be a poor one, and any decay
+    shown to be better. The worse ones do not go on, so that few runs choose among many lrs.
 
-    >>> [second_looks("step", n) for n in (1, 2, 3, 4, 5, 20)]
-    [0, 0, 2, 2, 3, 3]
-    >>> [second_looks("constant", n) for n in (1, 2, 3, 4, 5, 20)]
-    [0, 2, 3, 3, 3, 3]
+    >>> [stages("step", n, 7) for n in (2, 3, 20)]
+    [[], [Stage(trials=2, seeds=1)], [Stage(trials=3, seeds=1)]]
+    >>> [tuple(stage) for stage in stages("constant", 10, 7)]
+    [(5, 1), (3, 3), (2, 7)]
+    >>> [tuple(stage) for stage in stages("constant", 3, 2)]
+    [(3, 1), (3, 2)]
     """
-    if family == _REFERENCE:
-        return min(_LOOKED_AT_AGAIN, trials) if trials > 1 else 0
-    return min(_LOOKED_AT_AGAIN, (trials + 1) // 2) if trials > 2 else 0
+    is_reference = family == _REFERENCE
+    if trials < (2 if is_reference else 3):
+        return []
+    most = trials if is_reference else (trials + 1) // 2
+    planned = _OF_REFERENCE if is_reference else _STAGES
+    cut = [Stage(min(most, stage.trials), min(seeds, stage.seeds)) for stage in planned]
+    return [stage for k, stage in enumerate(cut) if stage.seeds > (cut[k - 1].seeds if k else 0)]
+
+
+def second_looks(family: str, trials: int, seeds: int) -> int:
+    """Runs of the best of so many trials on other seeds.
+
+    >>> second_looks("step", 10, 7), second_looks("constant", 10, 7)
+    (3, 19)
+    """
+    found, before = 0, 0
+    for stage in stages(family, trials, seeds):
+        found += stage.trials * (stage.seeds - before)
+        before = stage.seeds
+    return found
 
 
 def count_of_second_seeds(trials: int) -> int:
-    """On how many further seeds the best few of a search are trained; see `other_seeds`.
+    """On how many further seeds the best of a search are trained at most; see `stages`.
 
     `trials` is how many each family has on average: where they are few, so are these.
 
-    >>> [count_of_second_seeds(trials) for trials in (1, 3, 6, 10, 100)]
-    [1, 1, 3, 4, 4]
+    >>> [count_of_second_seeds(trials) for trials in (1, 3, 4, 6, 10, 100)]
+    [1, 1, 2, 3, 7, 7]
     """
-    return max(1, min(_MOST_SECOND_SEEDS, trials // 2))
-
-
-def other_seeds(family: str, seeds: Sequence[int]) -> list[int]:
-    """Of these seeds those on which the best few of a family are trained.
-
-    All for the constant lr, by which a decay is judged: chosen on two noisy runs it would be a poor
-    one, and any decay shown to be better. The first for any other family.
-
-    >>> other_seeds("constant", [7, 8, 9]), other_seeds("step", [7, 8, 9])
-    ([7, 8, 9], [7])
-    """
-    return list(seeds) if family == _REFERENCE else list(seeds[:1])
+    return min(_OF_REFERENCE[-1].seeds, max(1, trials // 2, trials - 3))
 
 
 def is_own(trial: FrozenTrial) -> bool:

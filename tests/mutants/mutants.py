@@ -322,25 +322,64 @@ MUTANTS = [
         "tests/tuning/test_second_looks.py",
         (
             "one that diverged on the other seed may be the best",
-            "if one.again is not None and not one.again.diverged]",
-            "if one.again is not None]",
+            "held = [one for one in self._usable if not one.lost_with(one.looks)]",
+            "held = list(self._usable)",
         ),
         (
             "luck on one seed decides",
             "key=lambda trial: self._sign * trial.mean",
             "key=lambda trial: 0",
         ),
-        ("one trial is looked at again", "if trials > 2 else 0", "if trials else 0"),
+        (
+            "one trial is looked at again",
+            "(2 if is_reference else 3)",
+            "(1 if is_reference else 1)",
+        ),
         (
             "the constant lr is chosen on two seeds",
-            "list(seeds) if family == _REFERENCE",
-            "list(seeds[:1]) if family == _REFERENCE",
+            "planned = _OF_REFERENCE if is_reference else _STAGES",
+            "planned = _STAGES",
         ),
         (
             "the worst are looked at again",
-            "key=lambda trial: self._sign * trial.value)",
-            "key=lambda trial: -self._sign * trial.value)",
+            "key=lambda one: self._sign * one.mean_with(made))",
+            "key=lambda one: -self._sign * one.mean_with(made))",
         ),
+        (
+            "the search's one seed decides who goes on",
+            "self._sign * one.mean_with(made))",
+            "self._sign * one.value)",
+        ),
+        ("all constant lrs go on", "one.mean_with(made))[: stage.trials]", "one.mean_with(made))"),
+        (
+            "an lr that diverged on the way goes on",
+            "left = [one for one in left if not one.lost_with(made)]",
+            "left = list(left)",
+        ),
+        (
+            "the luckiest on few seeds is chosen",
+            "left = [one for one in held if one.looks == most]",
+            "left = held",
+        ),
+        (
+            "an older study's second looks are lost",
+            '[facts.get("value")] * count',
+            "[0.0] * count",
+        ),
+    ),
+    *_in(
+        "tuning/study.py",
+        "tests/tuning/test_second_looks.py",
+        (
+            "a stage forgets the one before",
+            "before = self._stored.again.get(str(number))",
+            "before = None",
+        ),
+    ),
+    *_in(
+        "tuning/study.py",
+        "tests/tuning/test_shares.py",
+        ("the best constant lr is one of far ones", "space.lr_high, FINE)", "space.lr_high)"),
     ),
     *_in(
         "tuning/stored.py",
@@ -352,13 +391,13 @@ MUTANTS = [
         "tests/tuning/test_second_looks.py",
         (
             "second looks are made again",
-            "for one in found.contenders if one.again is None]",
-            "for one in found.contenders]",
+            "seeds[one.looks : count]",
+            "seeds[:count]",
         ),
         (
             "a second look knows no deadline",
-            "if again and time.monotonic() < deadline:",
-            "if again:",
+            "while again and time.monotonic() < deadline:",
+            "while again:",
         ),
         ("second looks are no progress", "runs += sum(study.second_looks", "runs += sum(0"),
     ),
@@ -394,8 +433,8 @@ MUTANTS = [
         ("what the constant gives back is lost", "self.budget + spare -", "self.budget -"),
         (
             "the constant stops before its lr is bracketed",
-            "(made, made) if told.settled",
-            "(made, made) if True",
+            "lacks = told.lacks or 0",
+            "lacks = 0",
         ),
         (
             "a family is as good as its first trial",
@@ -407,7 +446,7 @@ MUTANTS = [
         "tuning/samplers.py",
         "tests/tuning/test_shares.py",
         ("an lr in training is asked again", "| set(asked))", "| set())"),
-        ("a best lr at the edge is taken for settled", "(min(lrs) < best or best <= low)", "True"),
+        ("a best lr at the edge is taken for settled", "(below is None and best > low)", "False"),
     ),
     *_in(
         "tuning/space.py",

@@ -129,7 +129,7 @@ def test_a_scout_changes_who_gets_trials_and_not_how_many_there_are(data, famili
 
     def asked():
         told = [Told(tuple(own), rank=k) for k, own in enumerate(values)]
-        told[0] = replace(told[0], settled=len(values[0]) >= 3)
+        told[0] = replace(told[0], lacks=int(len(values[0]) < 3))
         if most:
             made = len(values[place])
             stands = Scouting(took if made >= took else made + 1, ended=made >= took)

@@ -1,5 +1,6 @@
 """How many trials each family gets."""
 
+import math
 from dataclasses import dataclass, field
 from itertools import count, pairwise
 
@@ -11,7 +12,7 @@ from test_search import space, task, trials_of
 
 from lrfinder.training.executors.in_process import AloneCrew
 from lrfinder.training.executors.job import Setup
-from lrfinder.tuning.samplers import next_lr, settled
+from lrfinder.tuning.samplers import FINE, lacking, next_lr, settled
 from lrfinder.tuning.search import search
 from lrfinder.tuning.shares import Told, even_goals, goals, total
 
@@ -20,7 +21,7 @@ SCORES = st.floats(0, 1) | st.just(float("inf"))
 
 def told(values, points=(), settled_at=3) -> list[Told]:
     """A constant that is settled after so many trials, enumerated spaces, and other families."""
-    found = [Told(tuple(values[0]), settled=len(values[0]) >= settled_at)]
+    found = [Told(tuple(values[0]), lacks=int(len(values[0]) < settled_at))]
     for own, most in zip(values[1:], [*points, *[None] * len(values)], strict=False):
         found.append(Told(tuple(own), points=most))
     return found
@@ -107,7 +108,7 @@ def test_the_constant_gets_three_trials_and_more_until_it_is_settled(settled_at)
 
 
 def test_a_constant_alone_gets_all():
-    assert goals([Told((), settled=False)], 7) == [7]
+    assert goals([Told((), lacks=1)], 7) == [7]
 
 
 @given(st.lists(st.none() | st.integers(1, 9), min_size=1), st.integers(1, 9))
@@ -131,6 +132,31 @@ def test_the_lr_alone_is_bracketed_and_then_closed_in_on(optimum, first):
         lr = next_lr(results, [], 0.01, 5.0)
         results.append((abs(lr - optimum), lr))
     assert min(results)[1] == pytest.approx(optimum, rel=0.3)
+
+
+@given(st.floats(0.02, 4.9), st.floats(0.05, 2.0))
+def test_the_constant_lr_is_settled_where_others_near_to_it_are_worse(optimum, first):
+    lrs = [first, first / 2, first * 2]
+    results = [(abs(math.log(lr / optimum)), lr) for lr in lrs]
+    while count := lacking(results, 0.01, 5.0, FINE):
+        asked: list[float] = []
+        for _ in range(count):
+            asked.append(next_lr(results, asked, 0.01, 5.0))
+        results += [(abs(math.log(lr / optimum)), lr) for lr in asked]
+        assert len(results) < 20
+    assert settled(results, 0.01, 5.0)
+    assert 1 / 1.5 < min(results)[1] / optimum < 1.5
+
+
+def test_a_search_tries_constant_lrs_on_either_side_of_the_best_and_near_to_it():
+    options = {"trials": 9, "seeds": [0], "even": False, "ask_size": 2, "together": 8}
+    found = search(task(), [space("constant"), space("step"), space("cosine")], **options)
+    trials = found[0].trials
+    best = min(trials, key=lambda one: one.value).lr
+    ratios = sorted(one.lr / best for one in trials)
+    assert any(1 < ratio <= FINE for ratio in ratios) or len(trials) == 9 or max(ratios) == 1
+    assert any(1 / FINE <= ratio < 1 for ratio in ratios) or len(trials) == 9 or min(ratios) == 1
+    assert len(trials) >= 5
 
 
 def test_an_lr_that_is_in_training_is_not_asked_again():
