@@ -130,6 +130,19 @@ def further_lr(probes: Sequence[Probe]) -> float | None:
     return ordered[-1].lr * _RATIO if best == len(losses) - 1 else None
 
 
+def unknown_above(probes: Sequence[Sequence[Probe]], budget: int | None) -> float | None:
+    """The highest lr tried, where nothing is known of the training at higher ones; else None.
+
+    That is so where the probes of most seeds did best at their highest lr, and where they are
+    shorter than usual for the training: an lr that breaks it may not break them.
+    """
+    highest = [max(probe.lr for probe in own) for own in probes]
+    further = [further_lr(own) or 0.0 for own in probes]
+    open_above = sum(lr > top for lr, top in zip(further, highest, strict=True))
+    cut_short = budget is not None and probes[0][0].updates < probe_updates(budget)
+    return max(highest) if cut_short or 2 * open_above > len(probes) else None
+
+
 def level(start: float, probes: Sequence[Probe]) -> float:
     """The loss that a fall is measured from: what is reached without anything of the inputs.
 

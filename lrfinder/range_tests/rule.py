@@ -34,7 +34,7 @@ from lrfinder.arrays import Floats
 from lrfinder.range_tests.features import FEWEST_POINTS, CurveFeatures, curve_features
 from lrfinder.range_tests.longer_training import Reading, read, widened
 from lrfinder.range_tests.other_rules import COMMON_RULES
-from lrfinder.range_tests.probes import Probe, level
+from lrfinder.range_tests.probes import Probe, level, unknown_above
 from lrfinder.range_tests.suggestion import RULE, SWEEP_RULE, Suggestion
 from lrfinder.statistics import Mean, moderated_t, student_t
 
@@ -181,8 +181,15 @@ def _from_probes(
     failed = [lr for start, own in zip(starts, probes, strict=True) for lr in _failed(start, own)]
     band = _tolerance(said.lr, said.diverged_at, readings, failed)
     exponent = float(np.mean([reading.exponent for reading in readings]))
-    turn = _turn(readings)
-    return replace(said, low=low, high=high, **band, turned_up_at=turn, exponent=exponent)
+    return replace(
+        said,
+        low=low,
+        high=high,
+        **band,
+        unknown_above=unknown_above(probes, unknown.budget),
+        turned_up_at=_turn(readings),
+        exponent=exponent,
+    )
 
 
 def _losses(probes: Iterable[Probe]) -> list[float]:

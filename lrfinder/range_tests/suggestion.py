@@ -54,6 +54,9 @@ class Suggestion:
     """Tolerance band: lrs at which the training should lose less than 5% of the loss's fall."""
     broke_at: float | None = None
     """The lowest lr above the suggested one at which a run diverged, or learnt nothing."""
+    unknown_above: float | None = None
+    """The highest lr tried, where the probes do not show what a training does at higher ones: they
+    were cut shorter than usual for it, or did best at the highest lr."""
     turned_up_at: int | None = None
     """Update after which the validation loss of a short run rose again."""
     exponent: float | None = None
@@ -102,7 +105,8 @@ class Suggestion:
         less where the lr falls with the length of the training;
         among parameter groups, whose lrs are in these ratios, or are those of an optimizer that was
         built for lr 1, that is the largest lr of each update. They are not
-        raised so far that the lr comes nearer than a quarter to where a run broke. An
+        raised so far that the lr comes nearer than a quarter to where a run broke, or to the
+        highest lr tried where it is not known what would have broken (`unknown_above`). An
         inconclusive suggestion stays as it is, and so does one for plateau, whose shape is not
         known before training.
         """
@@ -114,12 +118,16 @@ class Suggestion:
                 before, factor = factor, peak_multiplier(shape, self.exponent or 0.0)
                 if math.isclose(before, factor, rel_tol=1e-3):
                     break
-        if self.lr is not None and self.broke_at is not None:
-            factor = min(factor, max(1.0, self.broke_at / _FROM_BROKEN / self.lr))
+        bounds = [lr for lr in (self.broke_at, self.unknown_above) if lr is not None]
+        free = factor
+        if self.lr is not None and bounds:
+            factor = min(factor, max(1.0, min(bounds) / _FROM_BROKEN / self.lr))
         lrs = {key: getattr(self, key) for key in _LRS}
         moved = {key: None if lr is None else lr * factor for key, lr in lrs.items()}
         name = schedule.family.name
         times = "" if math.isclose(factor, 1, rel_tol=0.005) else f", times {factor:.2g} for {name}"
+        if factor < free and self.unknown_above == min(bounds):
+            times += f", no higher for {name} with no lr above {self.unknown_above:.2g} tried"
         return replace(
             self,
             **moved,

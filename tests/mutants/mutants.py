@@ -652,8 +652,8 @@ MUTANTS = [
         ),
         (
             "the exponent is forgotten",
-            "turned_up_at=turn, exponent=exponent)",
-            "turned_up_at=turn)",
+            "        exponent=exponent,\n",
+            "",
         ),
     ),
     *_in(
@@ -666,6 +666,25 @@ MUTANTS = [
         "range_tests/suggestion.py",
         "tests/range_tests/test_rule.py",
         ("a schedule knows no exponent", "self.exponent or 0.0", "0.0"),
+        (
+            "a peak may be where no lr was tried",
+            "lr for lr in (self.broke_at, self.unknown_above)",
+            "lr for lr in (self.broke_at,)",
+        ),
+    ),
+    *_in(
+        "range_tests/probes.py",
+        "tests/range_tests/test_rule.py",
+        (
+            "probes cut short show what breaks a training",
+            "if cut_short or 2 * open_above",
+            "if 2 * open_above",
+        ),
+        (
+            "the best at the highest lr tells nothing of its end",
+            "if cut_short or 2 * open_above > len(probes) else None",
+            "if cut_short else None",
+        ),
     ),
     *_in(
         "range_tests/probes.py",

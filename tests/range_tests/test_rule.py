@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lrfinder.range_tests.features import smoothed
 from lrfinder.range_tests.other_rules import COMMON_RULES
-from lrfinder.range_tests.probes import Probe
+from lrfinder.range_tests.probes import Probe, unknown_above
 from lrfinder.range_tests.rule import suggest
 from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.schedules import FAMILIES, GROWTHS, Family, Schedule
@@ -381,3 +381,47 @@ def test_an_lr_at_which_a_run_learnt_nothing_is_one_that_broke():
     assert found.for_schedule(cosine, 400, 10).lr <= max(found.lr, 0.2) * (1 + 1e-9)
     learnt = [[replace(probe, loss=min(probe.loss, 0.9)) for probe in probes[0]]]
     assert suggest(LR, curve, curve, np.ones(1), probes=learnt, budget=400).broke_at == 3.2
+
+
+def tried(losses, updates=200):
+    """A suggestion for 2,000 updates from probes with these losses at 0.05, 0.2, 0.8, ..."""
+    lrs = [0.05 * 4**k for k in range(len(losses))]
+    pairs = zip(lrs, losses, strict=True)
+    probes = [[Probe(0, lr, updates, loss, halfway=loss) for lr, loss in pairs]]
+    curve = valley(0.2)[None] + 1.0
+    return suggest(LR, curve, curve, np.ones(1), probes=probes, budget=2000)
+
+
+@pytest.mark.parametrize(
+    ("losses", "updates", "unknown_above"),
+    [
+        ((0.4, 0.2, 0.2), 200, None),
+        ((0.4, 0.2, 0.2), 199, 0.8),  # shorter than is usual for the training
+        ((0.4, 0.3, 0.2), 200, 0.8),  # the best may be higher
+        ((0.4, 0.3, 0.2, float("nan")), 200, None),
+        ((0.2, 0.3, 0.4), 200, None),
+    ],
+)
+def test_a_peak_keeps_off_lrs_of_which_the_probes_show_nothing(losses, updates, unknown_above):
+    found = tried(losses, updates)
+    assert found.lr is not None
+    assert found.unknown_above == (None if unknown_above is None else pytest.approx(unknown_above))
+    cosine = Schedule(FAMILIES["cosine"], {"T_max": 2000, "eta_min": 0.0}, per="batch")
+    free = replace(found, unknown_above=None).for_schedule(cosine, 2000, 10)
+    moved = found.for_schedule(cosine, 2000, 10)
+    if unknown_above is None:
+        assert moved == free
+    else:
+        assert moved.lr == pytest.approx(max(found.lr, unknown_above / 4))
+        assert moved.lr < free.lr
+        assert moved.reason.endswith("no higher for cosine with no lr above 0.8 tried")
+
+
+def test_most_seeds_decide_whether_the_best_may_be_higher():
+    rising, falling = (0.2, 0.3, 0.4), (0.4, 0.3, 0.2)
+    for seeds, expected in (((rising, rising, falling), None), ((rising, falling, falling), 0.8)):
+        own = [
+            [Probe(0, 0.05 * 4**k, 200, loss) for k, loss in enumerate(losses)] for losses in seeds
+        ]
+        assert unknown_above(own, 2000) == expected
+        assert unknown_above(own, None) == expected
