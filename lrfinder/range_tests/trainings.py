@@ -15,6 +15,7 @@ from lrfinder.range_tests.exchange import Unchecked, exchange
 from lrfinder.range_tests.features import CurveFeatures
 from lrfinder.range_tests.lengths import lengths
 from lrfinder.range_tests.limits import OUT_OF_TIME, Limits, slow_note
+from lrfinder.range_tests.pairing import pairs
 from lrfinder.range_tests.permutation_test import NO_PROBES, Compared, compared
 from lrfinder.range_tests.probes import (
     Probe,
@@ -250,12 +251,19 @@ class Trainings:
         """The probes with what their losses are with exchanged targets, where these are known."""
         if not history.at_end:
             return probes
-        found = compared(history.at_end)
+        found = compared(history.at_end, lambda: self._pairs)
         self._checked.append(found)
         return [
             replace(probe, permuted=probe.loss + gap, permuted_deviation=deviation)
             for probe, gap, deviation in zip(probes, found.gap, found.deviation, strict=True)
         ]
+
+    @cached_property
+    def _pairs(self) -> bool:
+        """Whether the loss pairs rows with targets."""
+        if isinstance(self._task, Loop) or isinstance(self._exchange, Unchecked):
+            return False
+        return pairs(self._task, self._exchange, self._seeds[0], self._trainer.device)
 
     @property
     def unchecked(self) -> str | None:

@@ -656,6 +656,27 @@ MUTANTS = [
         ("inputs that are all alike are believed", "return Unchecked(SAME_INPUTS)", "pass"),
     ),
     *_in(
+        "range_tests/exchange.py",
+        "tests/range_tests/test_exchange.py",
+        ("a rare class is not exchanged", "_FEWEST_UNLIKE = 8", "_FEWEST_UNLIKE = 40"),
+        ("one row of another class is enough", "_FEWEST_UNLIKE = 8", "_FEWEST_UNLIKE = 1"),
+    ),
+    *_in(
+        "range_tests/permutation_test.py",
+        "tests/range_tests/test_exchange.py",
+        ("small weights make a loss unpaired", "nothing.any() and not pairs()", "True"),
+    ),
+    *_in(
+        "range_tests/pairing.py",
+        "tests/range_tests/test_pairing.py",
+        ("rounding makes pairs", "_ROUNDINGS = 100", "_ROUNDINGS = 0"),
+        (
+            "no loss pairs rows with targets",
+            "return any(change > limit",
+            "return all(change > limit",
+        ),
+    ),
+    *_in(
         "tasks/targets.py",
         "tests/tasks/test_targets.py",
         ("the batch itself gets the other target", "= copy.copy(cast(object, part))", "= part"),
