@@ -110,6 +110,16 @@ class Trainings:
         planned = len(self._seeds) * (self.lengths.updates - sweep - fewest)
         return self.counted <= planned
 
+    def may_train_again(self, trainings: int) -> bool:
+        """Whether time, and updates where they are limited, are left for such of a probe's length.
+
+        These are of the first seed alone.
+        """
+        if self._limits.out_of_time or self._cost is None:
+            return not self._limits.out_of_time
+        planned = len(self._seeds) * self.lengths.updates
+        return self.counted + trainings * self.lengths.probe <= planned
+
     @property
     def all_notes(self) -> tuple[str, ...]:
         """What happened on the way, in one line each."""
@@ -228,6 +238,29 @@ class Trainings:
             return True
         ends = history.measures["loss"][:, -1]
         return not (np.isfinite(ends).all() and ends[0] == ends[1])
+
+    @property
+    def data(self) -> object:
+        """What is trained on, as the task or the loop has it."""
+        return self._data
+
+    def group_lrs(self, lr: float) -> Floats:
+        """Lr of each parameter group where this one is asked for: float64[groups]."""
+        return lrs_of_groups(self._task, [lr])[0]
+
+    def at_group_lrs(self, rows: Floats, seed: int) -> Floats:
+        """Train at constant lrs of the groups, float64[runs, groups], each for a probe's length.
+
+        Returns the losses on the way, float64[runs, evaluations]; none where time is out.
+        """
+        updates = self.lengths.probe
+        tables = [tabulated("constant by group", np.tile(row, (updates, 1))) for row in rows]
+        plans = [
+            Plan(float(row.max()), Schedule(table, per="batch"), seed)
+            for row, table in zip(rows, tables, strict=True)
+        ]
+        history = self._fit(self._probed, plans, updates, max(1, updates // _PARTS))
+        return history.measures["loss"][:, 1:]
 
     def count_to(self, total: int) -> None:
         """Tell that the test has ended, where it was shorter than it might have been."""
