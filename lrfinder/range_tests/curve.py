@@ -29,6 +29,10 @@ SEEDS_ALIKE = (
     "so that seeds show no spread"
 )
 
+AGAINST = (
+    "one of the loop's optimizers raises the training loss that another lowers, as in a GAN, so "
+    "that it is no measure of progress; call training.measure with one that is"
+)
 ON_TRAINING = (
     "read off the training loss, for nothing else is measured: the interval is widened by x2 at "
     "both ends"
@@ -83,6 +87,8 @@ class Curve:
     """What happened on the way, in one line each."""
     of_training: bool = False
     """Whether every loss is that of training batches, for want of anything else to measure."""
+    against: bool = False
+    """Whether one optimizer of a loop raises the training loss that is read, where it is alone."""
     unchecked: str | None = None
     """Why no run was checked against noise, by exchanging targets; None where one was."""
     updates_per_epoch: int | None = None
@@ -193,9 +199,11 @@ class Curve:
             batch_size=self.batch_size,
             budget=self.budget,
         )
+        nothing = {"lr": None, "low": None, "high": None, "verdict": "inconclusive"}
         if not self.lr_matters:
-            nothing = {"lr": None, "low": None, "high": None, "verdict": "inconclusive"}
             return replace(found, **nothing, diverged_at=None, reason=NO_EFFECT)
+        if self.against:
+            return replace(found, **nothing, reason=AGAINST)
         if self.cut and found.lr is None:
             short = f"the sweep came no farther than lr {self.lr[-1]:.3g}; give it more time"
             found = replace(found, reason=short)

@@ -31,14 +31,15 @@ PERMUTED = tuple(f"permuted {k}" for k in range(16))
 NO_TARGET = "no target was found in the batches; Task(target=...) names it"
 NONE_AT_ALL = "the task says that it has no target"
 FEW = (
-    "too few targets can change places; it takes 32 rows to evaluate, in batches of at least 8 "
-    "rows or in 8 batches of one shape, of which no three quarters are alike"
+    "too few targets can change places; it takes 32 rows to evaluate, 8 of them with other targets "
+    "than most, in batches of at least 8 rows, or in 8 batches of one shape"
 )
 OWN_BATCHES = "a loop keeps its batches to itself, so that no targets can be exchanged"
 SAME_INPUTS = "the inputs are the same in every row"
 _FEWEST_ROWS = 32  # of all batches; with fewer, learning is not told from chance
 _FEWEST_TO_EXCHANGE = 8  # rows of a batch, or batches of one shape
-_MOST_ALIKE = 0.75
+_FEWEST_UNLIKE = 8  # rows whose targets are not what most rows of their batch have
+_MOST_ALIKE = 0.75  # of the batches of one shape
 _CANDIDATES = 5  # for the target that most others are like
 
 
@@ -146,11 +147,12 @@ def _by_rows(targets: Sequence[Any], rows: Sequence[int]) -> _Way:
         dims = _row_dims(targets, rows)
     except ValueError:  # they have no rows
         return _Way([], lambda order: iter(()))
-    fit = (
-        count >= _FEWEST_TO_EXCHANGE and _differ(count, partial(_rows_like, target, dims))
+    unlike = [
+        _unlike(count, partial(_rows_like, target, dims)) if count >= _FEWEST_TO_EXCHANGE else 0
         for target, count in zip(targets, rows, strict=True)
-    )
-    taken = [number for number, fits in enumerate(fit) if fits]
+    ]
+    enough = sum(unlike) >= _FEWEST_UNLIKE
+    taken = [number for number, others in enumerate(unlike) if others and enough]
 
     def deal(order: _Order) -> Iterator[Any]:
         for number in taken:
@@ -171,7 +173,8 @@ def _by_batches(targets: Sequence[Any], rows: Sequence[int]) -> _Way:
     used = [
         group
         for group in groups.values()
-        if len(group) >= _FEWEST_TO_EXCHANGE and _differ(len(group), partial(like, group))
+        if len(group) >= _FEWEST_TO_EXCHANGE
+        and _unlike(len(group), partial(like, group)) >= (1 - _MOST_ALIKE) * len(group)
     ]
     taken = sorted(number for group in used for number in group)
 
@@ -260,11 +263,11 @@ def _rows_like(target: Any, dims: _Dims, k: int) -> int:  # noqa: ANN401
     return int(np.sum(same))
 
 
-def _differ(count: int, like: Callable[[int], int]) -> bool:
-    """Whether no target is like more than three quarters of all of them."""
+def _unlike(count: int, like: Callable[[int], int]) -> int:
+    """How many of so many targets are not the one that most others are like."""
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(count, generator=generator)[:_CANDIDATES].tolist()
-    return max(map(like, chosen)) <= _MOST_ALIKE * count
+    return count - max(map(like, chosen))
 
 
 def _shape(target: Any) -> object:  # noqa: ANN401

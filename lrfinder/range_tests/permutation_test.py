@@ -9,10 +9,11 @@ exchanges.
 
 It tells nothing where the loss does not look at the targets, and where it is the same whichever row
 has which target, as for a density of the targets alone. These two are told apart by a set of
-targets that are drawn with replacement.
+targets that are drawn with replacement. A model that does not use its inputs yet looks the same,
+and has learnt nothing of them: it is known by its gradient (`pairing.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,18 +41,28 @@ class Compared:
     """Why it is not known of any run."""
 
 
-def compared(losses: Mapping[str, Floats]) -> Compared:
-    """Compare the runs' losses on the `Exchange.sets`, float64[runs] by name of the set."""
+def compared(losses: Mapping[str, Floats], pairs: Callable[[], bool]) -> Compared:
+    """Compare the runs' losses on the `Exchange.sets`, float64[runs] by name of the set.
+
+    `pairs` tells whether the loss pairs rows with targets, whatever these losses show. It is asked
+    where they show next to nothing; if it does, such runs have learnt nothing of the inputs.
+    """
     finite = {name: np.where(np.isfinite(loss), loss, np.nan) for name, loss in losses.items()}
     own = finite[OWN]
     changes = np.array([finite[name] for name in PERMUTED]) - own
     most, drawn = np.abs(changes).max(axis=0), np.abs(finite[DRAWN] - own)
     computed = np.isfinite(most) & np.isfinite(drawn)
-    read = ~(np.maximum(most, drawn) <= _ROUNDING * np.abs(own))
+    rounding = _ROUNDING * np.abs(own)
+    read = ~(np.maximum(most, drawn) <= rounding)
     known = computed & read & (most > _UNPAIRED * drawn)
+    nothing = computed & ~known
+    if nothing.any() and not pairs():
+        nothing[:] = False
     why = UNPAIRED if (computed & read).any() else UNREAD if computed.any() else NOT_COMPUTED
+    gap = np.where(known, changes.mean(axis=0), np.nan)
+    deviation = np.where(known, changes.std(axis=0, ddof=1), np.nan)
     return Compared(
-        gap=np.where(known, changes.mean(axis=0), np.nan),
-        deviation=np.where(known, changes.std(axis=0, ddof=1), np.nan),
-        why_not=None if known.any() else why,
+        gap=np.where(nothing, 0.0, gap),
+        deviation=np.where(nothing, np.maximum(drawn, rounding), deviation),
+        why_not=None if (known | nothing).any() else why,
     )

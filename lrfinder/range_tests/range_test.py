@@ -30,6 +30,7 @@ from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.limits import Limits, only_with_probes, timeout_note
 from lrfinder.range_tests.probes import check_probes
 from lrfinder.range_tests.rule import features_of, too_narrow
+from lrfinder.range_tests.several_optimizers import works_against
 from lrfinder.range_tests.trainings import Trainings
 from lrfinder.schedules import GROWTHS
 from lrfinder.tasks.problem import Problem
@@ -59,7 +60,8 @@ def range_test(
     """Train with a growing lr, then at a few constant ones, and record the loss.
 
     A seed costs the updates of the sweep, and those of 3 to `probes` probes. Where there are no
-    probes, 8 more show whether the lr has any effect.
+    probes, 8 more show whether the lr has any effect. A loop that drives several optimizers and
+    measures nothing takes one more training of a probe's length for each, and one.
 
     Args:
         task: the problem; nothing of it is changed.
@@ -123,6 +125,7 @@ def range_test(
         curve = only_with_probes(curve, defaults.FEWEST_PROBES)
     if timeout is not None and test.out_of_time:
         test.notes.append(timeout_note(timeout, curve, len(numbers)))
+    against = works_against(test, curve)
     matters = test.differ(curve) if curve.probes else test.lr_matters(curve)
     test.count_to(planned)
     return replace(
@@ -130,6 +133,7 @@ def range_test(
         updates=test.trained,
         wall_seconds=time.perf_counter() - before,
         lr_matters=matters,
+        against=against,
         notes=test.all_notes,
         unchecked=test.unchecked,
     )

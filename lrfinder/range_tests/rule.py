@@ -36,6 +36,7 @@ from lrfinder.range_tests.longer_training import Reading, read, widened
 from lrfinder.range_tests.other_rules import COMMON_RULES
 from lrfinder.range_tests.probes import Probe, level, unknown_above
 from lrfinder.range_tests.suggestion import RULE, SWEEP_RULE, Suggestion
+from lrfinder.range_tests.without_bottom import without_bottom
 from lrfinder.statistics import Mean, moderated_t, student_t
 
 LEVEL = 0.9
@@ -154,9 +155,16 @@ def _from_probes(
     starts = [curve.start for curve in curves]
     found = [read(start, own, unknown.budget) for start, own in zip(starts, probes, strict=True)]
     every = [probe for own in probes for probe in own]
-    tried = f"{min(p.lr for p in every):.2g} to {max(p.lr for p in every):.2g}"
+    top = max(p.lr for p in every)
+    tried = f"{min(p.lr for p in every):.2g} to {top:.2g}"
     readings = [reading for reading in found if reading is not None]
     problem = _trivial(curves, probes)
+    if problem is None and _most(map(without_bottom, starts, probes)):
+        problem = (
+            f"the loss falls as the lr grows, or faster, up to the largest tried ({top:.2g}): it "
+            "has no lowest value, so measure something else (training.measure, "
+            "Task(valid_loss=...)), or the best lr lies higher, so take more --probes"
+        )
     if problem is None and not _most(reading is not None for reading in found):
         problem = f"the loss fell in no run at a constant lr ({tried}); {_MORE}"
     if problem is not None:

@@ -15,6 +15,7 @@ from lrfinder.range_tests.exchange import Unchecked, exchange
 from lrfinder.range_tests.features import CurveFeatures
 from lrfinder.range_tests.lengths import lengths
 from lrfinder.range_tests.limits import OUT_OF_TIME, Limits, slow_note
+from lrfinder.range_tests.pairing import pairs
 from lrfinder.range_tests.permutation_test import NO_PROBES, Compared, compared
 from lrfinder.range_tests.probes import (
     Probe,
@@ -108,6 +109,16 @@ class Trainings:
         sweep, fewest = self.lengths.sweep, defaults.FEWEST_PROBES * self.lengths.probe
         planned = len(self._seeds) * (self.lengths.updates - sweep - fewest)
         return self.counted <= planned
+
+    def may_train_again(self, trainings: int) -> bool:
+        """Whether time, and updates where they are limited, are left for such of a probe's length.
+
+        These are of the first seed alone.
+        """
+        if self._limits.out_of_time or self._cost is None:
+            return not self._limits.out_of_time
+        planned = len(self._seeds) * self.lengths.updates
+        return self.counted + trainings * self.lengths.probe <= planned
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -228,6 +239,29 @@ class Trainings:
         ends = history.measures["loss"][:, -1]
         return not (np.isfinite(ends).all() and ends[0] == ends[1])
 
+    @property
+    def data(self) -> object:
+        """What is trained on, as the task or the loop has it."""
+        return self._data
+
+    def group_lrs(self, lr: float) -> Floats:
+        """Lr of each parameter group where this one is asked for: float64[groups]."""
+        return lrs_of_groups(self._task, [lr])[0]
+
+    def at_group_lrs(self, rows: Floats, seed: int) -> Floats:
+        """Train at constant lrs of the groups, float64[runs, groups], each for a probe's length.
+
+        Returns the losses on the way, float64[runs, evaluations]; none where time is out.
+        """
+        updates = self.lengths.probe
+        tables = [tabulated("constant by group", np.tile(row, (updates, 1))) for row in rows]
+        plans = [
+            Plan(float(row.max()), Schedule(table, per="batch"), seed)
+            for row, table in zip(rows, tables, strict=True)
+        ]
+        history = self._fit(self._probed, plans, updates, max(1, updates // _PARTS))
+        return history.measures["loss"][:, 1:]
+
     def count_to(self, total: int) -> None:
         """Tell that the test has ended, where it was shorter than it might have been."""
         if self._progress is not None and total > self.counted:
@@ -250,12 +284,19 @@ class Trainings:
         """The probes with what their losses are with exchanged targets, where these are known."""
         if not history.at_end:
             return probes
-        found = compared(history.at_end)
+        found = compared(history.at_end, lambda: self._pairs)
         self._checked.append(found)
         return [
             replace(probe, permuted=probe.loss + gap, permuted_deviation=deviation)
             for probe, gap, deviation in zip(probes, found.gap, found.deviation, strict=True)
         ]
+
+    @cached_property
+    def _pairs(self) -> bool:
+        """Whether the loss pairs rows with targets."""
+        if isinstance(self._task, Loop) or isinstance(self._exchange, Unchecked):
+            return False
+        return pairs(self._task, self._exchange, self._seeds[0], self._trainer.device)
 
     @property
     def unchecked(self) -> str | None:

@@ -718,6 +718,40 @@ MUTANTS = [
         ("inputs that are all alike are believed", "return Unchecked(SAME_INPUTS)", "pass"),
     ),
     *_in(
+        "range_tests/exchange.py",
+        "tests/range_tests/test_exchange.py",
+        ("a rare class is not exchanged", "_FEWEST_UNLIKE = 8", "_FEWEST_UNLIKE = 40"),
+        ("one row of another class is enough", "_FEWEST_UNLIKE = 8", "_FEWEST_UNLIKE = 1"),
+    ),
+    *_in(
+        "range_tests/permutation_test.py",
+        "tests/range_tests/test_exchange.py",
+        ("small weights make a loss unpaired", "nothing.any() and not pairs()", "True"),
+    ),
+    *_in(
+        "range_tests/without_bottom.py",
+        "tests/range_tests/test_losses_without_bottom.py",
+        ("one step is enough to have no bottom", "_STEPS = 2", "_STEPS = 1"),
+        ("a linear fall has a bottom", "_POWER = 0.95", "_POWER = 1.1"),
+    ),
+    *_in(
+        "range_tests/several_optimizers.py",
+        "tests/range_tests/test_losses_without_bottom.py",
+        ("optimizers that lower a loss raise it", "losses - unmoved", "unmoved - losses"),
+        ("a rise of the loss is none", "_LITTLE, _GROWN = 2e-3", "_LITTLE, _GROWN = 2e3"),
+        ("a training that rose too far is not looked at", "[np.isfinite(above)]", ""),
+    ),
+    *_in(
+        "range_tests/pairing.py",
+        "tests/range_tests/test_pairing.py",
+        ("rounding makes pairs", "_ROUNDINGS = 100", "_ROUNDINGS = 0"),
+        (
+            "no loss pairs rows with targets",
+            "return any(change > limit",
+            "return all(change > limit",
+        ),
+    ),
+    *_in(
         "tasks/targets.py",
         "tests/tasks/test_targets.py",
         ("the batch itself gets the other target", "= copy.copy(cast(object, part))", "= part"),

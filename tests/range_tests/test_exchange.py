@@ -151,6 +151,15 @@ def test_a_last_batch_of_few_rows_does_not_stand_in_the_way():
     assert why(exchange(linear_task(), [last] * 30)) == FEW
 
 
+@pytest.mark.parametrize(("others", "enough"), [([1] * 10, True), ([0] * 9 + [7], False)])
+def test_eight_rows_with_other_targets_than_most_are_enough_to_exchange(others, enough):
+    """A rare class is checked, too, wherever its rows lie."""
+    rows = [torch.tensor([1] * more + [0] * (16 - more)) for more in others]
+    found = exchange(linear_task(), [(x16, y) for y in rows])
+    assert isinstance(found, Exchange) is enough
+    assert enough or why(found) == FEW
+
+
 def test_making_the_sets_moves_no_random_state_and_keeps_no_copies():
     batches = [(torch.randn(40, 2), labels(0, 40))]
     state = torch.get_rng_state()
@@ -166,7 +175,7 @@ def test_making_the_sets_moves_no_random_state_and_keeps_no_copies():
     "batch",
     [
         (x16, torch.ones(16, 1)),
-        (x16, torch.tensor([1] * 13 + [0] * 3)),
+        (x16, torch.tensor([1] * 16)),
         (x16, torch.arange(16.0)[:, None].to_sparse()),
         (x16[:7], torch.arange(7)),
         (x16, [1, 2]),
@@ -255,9 +264,13 @@ def losses(own, drawn, permuted) -> dict[str, np.ndarray]:
     return {"own": np.array(own), "drawn": np.array(drawn), **rows}
 
 
+def never() -> bool:
+    return False
+
+
 def test_gap_and_deviation_are_those_of_the_losses_with_exchanged_targets():
     values = np.random.default_rng(0).normal(2, 0.1, (16, 3))
-    found = compared(losses([1.0, 2.0, 3.0], [1.3, 2.3, 3.3], values))
+    found = compared(losses([1.0, 2.0, 3.0], [1.3, 2.3, 3.3], values), never)
     assert found.gap == pytest.approx(values.mean(axis=0) - [1, 2, 3])
     assert found.deviation == pytest.approx(values.std(axis=0, ddof=1))
     assert found.why_not is None
@@ -277,14 +290,31 @@ def test_gap_and_deviation_are_those_of_the_losses_with_exchanged_targets():
     ],
 )
 def test_a_loss_that_tells_nothing_is_no_evidence(own, drawn, noise, reason):
-    found = compared(losses([own], [drawn], own + noise * np.cos(np.arange(16.0))[:, None]))
+    found = compared(losses([own], [drawn], own + noise * np.cos(np.arange(16.0))[:, None]), never)
     assert np.isnan(found.gap).all()
     assert found.why_not == reason
 
 
+@pytest.mark.parametrize(("own", "drawn", "noise"), [(1.0, 1.0, 0.0), (1.0, 1.2, 1e-7), (0, 2, 0)])
+def test_of_a_loss_that_pairs_rows_with_targets_next_to_no_change_is_nothing_learnt(
+    own, drawn, noise
+):
+    changed = own + noise * np.cos(np.arange(16.0))[:, None]
+    found = compared(losses([own], [drawn], changed), lambda: True)
+    assert found.gap == 0
+    assert found.deviation > 0
+    assert found.why_not is None
+
+
+def test_what_cannot_be_computed_is_not_known_whether_paired_or_not():
+    found = compared(losses([np.nan], [1.2], np.full((16, 1), 1.2)), lambda: True)
+    assert np.isnan(found.gap).all()
+    assert found.why_not == NOT_COMPUTED
+
+
 def test_one_run_that_tells_something_is_enough():
     changes = np.stack([np.zeros(16), np.arange(16.0), np.full(16, np.nan)], axis=1)
-    found = compared(losses([1.0, 1.0, np.nan], [1.0, 1.5, np.nan], 1 + changes))
+    found = compared(losses([1.0, 1.0, np.nan], [1.0, 1.5, np.nan], 1 + changes), never)
     assert np.isnan(found.gap).tolist() == [True, False, True]
     assert found.why_not is None
 

@@ -56,8 +56,8 @@ class LoopData:
     """"loss" and what else the loop measures."""
     measured: bool
     """Whether the loop measures anything; else its training loss is read."""
-    optimizers: int
-    """How many it drives."""
+    groups: tuple[int, ...]
+    """How many parameter groups each optimizer has that it drives."""
     seen: list[str]
     findings: dict[type, Any] = field(default_factory=dict[type, Any])
     """What a trainer has found out about the loop: tried only once."""
@@ -76,7 +76,7 @@ class LoopData:
         """What a person should know before reading a result."""
         if self.measured:
             return self.seen
-        return [*self.seen, NO_MEASURE, *([OF_SEVERAL] if self.optimizers > 1 else [])]
+        return [*self.seen, NO_MEASURE, *([OF_SEVERAL] if len(self.groups) > 1 else [])]
 
     def later_notes(self) -> list[str]:
         """Nothing more shows while it trains."""
@@ -128,7 +128,7 @@ def look(
         steps_per_epoch,
         ("loss", *names),
         bool(measured),
-        len(first.optimizers),
+        tuple(len(one.param_groups) for one in first.optimizers),
         seen,
     )
 
