@@ -10,7 +10,10 @@ CosineAnnealingLR(T_max=20, eta_min=0)
 
 import re
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
+
+from torch.optim import lr_scheduler
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules.family import Budget, Family, Params
@@ -76,6 +79,8 @@ def read_parts(text: str, custom: Mapping[str, Family] | None = None) -> tuple[F
     {'milestones': '30+60', 'gamma': 0.1}
     >>> read_parts("MultiStepLR(optimizer, milestones=[30, 60], gamma=0.1)")[1]
     {'milestones': '30+60', 'gamma': 0.1}
+    >>> read_parts("MultiStepLR(optimizer, [30, 60], 0.1)")[1]
+    {'milestones': '30+60', 'gamma': 0.1}
     """
     name, *rest = (part.strip() for part in _in_one_line(text).split(","))
     params: dict[str, Value] = {}
@@ -97,9 +102,21 @@ def _in_one_line(text: str) -> str:
     listed = re.sub(
         r"\[([^]]*)\]", lambda m: "+".join(part.strip() for part in m[1].split(",")), call[2]
     )
-    first, *rest = (part.strip() for part in listed.split(","))
-    arguments = rest if "=" not in first else [first, *rest]
-    return ",".join([call[1], *filter(None, arguments)])
+    arguments = [part for part in map(str.strip, listed.split(",")) if part]
+    if arguments and re.fullmatch(r"[A-Za-z_][\w.]*", arguments[0]):
+        del arguments[0]  # the optimizer
+    names = _in_order(call[1])
+    named = [
+        f"{names[place]}={part}" if "=" not in part and place < len(names) else part
+        for place, part in enumerate(arguments)
+    ]
+    return ",".join([call[1], *named])
+
+
+def _in_order(scheduler: str) -> list[str]:
+    """Names of what a scheduler of torch takes after its optimizer, in the order of its call."""
+    kind = getattr(lr_scheduler, scheduler, None)
+    return list(signature(kind).parameters)[1:] if isinstance(kind, type) else []
 
 
 def filled(kind: Family, given: Params, budget: Budget) -> Params:
@@ -182,4 +199,5 @@ def _value(text: str) -> Value:
             return kind(text)
         except ValueError:
             continue
-    return text
+    quoted = re.fullmatch(r"(['\"])(.*)\1", text)
+    return text if quoted is None else quoted[2]

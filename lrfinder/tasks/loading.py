@@ -44,7 +44,7 @@ def load_named(text: str) -> tuple[Problem, TaskReference]:
     task = found if isinstance(found, Task | Loop) else _call(found, text)
     if not isinstance(task, Task | Loop):
         raise TaskLoadError(
-            f"{reference.factory}() in {text} must return a lrfinder.Task or Loop, "
+            f"{reference.factory}() in {text} must return an lrfinder.Task or Loop, "
             f"but returned {type(task).__name__}"
         )
     if isinstance(found, Task | Loop):

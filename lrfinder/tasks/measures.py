@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from lrfinder.tasks.batches import Batch, outline
 from lrfinder.tasks.user_code import describe
 
 Measure = Callable[..., Any]
+_Value = TypeVar("_Value")
 VALID_LOSS = "valid_loss"
 """What people call the loss on the validation set."""
 
@@ -69,13 +70,27 @@ class Measures:
 
         The loss is the one that is compared: `valid_loss`, where the task has one.
         """
-        with self._precision():
-            arguments = self._arguments(model, batch)
-            asked = {k: f for k, f in self._evaluated.items() if only is None or k in only}
-            values = {name: f(*arguments) for name, f in asked.items()}
+        values = gradients_where_taken(lambda: self._values(model, batch, only))
         if "loss" not in values or VALID_LOSS in self.by_name:
             return values
         return values | {"loss": _scalar(values["loss"])}
+
+    def take_gradients(self, model: nn.Module, batch: Batch) -> bool:
+        """Whether a measure of the batch takes gradients itself, so that it needs a graph."""
+        try:
+            with torch.no_grad():
+                self._values(model, batch, None)
+        except Exception as error:
+            return _wants_graph(error)
+        return False
+
+    def _values(
+        self, model: nn.Module, batch: Batch, only: Collection[str] | None
+    ) -> dict[str, float | Tensor]:
+        with self._precision():
+            arguments = self._arguments(model, batch)
+            asked = {k: f for k, f in self._evaluated.items() if only is None or k in only}
+            return {name: f(*arguments) for name, f in asked.items()}
 
     @property
     def _evaluated(self) -> dict[str, Measure]:
@@ -95,6 +110,25 @@ class Measures:
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(self.device.type, self.autocast)
+
+
+def gradients_where_taken(compute: Callable[[], _Value]) -> _Value:
+    """What is computed without gradients, or with them where it takes some itself.
+
+    A residual of a differential equation, a force, a penalty on gradients and the inner loop of
+    meta-learning call torch.autograd.grad where they are evaluated, too.
+    """
+    try:
+        return compute()
+    except RuntimeError as error:
+        if torch.is_grad_enabled() or not _wants_graph(error):
+            raise
+    with torch.enable_grad():
+        return compute()
+
+
+def _wants_graph(error: Exception) -> bool:
+    return isinstance(error, RuntimeError) and "does not require grad" in str(error)
 
 
 def forward_of_pair(model: nn.Module, batch: Batch) -> Any:  # noqa: ANN401 (any output)

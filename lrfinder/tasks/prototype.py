@@ -13,7 +13,7 @@ from lrfinder.schedules.live import stand_in
 from lrfinder.tasks.lr_groups import LRGroups, lr_groups
 from lrfinder.tasks.optimizer_copies import unwrapped
 from lrfinder.tasks.random_states import kept
-from lrfinder.tasks.task_checks import check_built
+from lrfinder.tasks.task_checks import check_built, check_has_numbers, check_trainable
 from lrfinder.tasks.user_code import user_code
 
 
@@ -49,6 +49,7 @@ def prototype_of(
     with kept(accelerator), user_code("building the model"):
         model = make_model()
         check_built("model", model, nn.Module)
+        check_has_numbers(model)
         if model is make_model():
             raise InvalidArgument(
                 "model() must build a new model at every call, but returned the same one "
@@ -57,6 +58,7 @@ def prototype_of(
     with kept(accelerator), user_code("building the optimizer"):
         optimizer = unwrapped(make_optimizer(model, 1.0))
         check_built("optimizer", optimizer, Optimizer)
+        check_trainable(optimizer)
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         trainable = [p for p in model.parameters() if p.requires_grad]
         return Prototype(

@@ -37,8 +37,9 @@ from lrfinder.tasks.task_checks import (
     check_by_name,
     check_clip_norm,
     check_data,
-    check_factory,
+    check_factories,
     check_functions,
+    check_measures,
     check_metric_names,
     check_name,
     check_one_loss,
@@ -105,8 +106,9 @@ class Task:
     evaluate: Evaluate | None = None
     """evaluate(model) -> measures by name, for what is no mean of batches: F1, AUC, perplexity.
 
-    It reads data of its own, in eval mode and without gradients, after every epoch of a study, and
-    may be the objective. A range test does not call it: there the loss alone counts.
+    It reads data of its own, in eval mode and without gradients (with them where it asks for some
+    by torch.autograd.grad, as any measure may), after every epoch of a study, and may be the
+    objective. A range test does not call it: there the loss alone counts.
     """
     batch_size: int = 64
     """Rows of a (micro-)batch; ignored where `train` is a DataLoader."""
@@ -168,8 +170,9 @@ class Task:
         loss |= {name: given for name, given in further.items() if given is not None}
         metrics = {f"metrics[{name!r}]": metric for name, metric in self.metrics.items()}
         functions = {"model": self.model, "optimizer": self.optimizer, "rows": self.rows}
-        check_functions(functions | metrics | loss)
-        check_factory(self.model)
+        check_factories(self.model, self.optimizer)
+        check_functions(functions)
+        check_measures(metrics | loss)
         check_target(self.target)
         counts = {"batch_size": self.batch_size, "epochs": self.epochs}
         counts |= {"accumulate": self.accumulate, "valid_size": self.valid_size}

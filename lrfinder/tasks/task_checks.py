@@ -3,10 +3,12 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from inspect import signature
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, IterableDataset
 
 from lrfinder.errors import InvalidArgument
@@ -69,12 +71,59 @@ def check_functions(functions: Mapping[str, object]) -> None:
             raise InvalidArgument(f"{name} must be callable, but got {_short(function)}")
 
 
-def check_factory(model: object) -> None:
-    """The model is given as a function that builds it."""
+def check_measures(measures: Mapping[str, object]) -> None:
+    """A measure that is a Module is one that was built, and not its class."""
+    check_functions(measures)
+    for name, measure in measures.items():
+        if isinstance(measure, type) and issubclass(measure, nn.Module):
+            kind = measure.__name__
+            raise InvalidArgument(
+                f"{name} must be a function or a Module, but got the class {kind}; "
+                f"write {kind}(...)"
+            )
+
+
+def check_factories(model: object, optimizer: object) -> None:
+    """The model and the optimizer are given as functions that build them."""
     if isinstance(model, nn.Module):
         raise InvalidArgument(
             "model must be a function that builds the model, but got a model; "
             "write model=lambda: Net(...), or use Task.from_objects for live objects"
+        )
+    is_class = isinstance(optimizer, type) and issubclass(optimizer, Optimizer)
+    if isinstance(optimizer, Optimizer) or (is_class and _takes_parameters(optimizer)):
+        kind = (optimizer if is_class else type(optimizer)).__name__
+        what = f"the class {kind}" if is_class else "an optimizer"
+        live = "" if is_class else ", or use Task.from_objects for live objects"
+        raise InvalidArgument(
+            f"optimizer must be a function of model and lr that builds it, but got {what}; "
+            f"write optimizer=lambda model, lr: {kind}(model.parameters(), lr){live}"
+        )
+
+
+def _takes_parameters(optimizer: type[Optimizer]) -> bool:
+    """Whether a class is built of parameters, as torch's are, and not of a model."""
+    return next(iter(signature(optimizer).parameters), None) == "params"
+
+
+def check_has_numbers(model: nn.Module) -> None:
+    """A model that is trained holds numbers, which those on the meta device are not."""
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    name = next((name for name, tensor in tensors if tensor.is_meta), None)
+    if name is not None:
+        raise InvalidArgument(
+            f"model() must build a model with weights, but {name!r} is on the meta device, which "
+            "holds none; build it on another one, or call .to_empty(device=...) and initialise it"
+        )
+
+
+def check_trainable(optimizer: Optimizer) -> None:
+    """Something that the optimizer holds can get a gradient."""
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    if not any(p.requires_grad for p in held):
+        raise InvalidArgument(
+            "optimizer() must hold a parameter that requires a gradient, but got "
+            f"{len(held)} that do not; call .requires_grad_() on what is to be trained"
         )
 
 

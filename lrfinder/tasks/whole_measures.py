@@ -11,6 +11,7 @@ from torch import nn
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.batches import outline
+from lrfinder.tasks.measures import gradients_where_taken
 from lrfinder.tasks.task_checks import check_metric_names
 
 Evaluate = Callable[[nn.Module], Mapping[str, Any]]
@@ -23,7 +24,7 @@ def whole_measures(
 
     Raises InvalidArgument where that is no mapping, or has other names.
     """
-    found: Any = evaluate(model)
+    found: Any = gradients_where_taken(lambda: evaluate(model))
     if not isinstance(found, Mapping):
         cure = "; return the values at the end of the function" if found is None else ""
         raise InvalidArgument(

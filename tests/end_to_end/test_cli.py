@@ -465,7 +465,7 @@ WRONG = [
     (["run", "missing.py"], 3, "no such file"),
     (["run", "my_task.py:absent"], 3, "has no factory, Task or Loop called absent"),
     (["run", "my_task.py:fails"], 3, "RuntimeError: no such data (my_task.py, line"),
-    (["run", "my_task.py:something_else"], 3, "must return a lrfinder.Task"),
+    (["run", "my_task.py:something_else"], 3, "must return an lrfinder.Task"),
     (["run", "my_task.py:without_a_batch"], 3, "at least one batch"),
     (["run", "no.such.module:make_task"], 3, "cannot be imported"),
     (["run", "my_task.py", "--families", "cosin"], 2, "did you mean 'cosine'?"),

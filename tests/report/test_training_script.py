@@ -46,6 +46,12 @@ class Rows(torch.utils.data.Dataset):
 def dict_loss(model, batch):
     return ((model(batch["x"]) - batch["y"]) ** 2).mean()
 
+def slopes(model, batch):
+    inputs = batch[0].clone().requires_grad_()
+    out = model(inputs)
+    (slope,) = torch.autograd.grad(out.sum(), inputs, create_graph=True)
+    return ((out - batch[1]) ** 2).mean() + ((slope - 1) ** 2).mean()
+
 def get_batch():
     chosen = torch.randint(65, (16,))
     return x[chosen], y[chosen]
@@ -109,6 +115,7 @@ TASKS = {
         "Task(**{**common, 'model': lambda: Adder()}, criterion=nn.MSELoss(), "
         "train=Pairs(), valid=Pairs())"
     ),
+    "gradients": ("Task(**common, train=rows, valid=rows, loss=slopes, metrics={'error': slopes})"),
     "by_group": "Task(**{**plain, 'optimizer': two_groups})",
     "modes": ("Task(**{**plain, 'optimizer': lambda model, lr: Modes(model.parameters(), lr)})"),
 }

@@ -56,10 +56,25 @@ def test_given_parameters_count_and_the_others_are_usual():
         ("torch.optim.lr_scheduler.ExponentialLR(opt, gamma=0.9)", "exponential,gamma=0.9"),
         ("MultiStepLR(o, milestones=[30, 60])", "multistep,milestones=30+60"),
         ("ConstantLR()", "constant"),
+        ("StepLR(optimizer, 30, 0.1)", "step,step_size=30,gamma=0.1"),
+        ("StepLR(self.optimizer, 30, gamma=0.1)", "step,step_size=30,gamma=0.1"),
+        ("StepLR(30)", "step,step_size=30"),
+        ("MultiStepLR(o, [30, 60], 0.2)", "multistep,milestones=30+60,gamma=0.2"),
+        ("lr_scheduler.ExponentialLR(o, .95)", "exponential,gamma=0.95"),
+        ("CosineAnnealingLR(optimizer, 10)", "cosine,T_max=10"),
+        ("CosineAnnealingWarmRestarts(o, 10, 2)", "cosine_restarts,T_0=10,T_mult=2"),
+        ("PolynomialLR(o, 90, 2.0)", "polynomial,total_iters=90,power=2.0"),
+        ("ReduceLROnPlateau(o, 'min', 0.5, 3)", "plateau,mode=min,factor=0.5,patience=3"),
+        ('ReduceLROnPlateau(o, mode="max")', "plateau,mode=max"),
     ],
 )
 def test_torch_s_own_words_are_read_too(written, read):
     assert read_parts(written) == read_parts(read)
+
+
+def test_an_argument_too_many_is_refused():
+    with pytest.raises(InvalidArgument, match="must look like"):
+        read_parts("StepLR(optimizer, 30, 0.1, -1, 7)")
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from textwrap import fill
 from typing import Any
 
@@ -24,6 +25,7 @@ from lrfinder.tasks import devices
 from lrfinder.tasks.batches import Batch, count_rows, is_plain
 from lrfinder.tasks.devices import parts_of
 from lrfinder.tasks.own_states import parts_with_epochs
+from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.reference import TaskReference
 from lrfinder.tasks.sources import are_tensors
 from lrfinder.tasks.task import Task
@@ -205,6 +207,7 @@ class _Loop:
         task = self._task
         body = [*self._forward("valid"), f"rows = {self._rows()}", "count += rows"]
         batches = "batches_of(valid_loader)" if self._without_none else "valid_loader"
+        number = "torch.as_tensor({}).item()" if self._takes_gradients else "float({})"
         further = len(task.measures) > 1
         if task.metrics:
             others = f"metric({self._arguments}) for metric in {self._own('metrics')}.values()"
@@ -212,11 +215,11 @@ class _Loop:
                 f"others = ({others})",
                 "values = [loss, *others]",
                 "pairs = zip(sums, values, strict=True)",
-                "sums = [total + rows * float(value) for total, value in pairs]",
+                f"sums = [total + rows * {number.format('value')} for total, value in pairs]",
             ]
             sums, result = f"[0.0] * {1 + len(task.metrics)}", "[total / count for total in sums]"
         else:
-            body.append("sums += rows * float(loss)")
+            body.append(f"sums += rows * {number.format('loss')}")
             sums, result = "0.0", "[sums / count]" if further else "sums / count"
         whole = []
         if task.evaluate is not None:
@@ -230,12 +233,23 @@ class _Loop:
             f"    sums, count = {sums}, 0",
             "    model.eval()",
             *(["    optimizer.eval()"] if self._has_modes else []),
-            "    with torch.no_grad():",
+            f"    with torch.{'enable' if self._takes_gradients else 'no'}_grad():",
             f"        for {self._batch} in {batches}:",
             *_indented(body, 3),
             *whole,
             f"    return {result}",
         ]
+
+    @cached_property
+    def _takes_gradients(self) -> bool:
+        """Whether a measure calls torch.autograd.grad, so that evaluating needs gradients."""
+        task = self._task
+        if task.valid is None:
+            return False
+        data, device = task.data(), task.prototype.device
+        model, measures = task.built(0).eval(), task.measures_on(device)
+        with Stream(0, device).active():
+            return measures.take_gradients(model, data.first_evaluated)
 
     def training(self, step: str, per: str) -> list[str]:
         task = self._task

@@ -58,6 +58,7 @@ class StackedRuns:
         )
 
     def run(self, row: int) -> "StackedRuns":
-        """Views of one run's tensors, without a dimension for runs."""
-        parts = ([t.detach()[row] for t in ts] for ts in (self.leaves, self.fixed, self.buffers))
-        return StackedRuns(self.layout, *parts)
+        """Views of one run's tensors, without a dimension for runs; leaves may have gradients."""
+        leaves = [t.detach()[row].requires_grad_() for t in self.leaves]
+        fixed, buffers = ([t.detach()[row] for t in ts] for ts in (self.fixed, self.buffers))
+        return StackedRuns(self.layout, leaves, fixed, buffers)
