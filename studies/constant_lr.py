@@ -244,7 +244,7 @@ def main() -> None:
     """Simulate, search where it is missing, print and write the tables."""
     parser = argparse.ArgumentParser(description="Is the constant lr the best one?")
     parser.add_argument("--draws", type=int, default=1000)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=4)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -33,7 +33,7 @@ from lrfinder.tuning.shares import even_goals, goals, trials_of_scout
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.storage import open_storage
 from lrfinder.tuning.study import FamilyStudy, PendingTrial
-from lrfinder.tuning.trials import Conditions, FamilyResult, TrialDone
+from lrfinder.tuning.trials import MOST_STAGES, Conditions, FamilyResult, TrialDone
 
 
 def search(
@@ -127,8 +127,9 @@ def search(
             except BaseException:
                 _fail(asked)
                 raise
-        while again and time.monotonic() < deadline:
-            if not _look_again(studies, again, crew, measure, progress):
+        for _ in range(MOST_STAGES if again else 0):
+            over = time.monotonic() >= deadline
+            if over or not _look_again(studies, again, crew, measure, progress):
                 break
     with deferred():
         return [study.result() for study in studies]

@@ -32,7 +32,8 @@ class Stage(NamedTuple):
 
 _STAGES = (Stage(3, 1),)
 _OF_REFERENCE = (Stage(5, 1), Stage(3, 3), Stage(2, 7))
-"""Of the constant lr: with the seed of the search 2, 4 and 8, as many as half of them are left."""
+"""Of the constant lr: with the seed of the search on 2, 4 and 8; see studies/constant_lr.md."""
+MOST_STAGES = len(_OF_REFERENCE)
 
 
 @dataclass(frozen=True)

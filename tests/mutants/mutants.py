@@ -396,8 +396,8 @@ MUTANTS = [
         ),
         (
             "a second look knows no deadline",
-            "while again and time.monotonic() < deadline:",
-            "while again:",
+            "over = time.monotonic() >= deadline",
+            "over = False",
         ),
         ("second looks are no progress", "runs += sum(study.second_looks", "runs += sum(0"),
     ),
