@@ -5,7 +5,7 @@ dataclasses, packed sequences, graphs, anything. It is handed on as it came, of 
 None is no batch: it is skipped, and a note says how many there were.
 
 - *Rows*, the weight of a batch's means, are what `Task.rows` counts; by default the first dimension
-  of its first tensor, and of a packed sequence its sequences.
+  of its first tensor, of a packed sequence its sequences, and of lists of samples their length.
 - *Cutting*: a batch that a loader made is never cut, since its rows may lie in any dimension. Only
   batches of plain tensors are, by the first dimension.
 - *Moving* to a device: see `devices.py`.
@@ -27,7 +27,14 @@ Batch = Any
 
 
 def count_rows(batch: Batch) -> int:
-    """Rows of the batch: the first dimension of its first tensor, or its packed sequences."""
+    """Rows of the batch: the first dimension of its first tensor, its packed sequences or samples.
+
+    Lists of samples are a list of dicts, or lists of one length of which one is of dicts, as images
+    and their boxes are, whose tensors have no first dimension in common.
+    """
+    samples = _samples(batch)
+    if samples:
+        return samples
     first = next((x for x in leaves_of(batch) if isinstance(x, Tensor | PackedSequence)), None)
     if isinstance(first, PackedSequence):
         return int(first.batch_sizes[0])
@@ -37,6 +44,22 @@ def count_rows(batch: Batch) -> int:
             "give Task(rows=...) a function that counts the rows of a batch"
         )
     return first.size(0)
+
+
+def _samples(batch: Batch) -> int:
+    """Length of the lists of samples that a batch consists of; 0 where it does not."""
+    if not isinstance(batch, list | tuple) or not batch:
+        return 0
+    parts = cast(Sequence[Any], batch)
+    lists: Sequence[Any] = [parts] if all(isinstance(p, Mapping) for p in parts) else parts
+    if not all(isinstance(part, list | tuple) and part for part in lists):
+        return 0
+    length = len(lists[0])
+    of_dicts = any(all(isinstance(one, Mapping) for one in part) for part in lists)
+    if not of_dicts or any(len(part) != length for part in lists):
+        return 0
+    firsts = {x.shape[:1] for x in leaves_of(batch) if isinstance(x, Tensor)}
+    return length if len(firsts) > 1 else 0
 
 
 def elements_in(batch: Batch) -> int:

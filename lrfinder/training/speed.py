@@ -4,11 +4,13 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 
 from lrfinder.tasks.problem import Problem
+from lrfinder.tasks.task import Task
 from lrfinder.training.trainer import AnyTrainer
 
 
@@ -86,6 +88,8 @@ def measure_speed(
         _, first = _seconds(lambda: trainer.advance(state, lrs[:, :1]))
         some = int(min(data.updates_per_epoch, max(1, 0.05 / max(first, 1e-6))))
         updates = _least_seconds(lambda: trainer.advance(state, lrs[:, :some]))
+        if isinstance(task, Task) and task.evaluate is None:
+            trainer.evaluate(state, islice(batches, 1))  # what is compiled first is no evaluation
         evaluation = _least_seconds(lambda: trainer.evaluate(state, batches))
         trainer.select(state, [])
     wall, cpu = (

@@ -106,6 +106,32 @@ def test_rows_of_a_packed_sequence_are_its_sequences():
     assert count_rows(pack_sequence([torch.zeros(n, 2) for n in (5, 3, 3)])) == 3
 
 
+def found(boxes: int) -> dict[str, torch.Tensor]:
+    return {"boxes": torch.zeros(boxes, 4), "image_id": torch.tensor(7)}
+
+
+IMAGES = [torch.zeros(3, 8, 8 + k) for k in range(4)]
+OF_PAIRS = [{"a": torch.zeros(5, 2), "b": torch.zeros(5)}, {"c": torch.zeros(5, 3)}]
+
+
+@pytest.mark.parametrize(
+    ("batch", "rows"),
+    [
+        ((IMAGES, [found(k) for k in range(4)]), 4),
+        ((IMAGES[:1], [found(2)]), 1),
+        ([IMAGES, tuple(found(k) for k in range(4))], 4),
+        ([{"image": image, **found(k)} for k, image in enumerate(IMAGES)], 4),
+        (OF_PAIRS, 5),  # what default_collate makes of pairs of dicts
+        (tuple(OF_PAIRS), 5),
+        ([torch.zeros(5, 1), OF_PAIRS], 5),
+        ([[torch.zeros(5, 1), torch.zeros(5, 2)], OF_PAIRS], 5),
+        ([torch.zeros(5, 1), [found(k) for k in range(4)]], 5),
+    ],
+)
+def test_rows_of_lists_of_samples_are_their_length(batch, rows):
+    assert count_rows(batch) == rows
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_size_of_a_batch_counts_the_tensors_of_its_objects(kind):
     assert elements_in(batch_of(kind)) >= 5 * (FEATURES + 1)

@@ -1,8 +1,14 @@
 """The model of time by which work is estimated and engines are chosen."""
 
-import torch
+import time
 
-from lrfinder.training.speed import Speed, Work, threads
+import pytest
+import torch
+from small_tasks import linear_task
+from torch import nn
+
+from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.speed import Speed, Work, measure_speed, threads
 
 
 def test_work_takes_its_updates_its_evaluations_and_its_trials():
@@ -22,3 +28,30 @@ def test_threads_come_back_also_when_the_block_raises():
     except RuntimeError:
         pass
     assert torch.get_num_threads() == before
+
+
+class SlowAtFirst(nn.Linear):
+    """Takes its time when a mode is used for the first time, as a model that is compiled does."""
+
+    def __init__(self):
+        super().__init__(4, 1, dtype=torch.double)
+
+    def forward(self, x):
+        if self.training not in SEEN:
+            SEEN.add(self.training)
+            time.sleep(1.2)
+        return super().forward(x)
+
+
+SEEN: set[bool] = set()
+
+
+@pytest.mark.parametrize("on_subset", [True, False])
+def test_what_is_compiled_first_does_not_count_as_an_update_or_an_evaluation(on_subset):
+    SEEN.clear()
+    measured = measure_speed(
+        linear_task(model=SlowAtFirst), SequentialTrainer(), 1, 1, on_subset=on_subset
+    )
+    assert {True, False} == SEEN
+    assert measured.wall.seconds_per_update < 0.3
+    assert measured.wall.seconds_per_evaluation < 0.3
