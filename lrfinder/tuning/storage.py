@@ -88,6 +88,7 @@ def own_file(url: str) -> Generator[BaseStorage]:
     dashboard never blocks. A power cut may lose the last trials, but never damages the file.
     """
     storage = _opened(url, connect_args={"factory": _WrittenAhead})
+    _write_at_commit(storage)
     try:
         yield storage
     finally:
@@ -96,10 +97,26 @@ def own_file(url: str) -> Generator[BaseStorage]:
 
 def close(storage: BaseStorage) -> None:
     """Give a database's connections back."""
-    database: Any = getattr(storage, "_backend", storage)  # behind the cache, if there is one
+    database = _database(storage)
     if isinstance(database, RDBStorage):
         database.remove_session()
         database.engine.dispose()
+
+
+def _database(storage: BaseStorage) -> Any:  # noqa: ANN401 (of any kind)
+    """What is behind the cache, if there is one."""
+    return getattr(storage, "_backend", storage)
+
+
+def _write_at_commit(storage: BaseStorage) -> None:
+    """Let rows be written where they are committed, and not before every query of a new trial.
+
+    Optuna asks the tables before each of the values of a trial, which only just has been made.
+    """
+    session: Any = getattr(_database(storage), "scoped_session", None)
+    if session is not None:
+        session.remove()
+        session.configure(autoflush=False)
 
 
 class _WrittenAhead(sqlite3.Connection):

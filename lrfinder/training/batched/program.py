@@ -14,7 +14,7 @@ under ``randomness="same"``, which gives every row the numbers that a single run
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.whole_measures import whole_measures
+from lrfinder.training.batched.few_classes import quick
 from lrfinder.training.batched.module_state import Template, dims_of, stack_batches
 from lrfinder.training.batched.runs import StackedRuns
 from lrfinder.training.evaluation import as_number, eval_mode
@@ -53,7 +54,11 @@ class Program:
         random: bool,
     ) -> None:
         self.template, self.roles, self.random = template, roles, random
-        self.measures, self._device, self._inside = task.measures_on(device), device, inside
+        measures = task.measures_on(device)
+        self.measures = replace(
+            measures, by_name={name: quick(f) for name, f in measures.by_name.items()}
+        )
+        self._device, self._inside = device, inside
         self._randomness = "same" if random else "error"
         self._places = _places(template.parameter_names, (*roles.leaves, *roles.fixed))
         self._buffers = _places(template.buffer_names, range(len(template.buffers)))
