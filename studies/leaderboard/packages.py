@@ -41,7 +41,9 @@ def _ignite(live: Pieces) -> tuple[float | None, int]:
     saved = {"model": live.model, "optimizer": live.optimizer}
     with finder.attach(trainer, saved, start_lr=_LOW, num_iter=_STEPS) as searching:
         searching.run(live.loader)
-    return finder.lr_suggestion(), len(finder.get_results()["lr"])
+    said = finder.lr_suggestion()  # a list where there are several parameter groups
+    lr = max(said) if isinstance(said, list) else said
+    return lr, len(finder.get_results()["lr"])
 
 
 def _lightning(live: Pieces) -> tuple[float | None, int]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,8 @@ def _row(finder: str, name: str, number: int, answer: Answer, made: Task) -> dic
 
 def _checked(answer: Answer) -> Answer:
     """An lr that is no positive number is a refusal."""
-    if answer.lr is None or 0 < answer.lr < np.inf:
+    lr: object = answer.lr
+    if lr is None or (isinstance(lr, Real) and 0 < lr < np.inf):
         return answer
     return replace(answer, lr=None, cosine_lr=None, reason=f"suggested {answer.lr}")
 

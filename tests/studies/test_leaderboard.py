@@ -200,7 +200,7 @@ def test_a_program_that_finds_nothing_refuses(tmp_path, ends, reason):
     assert found.regret.tolist() == [regret("mlp_adam", 1e-3)] * 2
 
 
-@pytest.mark.parametrize("lr", [None, float("nan"), -1.0])
+@pytest.mark.parametrize("lr", [None, float("nan"), -1.0, [0.1, 0.01], "0.1"])
 def test_a_refusal_is_scored_as_the_default_lr_of_the_optimizer_and_listed(lr):
     def refuses(task, seeds):
         return finders.Answer(lr, reason="no minimum")
