@@ -90,15 +90,20 @@ def check_factories(model: object, optimizer: object) -> None:
             "model must be a function that builds the model, but got a model; "
             "write model=lambda: Net(...), or use Task.from_objects for live objects"
         )
-    is_class = isinstance(optimizer, type) and issubclass(optimizer, Optimizer)
-    if isinstance(optimizer, Optimizer) or (is_class and _takes_parameters(optimizer)):
-        kind = (optimizer if is_class else type(optimizer)).__name__
-        what = f"the class {kind}" if is_class else "an optimizer"
-        live = "" if is_class else ", or use Task.from_objects for live objects"
-        raise InvalidArgument(
-            f"optimizer must be a function of model and lr that builds it, but got {what}; "
-            f"write optimizer=lambda model, lr: {kind}(model.parameters(), lr){live}"
-        )
+    live = ", or use Task.from_objects for live objects"
+    if isinstance(optimizer, Optimizer):
+        _refuse_optimizer("an optimizer", type(optimizer), live)
+    if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
+        return
+    if _takes_parameters(optimizer):
+        _refuse_optimizer(f"the class {optimizer.__name__}", optimizer, "")
+
+
+def _refuse_optimizer(got: str, kind: type[Optimizer], live: str) -> None:
+    raise InvalidArgument(
+        f"optimizer must be a function of model and lr that builds it, but got {got}; "
+        f"write optimizer=lambda model, lr: {kind.__name__}(model.parameters(), lr){live}"
+    )
 
 
 def _takes_parameters(optimizer: type[Optimizer]) -> bool:
