@@ -1,7 +1,7 @@
 """How long the trainings of a range test are, and how many: by the training, or by a limit.
 
 Without a limit a test is a sweep of 100 updates and at most 8 probes of a tenth of the training,
-100 to 200 updates. A limit first takes probes away, down to three, and then shortens sweep and
+120 to 200 updates. A limit first takes probes away, down to three, and then shortens sweep and
 probes alike. Shorter probes make a wider interval: it grows with the training's length over theirs.
 """
 
@@ -86,7 +86,7 @@ def check_cost(cost: float, steps: int | None, every: Every, probes: int) -> Non
 
 
 def _limited(usual: Lengths, cost: float, budget: int, seeds: int) -> Lengths:
-    most = int(cost * budget / seeds)
+    most = int(round(cost * budget / seeds, 9))  # 1.15 * 200 is less than 230
     if usual.updates <= most:
         return usual
     fewest = replace(usual, probes=defaults.FEWEST_PROBES)

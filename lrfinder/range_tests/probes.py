@@ -21,7 +21,7 @@ from lrfinder.training.history import History
 
 _LOWEST, _RATIO = 0.5, 4.0  # first lr over the centre of the fall, and between neighbouring lrs
 _ROUNDING = 1e-6  # share of the loss below which a deviation says nothing
-_SHORTEST, _LONGEST, _SHARE = 100, 200, 0.1  # updates of a probe, and their share of the training
+_SHORTEST, _LONGEST, _SHARE = 120, 200, 0.1  # updates of a probe, and their share of the training
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Probe:
 
 
 def probe_updates(budget: int) -> int:
-    """Updates of a probe for a training of so many: a tenth, 100 to 200, and no more than it has.
+    """Updates of a probe for a training of so many: a tenth, 120 to 200, and no more than it has.
 
     >>> probe_updates(60), probe_updates(500), probe_updates(1500), probe_updates(9000)
-    (60, 100, 150, 200)
+    (60, 120, 150, 200)
     """
     return min(budget, max(_SHORTEST, min(_LONGEST, round(_SHARE * budget))))
 

@@ -71,7 +71,7 @@ def range_test(
         every: grow after every batch (update) or every epoch.
         growth: equal ratios ("exponential") or equal differences ("linear") between steps.
         probes: most runs at a constant lr per seed, at least 3; 0 for none, where training is dear.
-            Each makes as many updates as `steps` says, or a tenth of the training, 100 to 200,
+            Each makes as many updates as `steps` says, or a tenth of the training, 120 to 200,
             where it does not, and no more than the training. There are none where the loss never
             fell in the sweep.
         widen: repeat the sweep once, in place of probes, where the range of lrs is too narrow:

@@ -78,7 +78,7 @@ def default_lr(task: Task) -> float:
 
 
 def lrfinder_default(task: Task, seeds: Sequence[int]) -> Answer:
-    """`range_test` and `suggest` as they come: a sweep and 3 or 4 probes of 100 updates."""
+    """`range_test` and `suggest` as they come: a sweep and 3 to 8 probes of 120 to 200 updates."""
     return _range_test(task, task, seeds[:1])
 
 

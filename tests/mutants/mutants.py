@@ -706,9 +706,23 @@ MUTANTS = [
             "return max(1, max(_SHORTEST",
         ),
         (
+            "probes of short trainings are shorter than a test has room for",
+            "_SHORTEST, _LONGEST, _SHARE = 120",
+            "_SHORTEST, _LONGEST, _SHARE = 100",
+        ),
+        (
             "one probe is taken for an answer",
             "if 0 < probes < FEWEST_PROBES:",
             "if 1 < probes < 1:",
+        ),
+    ),
+    *_in(
+        "range_tests/lengths.py",
+        "tests/range_tests/test_lengths.py",
+        (
+            "a cost that a message names is refused by its rounding",
+            "int(round(cost * budget / seeds, 9))",
+            "int(cost * budget / seeds)",
         ),
     ),
     *_in(

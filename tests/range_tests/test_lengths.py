@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from small_tasks import linear_task
 
@@ -22,7 +22,7 @@ def test_a_limited_test_costs_no_more_than_its_limit_and_no_more_than_without(bu
     except InvalidArgument:
         assert cost * budget < seeds * usual.updates / 2
         return
-    assert seeds * limited.updates <= max(cost * budget, 1)
+    assert seeds * limited.updates <= max(cost * budget + 1e-6, 1)
     assert limited.updates <= usual.updates
     assert 3 <= limited.probes <= 8
     assert limited.steps == limited.sweep >= 25
@@ -30,6 +30,7 @@ def test_a_limited_test_costs_no_more_than_its_limit_and_no_more_than_without(bu
 
 
 @given(budgets, st.integers(1, 5))
+@example(200, 2)  # 115%, and 1.15 * 200 is less than 230
 def test_the_cost_that_a_refusal_names_is_taken(budget, seeds):
     with pytest.raises(InvalidArgument, match="cost must be at least") as refused:
         lengths(None, "batch", 8, 10, budget, cost=1e-9, seeds=seeds)
@@ -62,8 +63,8 @@ def test_a_cost_beside_what_it_decides_is_refused(other):
 def test_a_test_keeps_to_its_limit_where_its_range_is_too_narrow_too(min_lr):
     task = replace(linear_task(), epochs=100)
     budget = 100 * task.data().updates_per_epoch
-    curve = range_test(task, cost=0.5, min_lr=min_lr, seeds=2)
-    assert 0.25 * budget < curve.updates <= 0.5 * budget
+    curve = range_test(task, cost=0.6, min_lr=min_lr, seeds=2)
+    assert 0.3 * budget < curve.updates <= 0.6 * budget
 
 
 def test_a_limited_test_has_a_wider_interval():
