@@ -243,11 +243,14 @@ def _trivial(curves: Sequence[CurveFeatures], probes: Sequence[Sequence[Probe]])
     known = [[p.evidence for p in own if not np.isnan(p.evidence)] for own in fell]
     evidence = [max(own) for own in known if own]
     if not evidence:
-        noise = float(np.median([curve.scatter for curve in curves]))
+        noise = max(float(np.median([_noise(c, own) for c, own in pairs])), 1e-300)
         drop = np.median([max(c.start - min(_losses(own)), 0.0) for c, own in pairs])
         if drop >= _LEAST_SIGNAL * noise:
             return None
-        return f"the loss fell by no more than {drop / noise:.1f} times its noise; {_MORE}"
+        return (
+            f"the loss fell by no more than {drop / noise:.1f} times its noise; {_MORE}, or "
+            "measure it on more rows (training.measure)"
+        )
     if np.median(evidence) < _LEAST_EVIDENCE:
         return (
             "the loss fell, but what was learnt does not depend on the inputs; with targets "
@@ -255,6 +258,17 @@ def _trivial(curves: Sequence[CurveFeatures], probes: Sequence[Sequence[Probe]])
             "False that there are none), or take more --steps"
         )
     return None
+
+
+def _noise(curve: CurveFeatures, probes: Sequence[Probe]) -> float:
+    """Deviation of how far the best run fell: of the loss at the start, and of its mean at the end.
+
+    Where the loss is that of training batches, the first is a mean of 8; the second is of the last
+    quarter's evaluations, each a mean over more updates the longer the run is.
+    """
+    best = min(probes, key=lambda probe: probe.loss if np.isfinite(probe.loss) else np.inf)
+    scatter = best.scatter if np.isfinite(best.scatter) else curve.scatter
+    return float(np.hypot(curve.scatter / 8**0.5, scatter / 4**0.5))
 
 
 def _answer(

@@ -6,6 +6,7 @@ there is an lr that trains well, or the remark is gone.
 
 import ast
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.curve import UNCHECKED
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.report.wording import how_wrong
+from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.task import Task
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
@@ -284,18 +286,141 @@ def test_more_steps_see_through_a_fall_that_is_none_of_the_inputs():
     raise AssertionError("no test was refused")
 
 
+class Stiff(nn.Module):
+    """A linear model of inputs that are eight times as large in some seeds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = 8.0 if float(torch.rand(())) < 0.3 else 1.0
+        self.layer = linear_model()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(self.factor * x)
+
+
+STIFF_SEEDS = [3, 0, 1, 2, 4]
+"""The first is stiff, and the others are not."""
+
+
+@pytest.mark.slow
+def test_where_one_seed_diverged_clipping_helps_and_so_does_an_lr_well_below():
+    task = linear_task(model=Stiff, epochs=20, optimizer=plain_sgd)
+    refused = range_test(task, seeds=STIFF_SEEDS).suggest()
+    assert refused.lr is None
+    message = re.search(
+        r"one seed diverged at ([\d.e-]+).*clip_norm\), or train well below that lr", refused.reason
+    )
+    assert message is not None, refused.reason
+    clipped = replace(task, clip_norm=1.0)
+    found = range_test(clipped, seeds=STIFF_SEEDS).suggest()
+    assert found.lr is not None, found.reason
+    updates = task.epochs * task.data().updates_per_epoch
+    well_below = float(message[1]) / 10
+    for one, lr, left in ((clipped, found.lr, 0.3), (task, well_below, 0.8)):
+        plans = [Plan(lr, CONSTANT, seed) for seed in STIFF_SEEDS]
+        history = fit(one, plans, updates=updates, evaluate_every=updates)
+        start, end = history.measures["loss"].T
+        assert (end < left * start).all(), (lr, start, end)
+
+
+class Slow(nn.Module):
+    """A linear model that takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = linear_model()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.005)
+        return self.layer(x)
+
+
+def test_a_sweep_that_the_clock_cut_is_finished_with_more_time():
+    task = linear_task(model=Slow, epochs=20)
+    cut = range_test(task, timeout=0.2).suggest()
+    assert cut.lr is None
+    assert re.search(r"came no farther than lr .*give it more time", cut.reason), cut.reason
+    found = range_test(task, timeout=600.0).suggest()
+    assert found.lr is not None, found.reason
+
+
+@pytest.mark.slow
+def test_where_the_loss_fell_in_no_run_more_steps_see_it_fall():
+    """Weights next to nothing: runs stand on a plateau, whose end a longer one sees."""
+
+    def build() -> nn.Module:
+        model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 1))
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.mul_(1e-8)
+        return model
+
+    parts: list[TensorDataset] = []
+    for seed, rows in enumerate((500, 200)):
+        x, noise = (
+            torch.randn(rows, k, generator=torch.Generator().manual_seed(s))
+            for k, s in ((8, seed), (1, seed + 50))
+        )
+        parts.append(TensorDataset(x, 10 + 0.1 * (x[:, :2].sum(1, keepdim=True) + 0.3 * noise)))
+    task = linear_task(
+        model=build,
+        train=parts[0],
+        valid=parts[1],
+        optimizer=plain_sgd,
+        batch_size=32,
+        epochs=80,
+    )
+    refused = range_test(task, steps=300).suggest()
+    assert refused.lr is None
+    assert re.search(r"fell in no run at a constant lr .*take more --steps", refused.reason)
+    found = range_test(task, steps=1000).suggest()
+    assert found.lr is not None, found.reason
+
+
+def drifting(*, measured: bool) -> Loop:
+    """A loop whose training loss, of four rows, is noise for the most part."""
+
+    def train(training) -> None:
+        model = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(model.weight)
+        optimizer = plain_sgd(model, 0.1)
+        training.drive(optimizer)
+        x, noise = torch.randn(2, 1000, 1, generator=torch.Generator().manual_seed(1))
+        if measured:
+            training.measure(lambda: (0.7 * x + noise - model(x)).square().mean())
+        for _ in range(20 * training.epochs):
+            few, more = torch.randn(2, 4, 1)
+            loss = (0.7 * few + more - model(few)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            training.log(loss)
+
+    return Loop(train, epochs=50, steps_per_epoch=20)
+
+
+def test_measuring_more_rows_tells_a_small_fall_of_a_noisy_training_loss():
+    refused = range_test(drifting(measured=False)).suggest()
+    assert refused.lr is None
+    assert re.search(r"no more than .* times its noise; .* measure it on more", refused.reason)
+    found = range_test(drifting(measured=True)).suggest()
+    assert found.lr is not None, found.reason
+    assert 1e-3 < found.lr < 0.3
+
+
 ELSEWHERE = (
-    "take more --steps",  # after the loss fell in no run: a longer one of the same kind
+    "take more --steps",  # the words themselves
     "loss fell in no run at a constant lr",
     "times its noise; 1",
-    "came no farther than lr",  # by the clock
-    "one seed diverged at",  # an lr well below the one that broke
+    "came no farther than lr",
+    "one seed diverged at",
+    "has no lowest value",  # in test_losses_without_bottom.py
     "must be long enough for two steps",
     "turned up after",
     "was none",
     "give a longer one",
 )
-"""What is followed by a test of its own, or says how far to stay from what was seen to break."""
+"""What is followed by a test of its own."""
 
 
 def texts(file: Path) -> list[str]:
