@@ -46,10 +46,13 @@ def runs(rows: pd.DataFrame) -> str:
     """Which finders come from which run, where the rows are of several; else nothing."""
     if "run" not in rows or rows.run.nunique() < 2:
         return ""
-    parts = [
-        f"{', '.join(own.finder.unique())} ({', '.join(own.kind.unique())}) from {run}"
-        for run, own in rows.groupby("run", sort=False)
-    ]
+    parts: list[str] = []
+    for run, own in rows.groupby("run", sort=False):
+        kinds = own.groupby("finder", sort=False).kind.agg(
+            lambda kind: ", ".join(sorted(set(kind)))
+        )
+        alike = [f"{', '.join(names)} ({of})" for of, names in kinds.groupby(kinds).groups.items()]
+        parts.append(f"{', '.join(alike)} from {run}")
     return "; ".join(parts)
 
 
