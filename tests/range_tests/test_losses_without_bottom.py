@@ -213,10 +213,12 @@ def test_no_lr_is_read_off_a_loss_that_one_optimizer_raises(kind, optimizer):
     assert found.reason.startswith(AGAINST)
 
 
+@pytest.mark.slow
 def test_measuring_how_good_its_points_are_helps():
-    curve = range_test(gan("bce", Adam, measured=True))
-    assert not curve.against
-    assert curve.suggest().lr is not None, curve.suggest().reason
+    curves = [range_test(gan("bce", Adam, measured=True), seeds=[seed]) for seed in range(6)]
+    assert not any(curve.against for curve in curves)
+    found = [curve.suggest() for curve in curves]
+    assert sum(one.lr is not None for one in found) >= 3, [one.reason for one in found]
 
 
 @pytest.mark.parametrize("last", [1, 2])

@@ -169,7 +169,8 @@ def test_a_task_with_a_loss_gets_the_answer_of_the_task_with_the_criterion(signa
         range_test(one, seeds=1, trainer=TRAINERS[trainer]()) for one in (made, as_loss(made))
     )
     assert second.suggest().reason == first.suggest().reason
-    assert evidence(second) == pytest.approx(evidence(first), rel=1e-3)
+    rounding = {"sequential": 1e-3, "batched": 0.05}[trainer]  # a criterion is computed quicker
+    assert evidence(second) == pytest.approx(evidence(first), rel=rounding)
     assert (second.suggest().lr is not None) is signal
     assert first.unchecked is None
     assert UNCHECKED not in first.suggest().reason
