@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from lrfinder.checks import check_lr
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules.family import Trial
+from lrfinder.schedules.families.family import Trial
 
 _MIDDLE_90 = 1.6448536269514722
 """Deviations of a normal distribution on either side of its mean that hold 90% of it."""

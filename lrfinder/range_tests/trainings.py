@@ -25,7 +25,7 @@ from lrfinder.range_tests.probes import (
 )
 from lrfinder.range_tests.rule import centres
 from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
-from lrfinder.schedules.growths import tabulated
+from lrfinder.schedules.families.growths import tabulated
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.held_out import held_out
 from lrfinder.tasks.loops.looking import LoopData

@@ -23,7 +23,7 @@ from lrfinder.results.summary import (
     RunSummary,
     Seeds,
 )
-from lrfinder.schedules.codegen import variable_name
+from lrfinder.schedules.families.codegen import variable_name
 from lrfinder.schedules.in_frameworks import Answer, codes
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.measures import evaluated, measure_column

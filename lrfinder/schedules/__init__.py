@@ -14,9 +14,9 @@ scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4, eta_m
 """
 
 from lrfinder.checks import Rule
-from lrfinder.schedules.family import Budget, Family, Params
+from lrfinder.schedules.families.family import Budget, Family, Params
+from lrfinder.schedules.families.registry import DEFAULT_FAMILIES, FAMILIES, GROWTHS, family
 from lrfinder.schedules.live import LiveSchedule
-from lrfinder.schedules.registry import DEFAULT_FAMILIES, FAMILIES, GROWTHS, family
 from lrfinder.schedules.schedule import Schedule
 from lrfinder.types import Value
 

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from lrfinder.checks import check_lr, one_of
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import FAMILIES, Budget, Family, Params, Schedule
-from lrfinder.schedules.family import Trial
+from lrfinder.schedules.families.family import Trial
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.schedules.spec import FORM, read_parts, schedule_of_training
 from lrfinder.tasks.user_code import user_code

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lrfinder.report.scripts.task_import import import_order, loaded_by, own_import
 from lrfinder.results.summary import BestFacts
-from lrfinder.schedules.codegen import variable_name
+from lrfinder.schedules.families.codegen import variable_name
 from lrfinder.tasks import devices
 from lrfinder.tasks.batches import Batch, count_rows, is_plain
 from lrfinder.tasks.devices import parts_of

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules import cycles, decays, formulas, growths
-from lrfinder.schedules.family import Budget, Family, Params, Trial
+from lrfinder.schedules.families import cycles, decays, formulas, growths
+from lrfinder.schedules.families.family import Budget, Family, Params, Trial
 
 
 def family(name: str, custom: Mapping[str, Family] | None = None) -> Family:

@@ -16,8 +16,8 @@ from torch.optim.lr_scheduler import (
 )
 
 from lrfinder.checks import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE, Rule, one_of, whole
-from lrfinder.schedules.codegen import builder, call, torch_writer, writer
-from lrfinder.schedules.family import Budget, Family, Params, Trial
+from lrfinder.schedules.families.codegen import builder, call, torch_writer, writer
+from lrfinder.schedules.families.family import Budget, Family, Params, Trial
 
 
 def suggest_gamma(trial: Trial) -> float:

@@ -9,9 +9,9 @@ from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, CyclicLR, OneC
 
 from lrfinder.checks import COUNT, FRACTION, NOT_NEGATIVE
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules.codegen import builder, call, torch_writer, writer
-from lrfinder.schedules.decays import suggest_eta_min
-from lrfinder.schedules.family import Budget, Family, Params, Trial
+from lrfinder.schedules.families.codegen import builder, call, torch_writer, writer
+from lrfinder.schedules.families.decays import suggest_eta_min
+from lrfinder.schedules.families.family import Budget, Family, Params, Trial
 
 
 def _restarts_space(trial: Trial, budget: Budget) -> Params:

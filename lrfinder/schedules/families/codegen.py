@@ -11,7 +11,7 @@ from keyword import iskeyword
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from lrfinder.schedules.family import Params
+from lrfinder.schedules.families.family import Params
 from lrfinder.types import Value
 
 Factor = Callable[[int], float]

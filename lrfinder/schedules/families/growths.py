@@ -10,8 +10,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lrfinder.checks import COUNT, POSITIVE
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules.codegen import Factor, lambda_builder, lambda_writer
-from lrfinder.schedules.family import Budget, Family, Trial
+from lrfinder.schedules.families.codegen import Factor, lambda_builder, lambda_writer
+from lrfinder.schedules.families.family import Budget, Family, Trial
 
 
 class _Table(LRScheduler):

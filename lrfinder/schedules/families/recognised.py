@@ -21,8 +21,8 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from lrfinder.schedules.decays import joined
-from lrfinder.schedules.family import Family, Params
+from lrfinder.schedules.families.decays import joined
+from lrfinder.schedules.families.family import Family, Params
 
 _KNOWN: dict[type, tuple[str, Callable[[Any], Params]]] = {
     StepLR: ("step", lambda s: {"step_size": s.step_size, "gamma": s.gamma}),

@@ -5,8 +5,8 @@ below it is the same formula as Python text, for `Schedule.code`.
 """
 
 from lrfinder.checks import COUNT, FLAG, FROM_ZERO, POSITIVE, SHARE, one_of
-from lrfinder.schedules.codegen import Factor, lambda_builder, lambda_writer
-from lrfinder.schedules.family import Budget, Family, Params, Trial
+from lrfinder.schedules.families.codegen import Factor, lambda_builder, lambda_writer
+from lrfinder.schedules.families.family import Budget, Family, Params, Trial
 
 
 def _periods(decay_steps: int, staircase: bool) -> Factor:
