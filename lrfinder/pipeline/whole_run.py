@@ -30,7 +30,7 @@ from lrfinder.training.executors.job import Executor, Setup
 from lrfinder.training.forks import why_not_forked
 from lrfinder.training.speed import threads
 from lrfinder.tuning.interrupts import deferred
-from lrfinder.tuning.storage import own_file
+from lrfinder.tuning.storages.storage import own_file
 from lrfinder.workers.parent import beside_workers, claimed_storage
 
 _OTHER_THAN_BEFORE = (

@@ -37,7 +37,7 @@ from lrfinder.results.summary import RangeTestSummary
 from lrfinder.results.tables import cut_to_whole_lines, parsed, undamaged_lines
 from lrfinder.tasks.measures import measure_column
 from lrfinder.training.history import History
-from lrfinder.tuning.storage_urls import file_url
+from lrfinder.tuning.storages.storage_urls import file_url
 from lrfinder.tuning.trials import FamilyResult
 
 if TYPE_CHECKING:

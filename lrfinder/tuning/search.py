@@ -31,7 +31,7 @@ from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.samplers import MakeSampler, sampler_for
 from lrfinder.tuning.shares import even_goals, goals, trials_of_scout
 from lrfinder.tuning.space import Space
-from lrfinder.tuning.storage import open_storage
+from lrfinder.tuning.storages.storage import open_storage
 from lrfinder.tuning.study import FamilyStudy, PendingTrial
 from lrfinder.tuning.trials import MOST_STAGES, Conditions, FamilyResult, TrialDone
 

@@ -28,8 +28,8 @@ from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.samplers import FINE, lacking, next_lr, scouted
 from lrfinder.tuning.shares import Scouting, Told, rank
 from lrfinder.tuning.space import Space, asked_now
-from lrfinder.tuning.storage import study_name
-from lrfinder.tuning.stored import StoredStudy, retry_of
+from lrfinder.tuning.storages.storage import study_name
+from lrfinder.tuning.storages.stored import StoredStudy, retry_of
 from lrfinder.tuning.trials import (
     Conditions,
     FamilyResult,

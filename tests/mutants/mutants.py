@@ -382,7 +382,7 @@ MUTANTS = [
         ("the best constant lr is one of far ones", "space.lr_high, FINE)", "space.lr_high)"),
     ),
     *_in(
-        "tuning/stored.py",
+        "tuning/storages/stored.py",
         "tests/tuning/test_second_looks.py",
         ("a second look is kept alone", "{**self.again, str(number)", "{str(number)"),
     ),
@@ -411,7 +411,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "tuning/stored.py",
+        "tuning/storages/stored.py",
         "tests/tuning/test_search.py",
         (
             "a study of something else is gone on with",

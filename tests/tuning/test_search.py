@@ -242,7 +242,7 @@ def test_a_study_that_goes_on_draws_other_trials_than_the_first_ones(url):
 
 KILLED = """
 import os, sys
-from lrfinder.tuning.stored import StoredStudy
+from lrfinder.tuning.storages.stored import StoredStudy
 from test_search import search, space, task
 
 url, where, calls = sys.argv[1], sys.argv[2], [None] * int(sys.argv[3])

@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from lrfinder.errors import InvalidArgument, StorageFailed
 from lrfinder.paths import is_file
-from lrfinder.tuning.storage_urls import (
+from lrfinder.tuning.storages.storage_urls import (
     censored,
     file_of,
     is_journal,
