@@ -11,7 +11,7 @@ from .errors import TaskFailed as TaskFailed
 from .errors import TaskLoadError as TaskLoadError
 from .range_tests.curve import Curve as Curve
 from .range_tests.range_test import range_test as range_test
-from .range_tests.suggestion import Suggestion as Suggestion
+from .range_tests.rules.suggestion import Suggestion as Suggestion
 from .report.notebook import html as html
 from .results.opening import open_run as open_run
 from .results.saved_run import Run as Run

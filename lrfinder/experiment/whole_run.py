@@ -8,7 +8,7 @@ from lrfinder.comparison.policy import RUNS_PER_CANDIDATE, Halving
 from lrfinder.errors import InvalidArgument
 from lrfinder.experiment.range_tests import RangeTestExperiment
 from lrfinder.experiment.seeds import SEEDS_PER_ACT, training_seeds
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.schedules import DEFAULT_FAMILIES, Family, family
 from lrfinder.schedules.groups import NAME as GROUPS
 from lrfinder.settings import RunSettings

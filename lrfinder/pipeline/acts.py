@@ -14,7 +14,7 @@ from lrfinder.experiment import Experiment, RangeTestExperiment
 from lrfinder.pipeline.between_acts import as_begun
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.range_test import range_test
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.report import dashboard
 from lrfinder.report.progress import Progress
 from lrfinder.results.opening import open_run

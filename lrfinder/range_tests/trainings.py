@@ -10,20 +10,20 @@ import numpy as np
 from lrfinder.arrays import Floats
 from lrfinder.errors import TaskFailed
 from lrfinder.range_tests import defaults
+from lrfinder.range_tests.chance.exchange import Unchecked, exchange
+from lrfinder.range_tests.chance.pairing import pairs
+from lrfinder.range_tests.chance.permutation_test import NO_PROBES, Compared, compared
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.exchange import Unchecked, exchange
-from lrfinder.range_tests.features import CurveFeatures
 from lrfinder.range_tests.lengths import lengths
 from lrfinder.range_tests.limits import OUT_OF_TIME, Limits, slow_note
-from lrfinder.range_tests.pairing import pairs
-from lrfinder.range_tests.permutation_test import NO_PROBES, Compared, compared
-from lrfinder.range_tests.probes import (
+from lrfinder.range_tests.rules.features import CurveFeatures
+from lrfinder.range_tests.rules.probes import (
     Probe,
     first_lrs,
     further_lr,
     made_probes,
 )
-from lrfinder.range_tests.rule import centres
+from lrfinder.range_tests.rules.rule import centres
 from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
 from lrfinder.schedules.families.growths import tabulated
 from lrfinder.tasks.batches import Batch

@@ -10,7 +10,7 @@ from lrfinder.comparison.ranking import Comparison, Standing
 from lrfinder.comparison.verdict import verdict
 from lrfinder.experiment import Experiment, RangeTestExperiment
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.results.comparison_facts import MeanFacts, VerdictFacts
 from lrfinder.results.range_test_facts import RangeTestFacts
 from lrfinder.results.summary import (

@@ -9,7 +9,7 @@ from lrfinder.comparison.policy import Halving, Look
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.experiment import Experiment
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.results.answers import with_answers
 from lrfinder.results.comparison_facts import ConfirmFacts
 from lrfinder.results.folder import RunFolder

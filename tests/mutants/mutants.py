@@ -51,7 +51,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "range_tests/suggestion.py",
+        "range_tests/rules/suggestion.py",
         "tests/range_tests/test_for_schedules.py",
         (
             "a floor is a share of the peak",
@@ -537,7 +537,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "range_tests/longer_training.py",
+        "range_tests/rules/longer_training.py",
         "tests/range_tests/test_longer_training.py",
         ("the lr of a long training is that of the probes", "now * stretch**-exponent", "now"),
         ("a short training gets a higher lr", "max(1.0, (budget", "max(0.1, (budget"),
@@ -643,7 +643,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "range_tests/rule.py",
+        "range_tests/rules/rule.py",
         "tests/range_tests/test_rule.py",
         (
             "a run that learnt nothing is no bound of a peak",
@@ -663,7 +663,7 @@ MUTANTS = [
         ("a peak always keeps the sum of the lrs", "* predicted)) ** exponent", "* predicted))"),
     ),
     *_in(
-        "range_tests/suggestion.py",
+        "range_tests/rules/suggestion.py",
         "tests/range_tests/test_rule.py",
         ("a schedule knows no exponent", "self.exponent or 0.0", "0.0"),
         (
@@ -673,7 +673,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "range_tests/probes.py",
+        "range_tests/rules/probes.py",
         "tests/range_tests/test_rule.py",
         (
             "probes cut short show what breaks a training",
@@ -687,7 +687,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "range_tests/probes.py",
+        "range_tests/rules/probes.py",
         "tests/range_tests/test_longer_training.py",
         (
             "a fall is measured from any start",
@@ -726,24 +726,24 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "range_tests/exchange.py",
+        "range_tests/chance/exchange.py",
         "tests/range_tests/test_exchange.py",
         ("targets keep their places", "chain.roll(1)", "chain"),
         ("inputs that are all alike are believed", "return Unchecked(SAME_INPUTS)", "pass"),
     ),
     *_in(
-        "range_tests/exchange.py",
+        "range_tests/chance/exchange.py",
         "tests/range_tests/test_exchange.py",
         ("a rare class is not exchanged", "_FEWEST_UNLIKE = 8", "_FEWEST_UNLIKE = 40"),
         ("one row of another class is enough", "_FEWEST_UNLIKE = 8", "_FEWEST_UNLIKE = 1"),
     ),
     *_in(
-        "range_tests/permutation_test.py",
+        "range_tests/chance/permutation_test.py",
         "tests/range_tests/test_exchange.py",
         ("small weights make a loss unpaired", "nothing.any() and not pairs()", "True"),
     ),
     *_in(
-        "range_tests/without_bottom.py",
+        "range_tests/rules/without_bottom.py",
         "tests/range_tests/test_losses_without_bottom.py",
         ("one step is enough to have no bottom", "_STEPS = 2", "_STEPS = 1"),
         ("a linear fall has a bottom", "_POWER = 0.95", "_POWER = 1.1"),
@@ -756,7 +756,7 @@ MUTANTS = [
         ("a training that rose too far is not looked at", "[np.isfinite(above)]", ""),
     ),
     *_in(
-        "range_tests/pairing.py",
+        "range_tests/chance/pairing.py",
         "tests/range_tests/test_pairing.py",
         ("rounding makes pairs", "_ROUNDINGS = 100", "_ROUNDINGS = 0"),
         (
@@ -788,7 +788,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "range_tests/prior.py",
+        "range_tests/rules/prior.py",
         "tests/range_tests/test_prior.py",
         ("a prior is half as wide", "(2 * _MIDDLE_90)", "(4 * _MIDDLE_90)"),
         ("Optuna is asked evenly", "self.high, log=True", "self.high, log=False"),

@@ -13,7 +13,7 @@ from small_tasks import linear_task, regression_rows
 from torch.nn.utils.rnn import pack_sequence
 
 from lrfinder import InvalidArgument
-from lrfinder.range_tests.exchange import (
+from lrfinder.range_tests.chance.exchange import (
     FEW,
     NO_TARGET,
     NONE_AT_ALL,
@@ -22,7 +22,7 @@ from lrfinder.range_tests.exchange import (
     Unchecked,
     exchange,
 )
-from lrfinder.range_tests.permutation_test import NOT_COMPUTED, UNPAIRED, UNREAD, compared
+from lrfinder.range_tests.chance.permutation_test import NOT_COMPUTED, UNPAIRED, UNREAD, compared
 
 x16 = torch.randn(16, 4, dtype=torch.float64)
 PERMUTED = [f"permuted {k}" for k in range(16)]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lrfinder.range_tests.features import curve_features, smoothed
+from lrfinder.range_tests.rules.features import curve_features, smoothed
 
 LOSSES = st.floats(-1e3, 1e3)
 

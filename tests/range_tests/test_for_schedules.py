@@ -7,7 +7,7 @@ from small_tasks import PER_EPOCH, linear_task
 
 from lrfinder import range_test
 from lrfinder.errors import InvalidArgument
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.schedules.transfer import peak_multiplier
 

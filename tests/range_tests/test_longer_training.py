@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.range_tests.longer_training import read, widened
-from lrfinder.range_tests.probes import (
+from lrfinder.range_tests.rules.longer_training import read, widened
+from lrfinder.range_tests.rules.probes import (
     Probe,
     check_probes,
     first_lrs,

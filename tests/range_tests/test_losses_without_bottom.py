@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 import lrfinder
 from lrfinder import Loop, Task, cli, range_test
 from lrfinder.range_tests.curve import AGAINST
-from lrfinder.range_tests.probes import Probe
-from lrfinder.range_tests.without_bottom import without_bottom
+from lrfinder.range_tests.rules.probes import Probe
+from lrfinder.range_tests.rules.without_bottom import without_bottom
 
 SAYS = "has no lowest value"
 

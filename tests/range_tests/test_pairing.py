@@ -7,10 +7,10 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from lrfinder import Task, range_test
+from lrfinder.range_tests.chance.exchange import Exchange, exchange
+from lrfinder.range_tests.chance.pairing import pairs
+from lrfinder.range_tests.chance.permutation_test import UNPAIRED
 from lrfinder.range_tests.curve import UNCHECKED
-from lrfinder.range_tests.exchange import Exchange, exchange
-from lrfinder.range_tests.pairing import pairs
-from lrfinder.range_tests.permutation_test import UNPAIRED
 
 FEATURES = 6
 

@@ -18,9 +18,9 @@ from lrfinder import (
     Task,
     range_test,
 )
+from lrfinder.range_tests.chance.exchange import NO_TARGET, SAME_INPUTS
+from lrfinder.range_tests.chance.permutation_test import NO_PROBES, NOT_COMPUTED, UNPAIRED, UNREAD
 from lrfinder.range_tests.curve import UNCHECKED
-from lrfinder.range_tests.exchange import NO_TARGET, SAME_INPUTS
-from lrfinder.range_tests.permutation_test import NO_PROBES, NOT_COMPUTED, UNPAIRED, UNREAD
 
 ROWS, FEATURES, CLASSES = 500, 8, 4
 

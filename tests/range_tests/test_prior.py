@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.range_tests.prior import Prior
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.prior import Prior
+from lrfinder.range_tests.rules.suggestion import Suggestion
 
 LRS = st.floats(1e-8, 10)
 WIDTHS = st.floats(1.01, 100)

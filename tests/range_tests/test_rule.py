@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import LambdaLR
 
-from lrfinder.range_tests.features import smoothed
-from lrfinder.range_tests.other_rules import COMMON_RULES
-from lrfinder.range_tests.probes import Probe, unknown_above
-from lrfinder.range_tests.rule import suggest
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.features import smoothed
+from lrfinder.range_tests.rules.other_rules import COMMON_RULES
+from lrfinder.range_tests.rules.probes import Probe, unknown_above
+from lrfinder.range_tests.rules.rule import suggest
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.schedules import FAMILIES, GROWTHS, Family, Schedule
 from lrfinder.schedules.transfer import peak_multiplier
 

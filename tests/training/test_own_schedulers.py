@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.experiment import Experiment
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.schedules import FAMILIES, Family, Schedule
 from lrfinder.settings import RunSettings
 from lrfinder.tasks.task import Task

@@ -8,7 +8,7 @@ or turns, below the lr at which training breaks.
 import math
 from collections.abc import Sequence
 
-from lrfinder.range_tests.probes import Probe
+from lrfinder.range_tests.rules.probes import Probe
 
 _POWER = 0.95  # of the lr, by which the fall grows at least
 _STEPS = 2  # from lr to lr, that it takes

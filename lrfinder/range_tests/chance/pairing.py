@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from lrfinder.range_tests.exchange import DRAWN, OWN, PERMUTED, Exchange
+from lrfinder.range_tests.chance.exchange import DRAWN, OWN, PERMUTED, Exchange
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.task import Task
 from lrfinder.training.building import build_model, device_of

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrfinder.arrays import Floats
-from lrfinder.range_tests.exchange import DRAWN, OWN, PERMUTED
+from lrfinder.range_tests.chance.exchange import DRAWN, OWN, PERMUTED
 
 NO_PROBES = "it takes runs at a constant lr (--probes)"
 UNREAD = "the loss does not use the targets that were found; Task(target=...) names others"

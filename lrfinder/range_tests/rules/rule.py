@@ -31,12 +31,12 @@ from typing import Literal
 import numpy as np
 
 from lrfinder.arrays import Floats
-from lrfinder.range_tests.features import FEWEST_POINTS, CurveFeatures, curve_features
-from lrfinder.range_tests.longer_training import Reading, read, widened
-from lrfinder.range_tests.other_rules import COMMON_RULES
-from lrfinder.range_tests.probes import Probe, level, unknown_above
-from lrfinder.range_tests.suggestion import RULE, SWEEP_RULE, Suggestion
-from lrfinder.range_tests.without_bottom import without_bottom
+from lrfinder.range_tests.rules.features import FEWEST_POINTS, CurveFeatures, curve_features
+from lrfinder.range_tests.rules.longer_training import Reading, read, widened
+from lrfinder.range_tests.rules.other_rules import COMMON_RULES
+from lrfinder.range_tests.rules.probes import Probe, level, unknown_above
+from lrfinder.range_tests.rules.suggestion import RULE, SWEEP_RULE, Suggestion
+from lrfinder.range_tests.rules.without_bottom import without_bottom
 from lrfinder.statistics import Mean, moderated_t, student_t
 
 LEVEL = 0.9

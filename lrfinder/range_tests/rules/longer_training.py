@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrfinder.arrays import Floats
-from lrfinder.range_tests.probes import Probe, finite, level
+from lrfinder.range_tests.rules.probes import Probe, finite, level
 from lrfinder.statistics import Mean
 
 _ALIKE = 0.08  # share of the fall that lowers an lr's weight by a factor e

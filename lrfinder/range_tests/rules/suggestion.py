@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
-from lrfinder.range_tests.prior import Prior
+from lrfinder.range_tests.rules.prior import Prior
 from lrfinder.schedules import Schedule
 from lrfinder.schedules.live import stand_in
 from lrfinder.schedules.spec import default_schedules

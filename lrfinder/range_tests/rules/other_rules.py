@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from lrfinder.range_tests.features import CurveFeatures
+from lrfinder.range_tests.rules.features import CurveFeatures
 
 
 def _minimum(curve: CurveFeatures) -> float:
