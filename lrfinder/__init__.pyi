@@ -28,9 +28,9 @@ from .training.executors.in_process import InProcess as InProcess
 from .training.executors.on_ray import Ray as Ray
 from .training.executors.processes import Processes as Processes
 from .training.fit import fit as fit
-from .training.history import History as History
-from .training.history import Plan as Plan
-from .training.sequential import SequentialTrainer as SequentialTrainer
+from .training.records.history import History as History
+from .training.records.history import Plan as Plan
+from .training.trainers.sequential import SequentialTrainer as SequentialTrainer
 from .tuning.search import search as search
 from .tuning.space import Space as Space
 

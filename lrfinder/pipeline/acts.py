@@ -22,8 +22,8 @@ from lrfinder.results.recorder import RunRecorder
 from lrfinder.results.summary import LRSearch
 from lrfinder.training.engine import Engine
 from lrfinder.training.executors.job import Crew
-from lrfinder.training.history import History
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.records.history import History
+from lrfinder.training.trainers.trainer import AnyTrainer
 from lrfinder.tuning.lr_ranges import describe_ranges
 from lrfinder.tuning.rounds import ask_size, deadline, round_size, trials_at_once
 from lrfinder.tuning.search import search

@@ -34,7 +34,7 @@ from lrfinder.range_tests.several_optimizers import works_against
 from lrfinder.range_tests.trainings import Trainings
 from lrfinder.schedules import GROWTHS
 from lrfinder.tasks.problem import Problem
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.trainers.trainer import AnyTrainer
 from lrfinder.types import Every, Growth
 
 _BELOW, _ABOVE = 1000.0, 100.0

@@ -31,13 +31,13 @@ from lrfinder.tasks.held_out import held_out
 from lrfinder.tasks.loops.looking import LoopData
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.problem import Problem
-from lrfinder.training.building import lrs_of_groups
-from lrfinder.training.driven import reference_trainer
 from lrfinder.training.fit import fit
-from lrfinder.training.history import History, Plan, note_on_raised
-from lrfinder.training.memory import check_memory
-from lrfinder.training.raised import NO_LR
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.records.history import History, Plan, note_on_raised
+from lrfinder.training.records.memory import check_memory
+from lrfinder.training.trainers.building import lrs_of_groups
+from lrfinder.training.trainers.driven import reference_trainer
+from lrfinder.training.trainers.raised import NO_LR
+from lrfinder.training.trainers.trainer import AnyTrainer
 from lrfinder.types import Every, Growth
 
 _PARTS = 16

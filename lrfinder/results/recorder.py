@@ -15,7 +15,7 @@ from lrfinder.results.comparison_facts import ConfirmFacts
 from lrfinder.results.folder import RunFolder
 from lrfinder.results.range_test_facts import RangeTestFacts
 from lrfinder.results.summary import RunSummary, Status
-from lrfinder.training.history import History, note_on_raised
+from lrfinder.training.records.history import History, note_on_raised
 from lrfinder.tuning.trials import FamilyResult
 
 

@@ -25,8 +25,8 @@ from lrfinder.checks import check_count, check_seeds
 from lrfinder.tasks.problem import Problem
 from lrfinder.training.executors.choice import AnyExecutor, at_work
 from lrfinder.training.executors.job import Crew, Job, Setup
-from lrfinder.training.history import History, Plan
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.records.history import History, Plan
+from lrfinder.training.trainers.trainer import AnyTrainer
 from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.samplers import MakeSampler, sampler_for
 from lrfinder.tuning.shares import even_goals, goals, trials_of_scout

@@ -23,7 +23,7 @@ from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.measures import evaluated, measure_column
 from lrfinder.tasks.random_states import derive
 from lrfinder.tasks.user_code import user_code
-from lrfinder.training.history import History
+from lrfinder.training.records.history import History
 from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.samplers import FINE, lacking, next_lr, scouted
 from lrfinder.tuning.shares import Scouting, Told, rank

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lrfinder.schedules import Schedule
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.measures import measure_column
-from lrfinder.training.history import History, Outcome
+from lrfinder.training.records.history import History, Outcome
 from lrfinder.tuning.samplers import MakeSampler
 from lrfinder.tuning.space import Space
 

@@ -19,7 +19,7 @@ from lrfinder.tasks.fingerprint import check_same
 from lrfinder.tasks.loading import load_named
 from lrfinder.training import engine
 from lrfinder.training.fit import fit
-from lrfinder.training.sent import without_plans
+from lrfinder.training.records.sent import without_plans
 from lrfinder.training.speed import threads
 from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.storages.storage import close, holds_studies, open_existing, study_name

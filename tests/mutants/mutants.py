@@ -132,7 +132,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "training/sequential.py",
+        "training/trainers/sequential.py",
         "tests/training/test_float16.py",
         (
             "a fork begins with a new scale",
@@ -162,7 +162,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "training/record.py",
+        "training/records/record.py",
         "tests/training/test_training.py",
         (
             "lrs of updates that were not made are recorded",
@@ -172,7 +172,7 @@ MUTANTS = [
         ("the last update is not evaluated", "every), self.updates]", "every)]"),
     ),
     *_in(
-        "training/record.py",
+        "training/records/record.py",
         "tests/training/test_prefix_tree.py",
         (
             "shared updates count for every plan",
@@ -201,7 +201,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "training/history.py",
+        "training/records/history.py",
         "tests/training/test_training.py tests/tuning/test_search.py",
         (
             "a diverged run is stored with what it ended with",
@@ -454,12 +454,12 @@ MUTANTS = [
         ("start-ups leave the range", "min(high, at * self.lr_spread)", "at * self.lr_spread"),
     ),
     *_in(
-        "training/history.py",
+        "training/records/history.py",
         "tests/training/test_best_epoch.py",
         ("the weights before training are a best epoch", "for v in run[1:] if", "for v in run if"),
     ),
     *_in(
-        "training/optimizer_modes.py",
+        "training/trainers/optimizer_modes.py",
         "tests/training/test_optimizer_modes.py",
         ("a run is evaluated in train mode", "            one.eval()", "            pass"),
     ),
@@ -829,7 +829,7 @@ MUTANTS = [
         ("train flags stay where an evaluation left them", "module.training = training", "pass"),
     ),
     *_in(
-        "training/driven.py",
+        "training/trainers/driven.py",
         "tests/training/test_driven.py",
         (
             "whatever a loop raises is a divergence",

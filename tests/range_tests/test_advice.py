@@ -27,7 +27,7 @@ from lrfinder.report.wording import how_wrong
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.task import Task
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 
 ROOM = Path(lrfinder.__file__).parent / "range_tests"
 ADVICE = re.compile(

@@ -16,7 +16,7 @@ from lrfinder.range_tests.range_test import range_test
 from lrfinder.range_tests.trainings import Trainings
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 TRAINERS = [SequentialTrainer(), BatchedTrainer()]
 

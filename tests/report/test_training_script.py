@@ -19,7 +19,7 @@ from lrfinder.schedules.groups import Asked, family_of_groups
 from lrfinder.tasks.devices import tensors_in, to_device
 from lrfinder.tasks.loading import load_named, load_task
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 
 HEAD = """
 import torch

@@ -30,8 +30,8 @@ from lrfinder.settings import RunSettings
 from lrfinder.tasks.loading import load_named
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.records.history import Plan
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 FACTORIES = {
     "lambda": lambda optimizer: LambdaLR(optimizer, lambda t: 1 / (1 + t)),

@@ -27,7 +27,7 @@ from lrfinder.tasks.devices import tensors_in, to_device
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 META = torch.device("meta")
 PLANS = [plan(lr, seed) for lr in (0.01, 0.03) for seed in (0, 1)]

@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 from lrfinder import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 X = torch.linspace(-1, 1, 64)[:, None]
 FORCES = X.cos()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 TRAINERS = {"sequential": SequentialTrainer(), "batched": BatchedTrainer()}
 

@@ -170,8 +170,8 @@ def test_what_a_loop_must_not_do_is_told_in_one_line(kind):
 def test_a_loop_that_ends_early_is_told_how_far_it_came(monkeypatch):
     from small_tasks import plan
 
-    from lrfinder.training.driven import DrivenTrainer
     from lrfinder.training.fit import fit
+    from lrfinder.training.trainers.driven import DrivenTrainer
 
     ends = Loop(partial(steps, updates=7), epochs=3)
     says = (

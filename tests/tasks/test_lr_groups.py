@@ -10,8 +10,8 @@ from lrfinder.range_tests.range_test import range_test
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.records.history import Plan
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 BIAS = {
     "proportional": lambda lr: lr / 10,

@@ -37,7 +37,7 @@ from lrfinder.tasks.sources import evaluation_batches, fixed_subset, training_so
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 GENERATORS = {
     "torch": lambda: torch.Generator().manual_seed(3),

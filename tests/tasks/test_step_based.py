@@ -19,7 +19,7 @@ from lrfinder.tasks.lengths import in_epochs
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 ROWS = {"train": regression_rows(), "val": regression_rows(41, seed=1)}
 

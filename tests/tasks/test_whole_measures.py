@@ -11,7 +11,7 @@ from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 TRAINERS = [SequentialTrainer, BatchedTrainer]
 PLANS = [plan(0.02, 0), plan(0.05, 0), plan(0.03, 1)]

@@ -28,8 +28,8 @@ from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.batched.trial_step import BatchingPlan, plan_of
 from lrfinder.training.fit import fit
-from lrfinder.training.history import History, Plan
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.records.history import History, Plan
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 ROWS, PIXELS, CLASSES = 40, 36, 3
 PLANS = (plan(0.02, 0), plan(0.05, 0, "exponential", gamma=0.5), plan(0.03, 1), plan(0.02, 7))

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import Plan, Schedule, Task, fit
 from lrfinder.schedules import FAMILIES
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 RANKS, BATCH, UPDATES, LR = 2, 8, 12, 0.1
 X = torch.randn(

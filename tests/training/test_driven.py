@@ -14,11 +14,11 @@ from small_tasks import linear_model, no_global_draw, plan, same_tensors
 
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules import FAMILIES
-from lrfinder.training.driven import DrivenTrainer
 from lrfinder.training.fit import fit
 from lrfinder.training.forks import why_not_forked
-from lrfinder.training.history import Plan
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.records.history import Plan
+from lrfinder.training.trainers.driven import DrivenTrainer
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 PER_EPOCH = 4
 

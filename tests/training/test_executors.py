@@ -37,7 +37,7 @@ from lrfinder.training.executors.futures import _Engine, workers_of
 from lrfinder.training.executors.job import Job, Setup
 from lrfinder.training.executors.submitting import SubmittingCrew, parts
 from lrfinder.training.fit import fit
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 
 def problem(make, **fields) -> tuple[Task, SequentialTrainer]:

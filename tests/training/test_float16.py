@@ -13,8 +13,8 @@ from lrfinder.tasks.random_states import Stream
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.engine import choose
 from lrfinder.training.fit import fit
-from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.speed import Work
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 LRS = np.full((1, 12, 1), 0.02)
 

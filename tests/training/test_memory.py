@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from lrfinder import FAMILIES, Plan, Schedule, fit, range_test
 from lrfinder.cli import app
 from lrfinder.errors import InvalidArgument
-from lrfinder.training.memory import check_memory
+from lrfinder.training.records.memory import check_memory
 
 TOO_MANY = 10**12
 TOO_LONG = {

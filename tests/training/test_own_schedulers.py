@@ -17,8 +17,8 @@ from lrfinder.settings import RunSettings
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.records.history import Plan
+from lrfinder.training.trainers.sequential import SequentialTrainer
 from lrfinder.tuning.lr_ranges import from_range_test
 
 TRAINERS = {"sequential": SequentialTrainer(), "batched": BatchedTrainer()}

@@ -14,8 +14,8 @@ from lrfinder.results.folder import own_storage
 from lrfinder.results.range_test_facts import RangeTestFacts
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.records.history import Plan
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 TRAINERS = [SequentialTrainer, BatchedTrainer]
 HIGH, LOW = 3.0, 1e-3

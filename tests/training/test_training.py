@@ -40,9 +40,9 @@ from lrfinder.tasks.measures import measure_column, measure_name
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.history import History, Plan
-from lrfinder.training.sequential import SequentialTrainer
-from lrfinder.training.trainer import Trainer
+from lrfinder.training.records.history import History, Plan
+from lrfinder.training.trainers.sequential import SequentialTrainer
+from lrfinder.training.trainers.trainer import Trainer
 
 DATA = Path(__file__).parents[1] / "data"
 TRAINERS: dict[str, Callable[[], Trainer]] = {

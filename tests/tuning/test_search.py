@@ -20,7 +20,7 @@ from lrfinder.schedules import FAMILIES, Family
 from lrfinder.training.executors.in_process import AloneCrew
 from lrfinder.training.executors.job import Setup
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 from lrfinder.tuning.samplers import sampler_for
 from lrfinder.tuning.search import search
 from lrfinder.tuning.space import Space

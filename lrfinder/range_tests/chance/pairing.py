@@ -16,8 +16,8 @@ from torch import Tensor
 from lrfinder.range_tests.chance.exchange import DRAWN, OWN, PERMUTED, Exchange
 from lrfinder.tasks.batches import Batch
 from lrfinder.tasks.task import Task
-from lrfinder.training.building import build_model, device_of
-from lrfinder.training.evaluation import evaluation_stream
+from lrfinder.training.trainers.building import build_model, device_of
+from lrfinder.training.trainers.evaluation import evaluation_stream
 
 _LEAST = 1e-3  # of the change by other targets, that their order makes
 _ROUNDINGS = 100  # of a number of the gradient's type, relative to the gradient

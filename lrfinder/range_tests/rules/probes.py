@@ -17,7 +17,7 @@ from lrfinder.arrays import Floats, Ints
 from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.defaults import FEWEST_PROBES
-from lrfinder.training.history import History
+from lrfinder.training.records.history import History
 
 _LOWEST, _RATIO = 0.5, 4.0  # first lr over the centre of the fall, and between neighbouring lrs
 _ROUNDING = 1e-6  # share of the loss below which a deviation says nothing

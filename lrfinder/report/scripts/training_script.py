@@ -29,7 +29,7 @@ from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.reference import TaskReference
 from lrfinder.tasks.sources import are_tensors
 from lrfinder.tasks.task import Task
-from lrfinder.training.optimizer_modes import has_modes
+from lrfinder.training.trainers.optimizer_modes import has_modes
 
 _TO_DEVICE = """
 def to_device(batch, device):

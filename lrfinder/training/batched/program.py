@@ -29,7 +29,7 @@ from lrfinder.tasks.whole_measures import whole_measures
 from lrfinder.training.batched.few_classes import quick
 from lrfinder.training.batched.module_state import Template, dims_of, stack_batches
 from lrfinder.training.batched.runs import StackedRuns
-from lrfinder.training.evaluation import as_number, eval_mode
+from lrfinder.training.trainers.evaluation import as_number, eval_mode
 
 
 @dataclass(frozen=True)

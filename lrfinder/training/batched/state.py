@@ -24,7 +24,7 @@ from lrfinder.training.batched.optimizers import (
 from lrfinder.training.batched.program import ParameterRoles, Program
 from lrfinder.training.batched.runs import SeedLayout, StackedRuns
 from lrfinder.training.batched.trial_step import BatchingPlan, shared_parameters
-from lrfinder.training.building import build_model, build_optimizer, device_of
+from lrfinder.training.trainers.building import build_model, build_optimizer, device_of
 
 _CACHED = 2**17  # parameters; with more of them, runs are stepped faster one by one
 

@@ -19,8 +19,8 @@ from lrfinder.tasks.random_states import Stream
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.task_checks import check_built
 from lrfinder.tasks.user_code import user_code
-from lrfinder.training.evaluation import eval_mode
-from lrfinder.training.optimizer_modes import in_training
+from lrfinder.training.trainers.evaluation import eval_mode
+from lrfinder.training.trainers.optimizer_modes import in_training
 
 NEEDS_CLOSURE = "{name} needs a closure, which only a loop of your own can give: use lrfinder.Loop"
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lrfinder.schedules import Schedule, Value, family
 from lrfinder.tasks.problem import Problem
-from lrfinder.training.history import History, Plan
+from lrfinder.training.records.history import History, Plan
 from lrfinder.types import Per
 
 _KINDS = ("<f8", "<i8")

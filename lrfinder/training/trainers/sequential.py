@@ -21,11 +21,21 @@ from lrfinder.tasks.sources import Feed, in_pieces
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe, user_code
 from lrfinder.tasks.whole_measures import whole_measures
-from lrfinder.training.at_start import Update, check_lost
-from lrfinder.training.building import NEEDS_CLOSURE, build_model, build_optimizer, device_of
-from lrfinder.training.evaluation import as_number, evaluating, evaluation_stream, read_numbers
-from lrfinder.training.optimizer_modes import in_evaluation
-from lrfinder.training.raised import NO_LR, is_divergence
+from lrfinder.training.trainers.at_start import Update, check_lost
+from lrfinder.training.trainers.building import (
+    NEEDS_CLOSURE,
+    build_model,
+    build_optimizer,
+    device_of,
+)
+from lrfinder.training.trainers.evaluation import (
+    as_number,
+    evaluating,
+    evaluation_stream,
+    read_numbers,
+)
+from lrfinder.training.trainers.optimizer_modes import in_evaluation
+from lrfinder.training.trainers.raised import NO_LR, is_divergence
 
 
 @dataclass

@@ -13,7 +13,7 @@ import torch
 
 from lrfinder.errors import LRFinderError
 from lrfinder.tasks.task import Task
-from lrfinder.training.at_start import Update, check_evaluated, check_trained
+from lrfinder.training.trainers.at_start import Update, check_evaluated, check_trained
 
 NO_LR = 1e-12
 """An lr at which nothing is learnt."""

@@ -26,9 +26,9 @@ from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.loops.measuring import measured_by
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.user_code import describe, user_code
-from lrfinder.training.raised import may_be_divergence
-from lrfinder.training.sequential import SequentialTrainer
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.trainers.raised import may_be_divergence
+from lrfinder.training.trainers.sequential import SequentialTrainer
+from lrfinder.training.trainers.trainer import AnyTrainer
 
 NO_COPIES = "a loop cannot be copied where it stands"
 _FIRST = 8

@@ -8,9 +8,9 @@ import numpy as np
 from lrfinder.arrays import Floats, Ints
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.problem import Problem
-from lrfinder.training.history import History, Plan
-from lrfinder.training.memory import check_memory
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.records.history import History, Plan
+from lrfinder.training.records.memory import check_memory
+from lrfinder.training.trainers.trainer import AnyTrainer
 
 
 class Record:

@@ -21,8 +21,8 @@ from lrfinder.tasks.measures import Measures
 from lrfinder.tasks.sources import TensorSource
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import user_code
-from lrfinder.training.building import build_model, build_optimizer, device_of
-from lrfinder.training.evaluation import eval_mode, evaluation_stream
+from lrfinder.training.trainers.building import build_model, build_optimizer, device_of
+from lrfinder.training.trainers.evaluation import eval_mode, evaluation_stream
 
 _MOST_ROWS = 1024
 """Rows of a batch that are tried one by one."""
