@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from lrfinder import FAMILIES, Space, Task, search
-from lrfinder.tasks.random_states import Stream
+from lrfinder.tasks.state.random_states import Stream
 from lrfinder.training.engine import Engine, choose
 from lrfinder.training.speed import Work
 from lrfinder.tuning.rounds import ask_size

@@ -12,9 +12,9 @@ from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.schedules import DEFAULT_FAMILIES, Family, family
 from lrfinder.schedules.groups import NAME as GROUPS
 from lrfinder.settings import RunSettings
-from lrfinder.tasks.baseline import read_baseline
-from lrfinder.tasks.group_rules import family_of_rules
-from lrfinder.tasks.measures import evaluated, measure_name
+from lrfinder.tasks.fields.baseline import read_baseline
+from lrfinder.tasks.fields.group_rules import family_of_rules
+from lrfinder.tasks.fields.measures import evaluated, measure_name
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.task import Task
 from lrfinder.training.rehearsal import rehearse

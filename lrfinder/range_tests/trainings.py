@@ -26,8 +26,8 @@ from lrfinder.range_tests.rules.probes import (
 from lrfinder.range_tests.rules.rule import centres
 from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
 from lrfinder.schedules.families.growths import tabulated
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.held_out import held_out
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.data.held_out import held_out
 from lrfinder.tasks.loops.looking import LoopData
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.problem import Problem

@@ -26,7 +26,7 @@ from lrfinder.results.summary import (
 from lrfinder.schedules.families.codegen import variable_name
 from lrfinder.schedules.in_frameworks import Answer, codes
 from lrfinder.schedules.recipe import Recipe
-from lrfinder.tasks.measures import evaluated, measure_column
+from lrfinder.tasks.fields.measures import evaluated, measure_column
 from lrfinder.tuning.trials import FamilyResult
 
 _PACKAGES = ("lrfinder", "torch", "optuna", "numpy", "pandas")

@@ -18,7 +18,7 @@ from lrfinder.results.comparison_facts import ConfirmFacts, MeanFacts, VerdictFa
 from lrfinder.results.facts import Count, Facts, Number, Rate, jsonable
 from lrfinder.results.range_test_facts import RangeTestFacts
 from lrfinder.schedules import Value
-from lrfinder.tasks.sketch import Sketch
+from lrfinder.tasks.data.sketch import Sketch
 from lrfinder.training.engine import EngineRecord
 from lrfinder.types import CodeKind, Direction, Per
 

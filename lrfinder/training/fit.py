@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.fields.measures import evaluated
 from lrfinder.tasks.loops.loop import Loop
-from lrfinder.tasks.measures import evaluated
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.forks import why_not_forked

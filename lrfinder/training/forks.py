@@ -16,7 +16,7 @@ from lrfinder.arrays import Floats
 from lrfinder.errors import TaskFailed
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.problem import Problem
-from lrfinder.tasks.reach import held_of
+from lrfinder.tasks.state.reach import held_of
 from lrfinder.tasks.task import Task
 from lrfinder.training.trainers.driven import NO_COPIES
 from lrfinder.training.trainers.sequential import SequentialState, SequentialTrainer

@@ -10,7 +10,7 @@ import numpy as np
 from lrfinder.arrays import Floats
 from lrfinder.errors import TaskFailed
 from lrfinder.schedules import LiveSchedule
-from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.data.batches import Batch
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.divergence import Divergence

@@ -20,8 +20,8 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from lrfinder.errors import LRFinderError
 from lrfinder.schedules.recipe import Recipe
-from lrfinder.tasks.measures import evaluated, measure_column
-from lrfinder.tasks.random_states import derive
+from lrfinder.tasks.fields.measures import evaluated, measure_column
+from lrfinder.tasks.state.random_states import derive
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.records.history import History
 from lrfinder.tuning.interrupts import deferred

@@ -70,13 +70,13 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "tasks/random_states.py",
-        "tests/tasks/test_random_states.py lrfinder/tasks/random_states.py",
+        "tasks/state/random_states.py",
+        "tests/tasks/test_random_states.py lrfinder/tasks/state/random_states.py",
         ("what a seed is for does not matter", "repr((seed, *labels))", "repr((seed,))"),
         ("a copy of a stream is not independent", "twin._states = self._states", "twin = self"),
     ),
     *_in(
-        "tasks/measures.py",
+        "tasks/fields/measures.py",
         "tests/tasks/test_losses.py",
         (
             "the loss that is trained is compared too",
@@ -95,7 +95,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "tasks/whole_measures.py",
+        "tasks/fields/whole_measures.py",
         "tests/tasks/test_whole_measures.py",
         (
             "evaluate may return other measures later",
@@ -105,18 +105,18 @@ MUTANTS = [
         ("a whole measure may have a metric's name", "if name in metrics", "if False"),
     ),
     *_in(
-        "tasks/lengths.py",
+        "tasks/fields/lengths.py",
         "tests/tasks/test_step_based.py",
         ("the advised number of updates is no multiple", "round(updates / part)) * part", "1) * 3"),
         ("epochs that contradict are ignored", "epochs not in (EPOCHS, made)", "False"),
     ),
     *_in(
-        "tasks/drawn_batches.py",
+        "tasks/data/drawn_batches.py",
         "tests/tasks/test_step_based.py",
         ("a replaced valid_size is not taken", "(draw, count):", "(draw, dataset.count):"),
     ),
     *_in(
-        "tasks/baseline.py",
+        "tasks/fields/baseline.py",
         "tests/tasks/test_baseline.py",
         ("get_lr is read per epoch", 'per="batch"), per="batch")', 'per="epoch"), per="epoch")'),
         ("get_lr is scaled by its first lr", "/ peak)", "/ lrs[0])"),
@@ -143,12 +143,12 @@ MUTANTS = [
         ("the scale never changes", "    run.scaler.update()", "    pass"),
     ),
     *_in(
-        "tasks/kept_state.py",
+        "tasks/state/kept_state.py",
         "tests/tasks/test_kept_state.py",
         ("means of a batch norm are not put back", " or _moved(value, before)", ""),
     ),
     *_in(
-        "tasks/sources/training.py",
+        "tasks/data/sources/training.py",
         "tests/tasks/test_sources.py",
         (
             "every epoch has the same order",
@@ -766,7 +766,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "tasks/targets.py",
+        "tasks/data/targets.py",
         "tests/tasks/test_targets.py",
         ("the batch itself gets the other target", "= copy.copy(cast(object, part))", "= part"),
     ),

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset, Weighte
 
 from lrfinder.errors import TaskFailed
 from lrfinder.range_tests.range_test import range_test
-from lrfinder.tasks.held_out import held_out
+from lrfinder.tasks.data.held_out import held_out
 from lrfinder.tasks.task import Task
 
 

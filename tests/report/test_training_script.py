@@ -16,7 +16,7 @@ from lrfinder.report.scripts.training_script import training_loop
 from lrfinder.results.answers import best_facts
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.schedules.groups import Asked, family_of_groups
-from lrfinder.tasks.devices import tensors_in, to_device
+from lrfinder.tasks.data.devices import tensors_in, to_device
 from lrfinder.tasks.loading import load_named, load_task
 from lrfinder.training.fit import fit
 from lrfinder.training.records.history import Plan

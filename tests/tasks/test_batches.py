@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.range_tests.range_test import range_test
-from lrfinder.tasks.batches import alike, count_rows, elements_in
-from lrfinder.tasks.devices import tensors_in, to_device
+from lrfinder.tasks.data.batches import alike, count_rows, elements_in
+from lrfinder.tasks.data.devices import tensors_in, to_device
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit

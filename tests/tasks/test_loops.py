@@ -12,7 +12,7 @@ from small_tasks import linear_model, no_global_draw
 from torch import nn
 
 from lrfinder.errors import InvalidArgument, TaskFailed
-from lrfinder.tasks.data_checks import OTHER_WEIGHTS
+from lrfinder.tasks.data.data_checks import OTHER_WEIGHTS
 from lrfinder.tasks.fingerprint import check_same, fingerprint
 from lrfinder.tasks.loading import load_named
 from lrfinder.tasks.loops.looking import NO_MEASURE, OF_SEVERAL, OWN_SCHEDULER

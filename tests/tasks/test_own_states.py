@@ -31,9 +31,9 @@ from torch.utils.data import (
 )
 
 from lrfinder.range_tests.range_test import range_test
-from lrfinder.tasks.batches import alike
-from lrfinder.tasks.own_generators import find_generators
-from lrfinder.tasks.sources import evaluation_batches, fixed_subset, training_source
+from lrfinder.tasks.data.batches import alike
+from lrfinder.tasks.data.sources import evaluation_batches, fixed_subset, training_source
+from lrfinder.tasks.state.own_generators import find_generators
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_tasks import global_states, no_global_draw
 
-from lrfinder.tasks.random_states import Stream, derive, kept
+from lrfinder.tasks.state.random_states import Stream, derive, kept
 
 SEEDS = st.integers(0, 2**63 - 1)
 

@@ -22,9 +22,9 @@ from torch.utils.data import (
 
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.range_tests.range_test import range_test
-from lrfinder.tasks.batches import count_rows
-from lrfinder.tasks.devices import tensors_in
-from lrfinder.tasks.sources import (
+from lrfinder.tasks.data.batches import count_rows
+from lrfinder.tasks.data.devices import tensors_in
+from lrfinder.tasks.data.sources import (
     Feed,
     TensorSource,
     evaluation_batches,

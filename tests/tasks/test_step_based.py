@@ -14,8 +14,8 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.experiment import Experiment
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.settings import RunSettings
+from lrfinder.tasks.fields.lengths import in_epochs
 from lrfinder.tasks.fingerprint import fingerprint
-from lrfinder.tasks.lengths import in_epochs
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit

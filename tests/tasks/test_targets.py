@@ -10,8 +10,8 @@ from small_tasks import linear_task, regression_rows
 from torch.nn.utils.rnn import pack_sequence
 
 from lrfinder import InvalidArgument, Task
-from lrfinder.tasks.batches import alike
-from lrfinder.tasks.targets import NAMES, place_of
+from lrfinder.tasks.data.batches import alike
+from lrfinder.tasks.data.targets import NAMES, place_of
 
 x, y = torch.randn(6, 4), torch.arange(6.0)
 WITHOUT = {"tuple with None", "named tuple in a list"}

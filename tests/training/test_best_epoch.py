@@ -10,7 +10,7 @@ import lrfinder
 from lrfinder.errors import InvalidArgument
 from lrfinder.experiment import training_seeds
 from lrfinder.schedules import FAMILIES, Schedule
-from lrfinder.tasks.measures import measure_column, measure_name
+from lrfinder.tasks.fields.measures import measure_column, measure_name
 from lrfinder.training.fit import fit
 from lrfinder.training.records.history import History, Plan
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.range_test import range_test
-from lrfinder.tasks.measures import forward_of_pair
-from lrfinder.tasks.random_states import Stream
+from lrfinder.tasks.fields.measures import forward_of_pair
+from lrfinder.tasks.state.random_states import Stream
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.engine import choose
 from lrfinder.training.fit import fit

@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules import FAMILIES, Family, Schedule
 from lrfinder.tasks.builtin import classifier, linear, quadratic
-from lrfinder.tasks.measures import measure_column, measure_name
+from lrfinder.tasks.fields.measures import measure_column, measure_name
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit

@@ -2,7 +2,7 @@
 
 Targets change places along the dimension of rows of their batch. Where they have none, or batches
 are small, whole targets change places between batches of one shape; never anything along time. The
-batches are copied and not rebuilt (`tasks/targets.py`).
+batches are copied and not rebuilt (`tasks/data/targets.py`).
 
 Where no target is found, where too few of them can change places, and where rows have the same
 inputs, of which nothing can be learnt, there is no exchange, and the reason says why.
@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrfinder.tasks.batches import Batch, alike, is_plain, leaves_of, map_leaves
-from lrfinder.tasks.devices import tensors_in
+from lrfinder.tasks.data.batches import Batch, alike, is_plain, leaves_of, map_leaves
+from lrfinder.tasks.data.devices import tensors_in
+from lrfinder.tasks.data.targets import Place, place_of
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.problem import Problem
-from lrfinder.tasks.targets import Place, place_of
 from lrfinder.tasks.user_code import user_code
 
 OWN, DRAWN = "own", "drawn"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lrfinder.range_tests.chance.exchange import DRAWN, OWN, PERMUTED, Exchange
-from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.data.batches import Batch
 from lrfinder.tasks.task import Task
 from lrfinder.training.trainers.building import build_model, device_of
 from lrfinder.training.trainers.evaluation import evaluation_stream

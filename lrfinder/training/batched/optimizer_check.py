@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
-from lrfinder.tasks.optimizer_copies import COPIED_BY_TORCH, copied_optimizer
+from lrfinder.tasks.state.optimizer_copies import COPIED_BY_TORCH, copied_optimizer
 from lrfinder.training.batched.optimizers import (
     PerRunOptimizers,
     RunParameters,

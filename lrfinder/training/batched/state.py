@@ -9,9 +9,9 @@ from torch.optim import Optimizer
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules.live import stand_in
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.random_states import Stream
-from lrfinder.tasks.sources import Feed
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.data.sources import Feed
+from lrfinder.tasks.state.random_states import Stream
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.module_state import Attributes, Template
 from lrfinder.training.batched.optimizers import (

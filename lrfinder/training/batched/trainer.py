@@ -16,8 +16,8 @@ from torch import Tensor
 
 from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.sources import Feed, in_pieces
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.data.sources import Feed, in_pieces
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe, user_code
 from lrfinder.training.batched.module_state import ignore_vmap_fallback_warning

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from lrfinder.errors import LRFinderError, TaskFailed
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.measures import VALID_LOSS, check_has_gradient
-from lrfinder.tasks.random_states import Stream, derive
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.fields.measures import VALID_LOSS, check_has_gradient
+from lrfinder.tasks.state.random_states import Stream, derive
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe, shortened
 from lrfinder.training.batched.module_state import (

@@ -9,7 +9,7 @@ import numpy as np
 from lrfinder.arrays import Floats, Ints
 from lrfinder.schedules import Schedule
 from lrfinder.schedules.recipe import Recipe
-from lrfinder.tasks.measures import evaluated, measure_column
+from lrfinder.tasks.fields.measures import evaluated, measure_column
 from lrfinder.types import Direction
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from lrfinder.errors import TaskFailed
-from lrfinder.tasks.batches import Batch, is_plain, leaves_of, map_leaves
-from lrfinder.tasks.measures import Measures
-from lrfinder.tasks.sources import TensorSource
+from lrfinder.tasks.data.batches import Batch, is_plain, leaves_of, map_leaves
+from lrfinder.tasks.data.sources import TensorSource
+from lrfinder.tasks.fields.measures import Measures
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.trainers.building import build_model, build_optimizer, device_of

@@ -11,13 +11,13 @@ from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
+from lrfinder.tasks.fields.lr_groups import group_lrs
+from lrfinder.tasks.fields.task_checks import check_built
 from lrfinder.tasks.loops.loop import Loop
-from lrfinder.tasks.lr_groups import group_lrs
-from lrfinder.tasks.optimizer_copies import check_copyable, unwrapped
 from lrfinder.tasks.problem import Problem
-from lrfinder.tasks.random_states import Stream
+from lrfinder.tasks.state.optimizer_copies import check_copyable, unwrapped
+from lrfinder.tasks.state.random_states import Stream
 from lrfinder.tasks.task import Task
-from lrfinder.tasks.task_checks import check_built
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.trainers.evaluation import eval_mode
 from lrfinder.training.trainers.optimizer_modes import in_training

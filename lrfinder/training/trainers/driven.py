@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument, LRFinderError, TaskFailed
-from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.data.batches import Batch
 from lrfinder.tasks.loops.driving import DrivenTraining
 from lrfinder.tasks.loops.looking import (
     LITTLE,

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.kept_state import state_kept
-from lrfinder.tasks.random_states import Stream
+from lrfinder.tasks.state.kept_state import state_kept
+from lrfinder.tasks.state.random_states import Stream
 
 
 @contextmanager

@@ -13,14 +13,14 @@ from torch.optim import Optimizer
 from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules.live import stand_in
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.measures import Measures, check_has_gradient
-from lrfinder.tasks.optimizer_copies import copied
-from lrfinder.tasks.random_states import Stream
-from lrfinder.tasks.sources import Feed, in_pieces
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.data.sources import Feed, in_pieces
+from lrfinder.tasks.fields.measures import Measures, check_has_gradient
+from lrfinder.tasks.fields.whole_measures import whole_measures
+from lrfinder.tasks.state.optimizer_copies import copied
+from lrfinder.tasks.state.random_states import Stream
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe, user_code
-from lrfinder.tasks.whole_measures import whole_measures
 from lrfinder.training.trainers.at_start import Update, check_lost
 from lrfinder.training.trainers.building import (
     NEEDS_CLOSURE,

@@ -15,7 +15,7 @@ import torch
 from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
-from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.data.batches import Batch
 
 
 class State(Protocol):

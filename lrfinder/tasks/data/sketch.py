@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lrfinder.tasks.batches import Batch, leaves_of
-from lrfinder.tasks.devices import tensors_in
+from lrfinder.tasks.data.batches import Batch, leaves_of
+from lrfinder.tasks.data.devices import tensors_in
 
 _TOLERANCE = 1e-3
 _MOST_NUMBERS = 2**14

@@ -9,7 +9,7 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Family
 from lrfinder.schedules.groups import NAME, Asked, family_of_groups
 from lrfinder.schedules.spec import read_parts
-from lrfinder.tasks.lr_groups import LRGroups
+from lrfinder.tasks.fields.lr_groups import LRGroups
 
 Ratio = float | tuple[float, float] | None
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lrfinder.tasks.held_objects import held_by
+from lrfinder.tasks.state.held_objects import held_by
 
 _PLAIN = (str, bytes, int, float, complex, bool, type, ModuleType, np.ndarray, torch.dtype)
 _MOST = 200_000

@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.batches import Batch, outline
+from lrfinder.tasks.data.batches import Batch, outline
 
 Target = str | int | Callable[[Any], Any] | Literal[False] | None
 """A key or an attribute, an index, or a function that returns a part of a batch; False for none."""

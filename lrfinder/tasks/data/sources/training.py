@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.batches import Batch, elements_in
-from lrfinder.tasks.devices import to_device
-from lrfinder.tasks.loaders import Data, LoaderSource, Seen, as_loader
-from lrfinder.tasks.random_states import derive
-from lrfinder.tasks.sources.tensors import picked, tensors_and_rows
+from lrfinder.tasks.data.batches import Batch, elements_in
+from lrfinder.tasks.data.devices import to_device
+from lrfinder.tasks.data.loaders import Data, LoaderSource, Seen, as_loader
+from lrfinder.tasks.data.sources.tensors import picked, tensors_and_rows
+from lrfinder.tasks.state.random_states import derive
 
 _AT_ONCE = 16  # batches that are indexed, or put on the device, at once
 ELEMENTS_AT_ONCE = 2**22  # numbers in them, if one batch has no more

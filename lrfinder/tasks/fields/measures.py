@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.batches import Batch, outline
+from lrfinder.tasks.data.batches import Batch, outline
 from lrfinder.tasks.user_code import describe
 
 Measure = Callable[..., Any]

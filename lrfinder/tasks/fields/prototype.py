@@ -10,10 +10,10 @@ from torch.optim import Optimizer
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules.live import stand_in
-from lrfinder.tasks.lr_groups import LRGroups, lr_groups
-from lrfinder.tasks.optimizer_copies import unwrapped
-from lrfinder.tasks.random_states import kept
-from lrfinder.tasks.task_checks import check_built, check_has_numbers, check_trainable
+from lrfinder.tasks.fields.lr_groups import LRGroups, lr_groups
+from lrfinder.tasks.fields.task_checks import check_built, check_has_numbers, check_trainable
+from lrfinder.tasks.state.optimizer_copies import unwrapped
+from lrfinder.tasks.state.random_states import kept
 from lrfinder.tasks.user_code import user_code
 
 

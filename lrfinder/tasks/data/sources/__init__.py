@@ -11,7 +11,7 @@ batch normalisation cannot train on it. Where ``steps_per_epoch`` asks for more 
 data have, the data are cycled, each cycle in a new order.
 """
 
-from lrfinder.tasks.sources.evaluation import (
+from lrfinder.tasks.data.sources.evaluation import (
     SUBSET_ROWS,
     evaluation_batches,
     first_evaluation_batch,
@@ -19,8 +19,8 @@ from lrfinder.tasks.sources.evaluation import (
     fixed_subset,
     in_pieces,
 )
-from lrfinder.tasks.sources.tensors import are_tensors, tensors_of
-from lrfinder.tasks.sources.training import Feed, Source, TensorSource, training_source
+from lrfinder.tasks.data.sources.tensors import are_tensors, tensors_of
+from lrfinder.tasks.data.sources.training import Feed, Source, TensorSource, training_source
 
 __all__ = [
     "SUBSET_ROWS",

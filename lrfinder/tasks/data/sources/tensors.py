@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
-from lrfinder.tasks.loaders import Data
+from lrfinder.tasks.data.loaders import Data
 
 
 def tensors_of(data: Data) -> tuple[Tensor, ...] | None:

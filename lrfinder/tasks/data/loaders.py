@@ -1,8 +1,8 @@
 """Batches of a DataLoader, in an order that is a function of (seed, epoch).
 
 A loader is iterated under random states of its own, so that neither the global random states nor
-the generators of its parts move (`own_states.py`). A batch that is None, as a collate function
-gives it where it has thrown all rows away, is skipped and counted.
+the generators of its parts move (`tasks/state/own_states.py`). A batch that is None, as a collate
+function gives it where it has thrown all rows away, is skipped and counted.
 """
 
 import copy
@@ -15,10 +15,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.devices import to_device
-from lrfinder.tasks.own_states import OwnStates
-from lrfinder.tasks.random_states import derive
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.data.devices import to_device
+from lrfinder.tasks.state.own_states import OwnStates
+from lrfinder.tasks.state.random_states import derive
 
 Data = Dataset[Any] | DataLoader[Any]
 _MOST_SKIPPED = 1000

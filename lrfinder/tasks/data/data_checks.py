@@ -8,9 +8,9 @@ from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
-from lrfinder.tasks.batches import Batch, alike
-from lrfinder.tasks.loaders import LoaderSource, Seen
-from lrfinder.tasks.random_states import derive
+from lrfinder.tasks.data.batches import Batch, alike
+from lrfinder.tasks.data.loaders import LoaderSource, Seen
+from lrfinder.tasks.state.random_states import derive
 
 _COMPARED = 2
 """Batches that are read twice."""

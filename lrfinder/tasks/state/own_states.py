@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lrfinder.tasks.held_objects import attribute
-from lrfinder.tasks.own_generators import GeneratorState, find_generators
-from lrfinder.tasks.random_states import Stream, derive
+from lrfinder.tasks.state.held_objects import attribute
+from lrfinder.tasks.state.own_generators import GeneratorState, find_generators
+from lrfinder.tasks.state.random_states import Stream, derive
 
 _MOST_PARTS = 20
 """Samplers and data sets inside each other."""

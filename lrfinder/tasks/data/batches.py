@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.devices import tensors_in
+from lrfinder.tasks.data.devices import tensors_in
 
 Batch = Any
 

@@ -12,9 +12,9 @@ from torch.utils.data import (
     Subset,
 )
 
-from lrfinder.tasks.loaders import Data
-from lrfinder.tasks.random_states import derive
-from lrfinder.tasks.sources import SUBSET_ROWS
+from lrfinder.tasks.data.loaders import Data
+from lrfinder.tasks.data.sources import SUBSET_ROWS
+from lrfinder.tasks.state.random_states import derive
 
 
 def held_out(data: Data, batch_size: int) -> tuple[Data, Data] | None:

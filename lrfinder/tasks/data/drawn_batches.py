@@ -11,8 +11,8 @@ from typing import Any, cast
 from torch.utils.data import DataLoader, IterableDataset
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.loaders import Data
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.data.loaders import Data
 
 Draw = Callable[[], Any]
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import FAMILIES, Family
-from lrfinder.tasks.loaders import loader_length, no_batch_message
+from lrfinder.tasks.data.loaders import loader_length, no_batch_message
 
 _TAKEN = {
     "loss",

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lrfinder.tasks.batches import Batch, count_rows, elements_in
-from lrfinder.tasks.devices import tensors_in, to_device
-from lrfinder.tasks.loaders import Data, LoaderSource, Seen, as_loader
-from lrfinder.tasks.own_states import OwnStates
-from lrfinder.tasks.random_states import Stream, derive
-from lrfinder.tasks.sources.tensors import picked, tensors_and_rows, tensors_of
-from lrfinder.tasks.sources.training import ELEMENTS_AT_ONCE, Source
+from lrfinder.tasks.data.batches import Batch, count_rows, elements_in
+from lrfinder.tasks.data.devices import tensors_in, to_device
+from lrfinder.tasks.data.loaders import Data, LoaderSource, Seen, as_loader
+from lrfinder.tasks.data.sources.tensors import picked, tensors_and_rows, tensors_of
+from lrfinder.tasks.data.sources.training import ELEMENTS_AT_ONCE, Source
+from lrfinder.tasks.state.own_states import OwnStates
+from lrfinder.tasks.state.random_states import Stream, derive
 
 SUBSET_ROWS = 256
 """Most rows of a fixed subset: 64 already tell lrs apart, and 256 cost little beside an update."""

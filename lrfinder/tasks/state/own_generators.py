@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrfinder.tasks.held_objects import held_by
+from lrfinder.tasks.state.held_objects import held_by
 from lrfinder.tasks.user_code import of_library
 
 _MOST_OBJECTS = 5000

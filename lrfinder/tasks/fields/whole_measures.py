@@ -10,9 +10,9 @@ from typing import Any, cast
 from torch import nn
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.batches import outline
-from lrfinder.tasks.measures import gradients_where_taken
-from lrfinder.tasks.task_checks import check_metric_names
+from lrfinder.tasks.data.batches import outline
+from lrfinder.tasks.fields.measures import gradients_where_taken
+from lrfinder.tasks.fields.task_checks import check_metric_names
 
 Evaluate = Callable[[nn.Module], Mapping[str, Any]]
 
