@@ -52,7 +52,7 @@ MUTANTS = [
     ),
     *_in(
         "range_tests/rules/suggestion.py",
-        "tests/range_tests/test_for_schedules.py",
+        "tests/range_tests/rules/test_for_schedules.py",
         (
             "a floor is a share of the peak",
             "_shape(schedule, updates, updates_per_epoch, lr_ratios, peak)",
@@ -71,13 +71,13 @@ MUTANTS = [
     ),
     *_in(
         "tasks/state/random_states.py",
-        "tests/tasks/test_random_states.py lrfinder/tasks/state/random_states.py",
+        "tests/tasks/state/test_random_states.py lrfinder/tasks/state/random_states.py",
         ("what a seed is for does not matter", "repr((seed, *labels))", "repr((seed,))"),
         ("a copy of a stream is not independent", "twin._states = self._states", "twin = self"),
     ),
     *_in(
         "tasks/fields/measures.py",
-        "tests/tasks/test_losses.py",
+        "tests/tasks/fields/test_losses.py",
         (
             "the loss that is trained is compared too",
             'functions | {"loss": valid_loss}',
@@ -96,7 +96,7 @@ MUTANTS = [
     ),
     *_in(
         "tasks/fields/whole_measures.py",
-        "tests/tasks/test_whole_measures.py",
+        "tests/tasks/fields/test_whole_measures.py",
         (
             "evaluate may return other measures later",
             "names is not None and set(values) != set(names)",
@@ -106,25 +106,25 @@ MUTANTS = [
     ),
     *_in(
         "tasks/fields/lengths.py",
-        "tests/tasks/test_step_based.py",
+        "tests/tasks/data/test_step_based.py",
         ("the advised number of updates is no multiple", "round(updates / part)) * part", "1) * 3"),
         ("epochs that contradict are ignored", "epochs not in (EPOCHS, made)", "False"),
     ),
     *_in(
         "tasks/data/drawn_batches.py",
-        "tests/tasks/test_step_based.py",
+        "tests/tasks/data/test_step_based.py",
         ("a replaced valid_size is not taken", "(draw, count):", "(draw, dataset.count):"),
     ),
     *_in(
         "tasks/fields/baseline.py",
-        "tests/tasks/test_baseline.py",
+        "tests/tasks/fields/test_baseline.py",
         ("get_lr is read per epoch", 'per="batch"), per="batch")', 'per="epoch"), per="epoch")'),
         ("get_lr is scaled by its first lr", "/ peak)", "/ lrs[0])"),
         ("a period that is said is not kept", " or self.per is not None", ""),
     ),
     *_in(
         "training/rehearsal.py",
-        "tests/tasks/test_baseline.py",
+        "tests/tasks/fields/test_baseline.py",
         (
             "every plateau follows the objective",
             "watch if named is None else",
@@ -133,7 +133,7 @@ MUTANTS = [
     ),
     *_in(
         "training/trainers/sequential.py",
-        "tests/training/test_float16.py",
+        "tests/training/trainers/test_float16.py",
         (
             "a fork begins with a new scale",
             "twin.load_state_dict(self.scaler",
@@ -144,12 +144,12 @@ MUTANTS = [
     ),
     *_in(
         "tasks/state/kept_state.py",
-        "tests/tasks/test_kept_state.py",
+        "tests/tasks/state/test_kept_state.py",
         ("means of a batch norm are not put back", " or _moved(value, before)", ""),
     ),
     *_in(
         "tasks/data/sources/training.py",
-        "tests/tasks/test_sources.py",
+        "tests/tasks/data/test_sources.py",
         (
             "every epoch has the same order",
             '"order", epoch, cycle))\n        order',
@@ -217,7 +217,7 @@ MUTANTS = [
     ),
     *_in(
         "training/executors/submitting.py",
-        "tests/training/test_executors.py",
+        "tests/training/executors/test_executors.py",
         ("all plans go to one worker", "yield rows[first : first + most]", "yield rows[first:]"),
         (
             "shared beginnings are torn apart",
@@ -460,7 +460,7 @@ MUTANTS = [
     ),
     *_in(
         "training/trainers/optimizer_modes.py",
-        "tests/training/test_optimizer_modes.py",
+        "tests/training/trainers/test_optimizer_modes.py",
         ("a run is evaluated in train mode", "            one.eval()", "            pass"),
     ),
     *_in(
@@ -538,7 +538,7 @@ MUTANTS = [
     ),
     *_in(
         "range_tests/rules/longer_training.py",
-        "tests/range_tests/test_longer_training.py",
+        "tests/range_tests/rules/test_longer_training.py",
         ("the lr of a long training is that of the probes", "now * stretch**-exponent", "now"),
         ("a short training gets a higher lr", "max(1.0, (budget", "max(0.1, (budget"),
         (
@@ -644,7 +644,7 @@ MUTANTS = [
     ),
     *_in(
         "range_tests/rules/rule.py",
-        "tests/range_tests/test_rule.py",
+        "tests/range_tests/rules/test_rule.py",
         (
             "a run that learnt nothing is no bound of a peak",
             "for probe in probes if not probe.loss < top]",
@@ -658,13 +658,13 @@ MUTANTS = [
     ),
     *_in(
         "schedules/transfer.py",
-        "tests/range_tests/test_rule.py",
+        "tests/range_tests/rules/test_rule.py",
         ("a peak knows no distance", "* predicted)) ** exponent", "* predicted)) ** 0"),
         ("a peak always keeps the sum of the lrs", "* predicted)) ** exponent", "* predicted))"),
     ),
     *_in(
         "range_tests/rules/suggestion.py",
-        "tests/range_tests/test_rule.py",
+        "tests/range_tests/rules/test_rule.py",
         ("a schedule knows no exponent", "self.exponent or 0.0", "0.0"),
         (
             "a peak may be where no lr was tried",
@@ -674,7 +674,7 @@ MUTANTS = [
     ),
     *_in(
         "range_tests/rules/probes.py",
-        "tests/range_tests/test_rule.py",
+        "tests/range_tests/rules/test_rule.py",
         (
             "probes cut short show what breaks a training",
             "if cut_short or 2 * open_above",
@@ -688,7 +688,7 @@ MUTANTS = [
     ),
     *_in(
         "range_tests/rules/probes.py",
-        "tests/range_tests/test_longer_training.py",
+        "tests/range_tests/rules/test_longer_training.py",
         (
             "a fall is measured from any start",
             "min([start, *(p.permuted for",
@@ -727,37 +727,37 @@ MUTANTS = [
     ),
     *_in(
         "range_tests/chance/exchange.py",
-        "tests/range_tests/test_exchange.py",
+        "tests/range_tests/chance/test_exchange.py",
         ("targets keep their places", "chain.roll(1)", "chain"),
         ("inputs that are all alike are believed", "return Unchecked(SAME_INPUTS)", "pass"),
     ),
     *_in(
         "range_tests/chance/exchange.py",
-        "tests/range_tests/test_exchange.py",
+        "tests/range_tests/chance/test_exchange.py",
         ("a rare class is not exchanged", "_FEWEST_UNLIKE = 8", "_FEWEST_UNLIKE = 40"),
         ("one row of another class is enough", "_FEWEST_UNLIKE = 8", "_FEWEST_UNLIKE = 1"),
     ),
     *_in(
         "range_tests/chance/permutation_test.py",
-        "tests/range_tests/test_exchange.py",
+        "tests/range_tests/chance/test_exchange.py",
         ("small weights make a loss unpaired", "nothing.any() and not pairs()", "True"),
     ),
     *_in(
         "range_tests/rules/without_bottom.py",
-        "tests/range_tests/test_losses_without_bottom.py",
+        "tests/range_tests/rules/test_losses_without_bottom.py",
         ("one step is enough to have no bottom", "_STEPS = 2", "_STEPS = 1"),
         ("a linear fall has a bottom", "_POWER = 0.95", "_POWER = 1.1"),
     ),
     *_in(
         "range_tests/several_optimizers.py",
-        "tests/range_tests/test_losses_without_bottom.py",
+        "tests/range_tests/rules/test_losses_without_bottom.py",
         ("optimizers that lower a loss raise it", "losses - unmoved", "unmoved - losses"),
         ("a rise of the loss is none", "_LITTLE, _GROWN = 2e-3", "_LITTLE, _GROWN = 2e3"),
         ("a training that rose too far is not looked at", "[np.isfinite(above)]", ""),
     ),
     *_in(
         "range_tests/chance/pairing.py",
-        "tests/range_tests/test_pairing.py",
+        "tests/range_tests/chance/test_pairing.py",
         ("rounding makes pairs", "_ROUNDINGS = 100", "_ROUNDINGS = 0"),
         (
             "no loss pairs rows with targets",
@@ -767,7 +767,7 @@ MUTANTS = [
     ),
     *_in(
         "tasks/data/targets.py",
-        "tests/tasks/test_targets.py",
+        "tests/tasks/data/test_targets.py",
         ("the batch itself gets the other target", "= copy.copy(cast(object, part))", "= part"),
     ),
     *_in(
@@ -789,13 +789,13 @@ MUTANTS = [
     ),
     *_in(
         "range_tests/rules/prior.py",
-        "tests/range_tests/test_prior.py",
+        "tests/range_tests/rules/test_prior.py",
         ("a prior is half as wide", "(2 * _MIDDLE_90)", "(4 * _MIDDLE_90)"),
         ("Optuna is asked evenly", "self.high, log=True", "self.high, log=False"),
     ),
     *_in(
         "tasks/loops/training.py",
-        "tests/tasks/test_loops.py tests/training/test_driven.py",
+        "tests/tasks/loops/test_loops.py tests/training/trainers/test_driven.py",
         (
             "lrs are set one update late",
             "self.lrs[len(self.losses)]",
@@ -814,7 +814,7 @@ MUTANTS = [
     ),
     *_in(
         "tasks/loops/driving.py",
-        "tests/training/test_driven.py",
+        "tests/training/trainers/test_driven.py",
         (
             "the loop draws from the caller's random states",
             "with self._random.active(), self._own.active():",
@@ -825,12 +825,12 @@ MUTANTS = [
     ),
     *_in(
         "tasks/loops/measuring.py",
-        "tests/training/test_driven.py",
+        "tests/training/trainers/test_driven.py",
         ("train flags stay where an evaluation left them", "module.training = training", "pass"),
     ),
     *_in(
         "training/trainers/driven.py",
-        "tests/training/test_driven.py",
+        "tests/training/trainers/test_driven.py",
         (
             "whatever a loop raises is a divergence",
             "        except LRFinderError:\n            return False",
