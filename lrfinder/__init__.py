@@ -25,6 +25,8 @@ The rooms, each of which knows only those below it:
     schedules                  how a learning rate goes
     errors, checks, types, paths, arrays, statistics
 
+A room of many files has rooms of its own, of which its docstring has the map.
+
 The words:
 
     run          one call of `lrfinder run`, and its folder; also one training in a population

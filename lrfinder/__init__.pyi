@@ -11,7 +11,7 @@ from .errors import TaskFailed as TaskFailed
 from .errors import TaskLoadError as TaskLoadError
 from .range_tests.curve import Curve as Curve
 from .range_tests.range_test import range_test as range_test
-from .range_tests.suggestion import Suggestion as Suggestion
+from .range_tests.rules.suggestion import Suggestion as Suggestion
 from .report.notebook import html as html
 from .results.opening import open_run as open_run
 from .results.saved_run import Run as Run
@@ -28,9 +28,9 @@ from .training.executors.in_process import InProcess as InProcess
 from .training.executors.on_ray import Ray as Ray
 from .training.executors.processes import Processes as Processes
 from .training.fit import fit as fit
-from .training.history import History as History
-from .training.history import Plan as Plan
-from .training.sequential import SequentialTrainer as SequentialTrainer
+from .training.records.history import History as History
+from .training.records.history import Plan as Plan
+from .training.trainers.sequential import SequentialTrainer as SequentialTrainer
 from .tuning.search import search as search
 from .tuning.space import Space as Space
 

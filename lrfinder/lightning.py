@@ -21,7 +21,7 @@ from typing import Any
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.range_test import range_test
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.report.wording import suggestion_lines
 from lrfinder.tasks.adapters.optimizers import peak_lrs, scale_lrs
 from lrfinder.tasks.task import Task

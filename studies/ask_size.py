@@ -25,7 +25,7 @@ import torch
 from markdown import markdown
 
 from lrfinder import FAMILIES, BatchedTrainer, Schedule, Space, Task, fit, load_task, search
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 
 TASKS = {"digits": 0.1, "diabetes": 0.05, "classifier": 0.01}
 """Built-in tasks, and an lr in the middle of what is searched."""

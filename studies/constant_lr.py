@@ -39,7 +39,7 @@ from lrfinder import FAMILIES, BatchedTrainer, Schedule, Space, fit, range_test,
 from lrfinder.experiment import Experiment
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.settings import RunSettings
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 from lrfinder.tuning.rounds import ask_size, round_size
 from lrfinder.tuning.samplers import FINE, lacking, next_lr
 from lrfinder.tuning.trials import FamilyResult, SecondLook, TrialResult, count_of_second_seeds

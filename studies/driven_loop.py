@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from lrfinder import Loop
-from lrfinder.training.driven import DrivenTrainer
+from lrfinder.training.trainers.driven import DrivenTrainer
 
 UPDATES = 1000
 MODELS: dict[str, Callable[[], nn.Module]] = {

@@ -32,7 +32,7 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from lrfinder import FAMILIES, BatchedTrainer, Space, Task, fit, load_task, search
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 from lrfinder.tuning.rounds import ask_size
 
 TASKS = {"digits": 0.1, "diabetes": 0.05, "classifier": 0.01}

@@ -48,7 +48,7 @@ from lrfinder import FAMILIES, BatchedTrainer, Space, Task, fit, range_test, sea
 from lrfinder.experiment import training_seeds
 from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule
 from lrfinder.schedules.recipe import Recipe
-from lrfinder.training.history import History, Plan
+from lrfinder.training.records.history import History, Plan
 from lrfinder.tuning import lr_ranges
 from lrfinder.tuning.trials import count_of_second_seeds
 

@@ -39,11 +39,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 from lrfinder import FAMILIES, Space, Task, search
-from lrfinder.tasks.random_states import Stream
+from lrfinder.tasks.state.random_states import Stream
 from lrfinder.training.engine import Engine, choose
 from lrfinder.training.speed import Work
 from lrfinder.tuning.rounds import ask_size
-from lrfinder.tuning.storage import open_storage, own_file
+from lrfinder.tuning.storages.storage import open_storage, own_file
 
 FOLDER = Path(__file__).parent
 SEED = 0

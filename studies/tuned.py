@@ -18,7 +18,7 @@ import torch
 from lrfinder import FAMILIES, BatchedTrainer, Task, fit
 from lrfinder.schedules import Schedule
 from lrfinder.statistics import Mean, student_t
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 
 KEPT = Path(__file__).parent.parent / "build" / "tuned.csv"
 TUNING = tuple(range(800_000, 800_006))

@@ -26,7 +26,7 @@ from lrfinder import BatchedTrainer, Candidate, Task, fit, load_task, range_test
 from lrfinder.experiment import Experiment
 from lrfinder.settings import RunSettings
 from lrfinder.tasks.builtin.digits import split
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 
 FOLDER = Path(__file__).parent / "verdict"
 SEEDS = range(10_000, 10_096)

@@ -12,8 +12,8 @@ from lrfinder.tasks.task import Task
 from lrfinder.training.executors.choice import AnyExecutor, at_work
 from lrfinder.training.executors.job import Crew, Job, Setup
 from lrfinder.training.fit import fit
-from lrfinder.training.history import History
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.records.history import History
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 PLANS = [
     *(plan(0.02, seed, "step", step_size=k, gamma=0.5) for seed in (0, 1) for k in (1, 2)),

@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.tasks.task import Task
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 
 CONSTANT = Schedule(FAMILIES["constant"])
 ROWS, VALID_ROWS, FEATURES, BATCH = 60, 41, 4, 16

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from lrfinder.errors import InvalidArgument
 from lrfinder.experiment import Experiment
 from lrfinder.range_tests.range_test import range_test
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.schedules import Family
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.settings import RangeTestSettings, RunSettings

@@ -104,6 +104,17 @@ def room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+def rooms_within(folder: Path) -> dict[str, set[str]]:
+    """The rooms in a room, each with those beside it that it imports."""
+    within = [one for one in folder.iterdir() if (one / "__init__.py").is_file()]
+    arrows: dict[str, set[str]] = {one.name: set() for one in within}
+    for one in within:
+        names = {name for path in one.rglob("*.py") for name in own_imports(path)}
+        files = {file for name in names if (file := file_of(name)) and folder in file.parents}
+        arrows[one.name] = {f.relative_to(folder).parts[0] for f in files} & arrows.keys()
+    return {name: found - {name} for name, found in arrows.items()}
+
+
 @pytest.mark.parametrize("path", modules(), ids=relative)
 def test_a_room_imports_only_what_its_row_of_the_plan_names(path):
     if path == PACKAGE / "__init__.py":
@@ -123,6 +134,15 @@ def test_no_circle_among_files():
         for path in modules()
     }
     assert len(list(TopologicalSorter(graph).static_order())) >= len(graph)
+
+
+def test_no_circle_among_the_rooms_of_a_room():
+    """The files that lie in a room itself may use its rooms, and be used by them."""
+    folders = {path.parent for path in modules()} - {PACKAGE}
+    arrows = {folder: rooms_within(folder) for folder in folders}
+    assert arrows[PACKAGE / "tasks"]["data"] == {"state"}
+    for of_folder in arrows.values():
+        list(TopologicalSorter(of_folder).static_order())
 
 
 def test_only_notebook_methods_import_the_face_and_take_nothing_but_html():

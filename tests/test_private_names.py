@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder.report import dashboard_attributes
-from lrfinder.tasks.optimizer_copies import _by_torch
+from lrfinder.tasks.state.optimizer_copies import _by_torch
 from lrfinder.training.batched.module_state import _TENSORS
 from lrfinder.training.batched.optimizer_check import _STEP_HOOKS
 

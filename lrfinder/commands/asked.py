@@ -9,7 +9,7 @@ from lrfinder.report.progress import Progress
 from lrfinder.results.folder import RunFolder
 from lrfinder.settings import RangeTestSettings
 from lrfinder.tasks.reference import TaskReference, is_live
-from lrfinder.tuning.storage_urls import host_of, without_password
+from lrfinder.tuning.storages.storage_urls import host_of, without_password
 
 
 def recorded(settings: RangeTestSettings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from lrfinder.report.progress import Progress, Silent
 from lrfinder.results.folder import RunFolder, command_to_resume
 from lrfinder.results.opening import open_studies
 from lrfinder.results.saved_run import Run
-from lrfinder.tuning.storage import close
+from lrfinder.tuning.storages.storage import close
 
 
 def finished_run(path: Path) -> Run:

@@ -19,7 +19,7 @@ from lrfinder.settings import RunSettings
 from lrfinder.tasks.problem import Problem
 from lrfinder.training import engine
 from lrfinder.training.executors.choice import AnyExecutor
-from lrfinder.tuning.storage import refuse_existing_studies
+from lrfinder.tuning.storages.storage import refuse_existing_studies
 
 
 @NUMPYS_DEFAULTS

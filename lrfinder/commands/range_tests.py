@@ -13,8 +13,8 @@ from lrfinder.experiment import FindExperiment, RangeTestExperiment
 from lrfinder.pipeline.acts import range_test_act
 from lrfinder.range_tests.by_epoch import facts_by_epoch
 from lrfinder.range_tests.curve import Curve
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.range_tests.series import Over, Series
-from lrfinder.range_tests.suggestion import Suggestion
 from lrfinder.report.progress import Progress, Silent
 from lrfinder.report.wording import engine_line, estimate
 from lrfinder.results.answers import range_test_summary

@@ -22,8 +22,8 @@ from lrfinder.settings import RunSettings, settings_from
 from lrfinder.tasks.problem import Problem
 from lrfinder.training import engine
 from lrfinder.training.executors.choice import AnyExecutor
-from lrfinder.tuning.storage import check_made_for_studies
-from lrfinder.tuning.storage_urls import without_password
+from lrfinder.tuning.storages.storage import check_made_for_studies
+from lrfinder.tuning.storages.storage_urls import without_password
 
 
 @NUMPYS_DEFAULTS

@@ -9,13 +9,13 @@ from lrfinder.comparison.candidates import Candidate, ConfirmedRun, number_of
 from lrfinder.comparison.policy import Halving, Look
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import InvalidArgument
+from lrfinder.tasks.fields.measures import evaluated
 from lrfinder.tasks.loops.loop import Loop
-from lrfinder.tasks.measures import evaluated
 from lrfinder.tasks.problem import Problem
 from lrfinder.training.executors.choice import AnyExecutor, at_work
 from lrfinder.training.executors.job import Crew, Job, Setup
-from lrfinder.training.history import History, Outcome, Plan
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.records.history import History, Outcome, Plan
+from lrfinder.training.trainers.trainer import AnyTrainer
 from lrfinder.types import Direction
 
 

@@ -15,7 +15,7 @@ from lrfinder.tasks.loading import load_named
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.reference import TaskReference
 from lrfinder.tasks.update_rows import with_update_rows
-from lrfinder.training.memory import check_memory
+from lrfinder.training.records.memory import check_memory
 from lrfinder.training.rehearsal import rehearse
 from lrfinder.training.speed import Work
 

@@ -8,13 +8,13 @@ from lrfinder.comparison.policy import RUNS_PER_CANDIDATE, Halving
 from lrfinder.errors import InvalidArgument
 from lrfinder.experiment.range_tests import RangeTestExperiment
 from lrfinder.experiment.seeds import SEEDS_PER_ACT, training_seeds
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.schedules import DEFAULT_FAMILIES, Family, family
 from lrfinder.schedules.groups import NAME as GROUPS
 from lrfinder.settings import RunSettings
-from lrfinder.tasks.baseline import read_baseline
-from lrfinder.tasks.group_rules import family_of_rules
-from lrfinder.tasks.measures import evaluated, measure_name
+from lrfinder.tasks.fields.baseline import read_baseline
+from lrfinder.tasks.fields.group_rules import family_of_rules
+from lrfinder.tasks.fields.measures import evaluated, measure_name
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.task import Task
 from lrfinder.training.rehearsal import rehearse

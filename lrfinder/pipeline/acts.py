@@ -14,7 +14,7 @@ from lrfinder.experiment import Experiment, RangeTestExperiment
 from lrfinder.pipeline.between_acts import as_begun
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.range_test import range_test
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.report import dashboard
 from lrfinder.report.progress import Progress
 from lrfinder.results.opening import open_run
@@ -22,8 +22,8 @@ from lrfinder.results.recorder import RunRecorder
 from lrfinder.results.summary import LRSearch
 from lrfinder.training.engine import Engine
 from lrfinder.training.executors.job import Crew
-from lrfinder.training.history import History
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.records.history import History
+from lrfinder.training.trainers.trainer import AnyTrainer
 from lrfinder.tuning.lr_ranges import describe_ranges
 from lrfinder.tuning.rounds import ask_size, deadline, round_size, trials_at_once
 from lrfinder.tuning.search import search

@@ -10,7 +10,7 @@ from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import TaskFailed
 from lrfinder.experiment import Experiment
 from lrfinder.range_tests.curve import NO_EFFECT, SEEDS_ALIKE
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.results.summary import LRSearch
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.trials import FamilyResult

@@ -14,7 +14,7 @@ from lrfinder.training.executors.in_process import InProcess
 from lrfinder.training.executors.job import Build, Executor, Setup
 from lrfinder.training.executors.on_ray import Ray
 from lrfinder.training.executors.processes import Processes
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.trainers.trainer import AnyTrainer
 
 _OTHER_IN_WORKER = (
     "the {what} must be the same in every process, but a worker that loaded the task has others; "

@@ -11,7 +11,7 @@ from lrfinder.experiment import Experiment
 from lrfinder.pipeline.acts import Workbench, comparison_act, range_test_act, search_act
 from lrfinder.pipeline.between_acts import candidates_of, counted_runs, notes_on_runs_alike
 from lrfinder.pipeline.where import build
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.report import dashboard, markdown
 from lrfinder.report.progress import Progress
 from lrfinder.report.scripts.loop_script import loop_script
@@ -30,7 +30,7 @@ from lrfinder.training.executors.job import Executor, Setup
 from lrfinder.training.forks import why_not_forked
 from lrfinder.training.speed import threads
 from lrfinder.tuning.interrupts import deferred
-from lrfinder.tuning.storage import own_file
+from lrfinder.tuning.storages.storage import own_file
 from lrfinder.workers.parent import beside_workers, claimed_storage
 
 _OTHER_THAN_BEFORE = (

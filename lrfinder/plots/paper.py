@@ -25,7 +25,7 @@ from lrfinder.plots.parameters import (
 from lrfinder.plots.range_tests import range_test
 from lrfinder.plots.schedules import schedule_curves
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.results.saved_run import Run
 from lrfinder.types import Direction
 

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from lrfinder.plots import style
 from lrfinder.range_tests.by_epoch import best_steps, measured
 from lrfinder.range_tests.curve import UNCHECKED, Curve
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 
 
 def range_test(axes: Axes, curve: Curve, suggestion: Suggestion) -> None:

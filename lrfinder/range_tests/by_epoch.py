@@ -13,7 +13,7 @@ import numpy as np
 
 from lrfinder.arrays import Floats
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 
 _ALIKE = 1.25  # factor between lrs that are as good as the same
 

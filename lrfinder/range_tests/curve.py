@@ -10,9 +10,9 @@ from torch.optim import Optimizer
 from lrfinder.arrays import Floats
 from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument
-from lrfinder.range_tests.probes import Probe
-from lrfinder.range_tests.rule import suggest
-from lrfinder.range_tests.suggestion import Suggestion, for_schedules
+from lrfinder.range_tests.rules.probes import Probe
+from lrfinder.range_tests.rules.rule import suggest
+from lrfinder.range_tests.rules.suggestion import Suggestion, for_schedules
 from lrfinder.schedules import Schedule
 from lrfinder.schedules.spec import schedule_of_training
 from lrfinder.types import Every, Growth, Per

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests import defaults
-from lrfinder.range_tests.probes import probe_updates
+from lrfinder.range_tests.rules.probes import probe_updates
 from lrfinder.types import Every
 
 _SHORTEST = 0.25

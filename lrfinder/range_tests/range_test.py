@@ -28,13 +28,13 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests import defaults
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.limits import Limits, only_with_probes, timeout_note
-from lrfinder.range_tests.probes import check_probes
-from lrfinder.range_tests.rule import features_of, too_narrow
+from lrfinder.range_tests.rules.probes import check_probes
+from lrfinder.range_tests.rules.rule import features_of, too_narrow
 from lrfinder.range_tests.several_optimizers import works_against
 from lrfinder.range_tests.trainings import Trainings
 from lrfinder.schedules import GROWTHS
 from lrfinder.tasks.problem import Problem
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.trainers.trainer import AnyTrainer
 from lrfinder.types import Every, Growth
 
 _BELOW, _ABOVE = 1000.0, 100.0

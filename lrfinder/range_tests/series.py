@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-from lrfinder.range_tests.rule import LEVEL
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.rule import LEVEL
+from lrfinder.range_tests.rules.suggestion import Suggestion
 
 Over = Literal["batch_size", "epochs"]
 

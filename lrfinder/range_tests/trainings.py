@@ -10,34 +10,34 @@ import numpy as np
 from lrfinder.arrays import Floats
 from lrfinder.errors import TaskFailed
 from lrfinder.range_tests import defaults
+from lrfinder.range_tests.chance.exchange import Unchecked, exchange
+from lrfinder.range_tests.chance.pairing import pairs
+from lrfinder.range_tests.chance.permutation_test import NO_PROBES, Compared, compared
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.exchange import Unchecked, exchange
-from lrfinder.range_tests.features import CurveFeatures
 from lrfinder.range_tests.lengths import lengths
 from lrfinder.range_tests.limits import OUT_OF_TIME, Limits, slow_note
-from lrfinder.range_tests.pairing import pairs
-from lrfinder.range_tests.permutation_test import NO_PROBES, Compared, compared
-from lrfinder.range_tests.probes import (
+from lrfinder.range_tests.rules.features import CurveFeatures
+from lrfinder.range_tests.rules.probes import (
     Probe,
     first_lrs,
     further_lr,
     made_probes,
 )
-from lrfinder.range_tests.rule import centres
+from lrfinder.range_tests.rules.rule import centres
 from lrfinder.schedules import FAMILIES, GROWTHS, Schedule
-from lrfinder.schedules.growths import tabulated
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.held_out import held_out
+from lrfinder.schedules.families.growths import tabulated
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.data.held_out import held_out
 from lrfinder.tasks.loops.looking import LoopData
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.problem import Problem
-from lrfinder.training.building import lrs_of_groups
-from lrfinder.training.driven import reference_trainer
 from lrfinder.training.fit import fit
-from lrfinder.training.history import History, Plan, note_on_raised
-from lrfinder.training.memory import check_memory
-from lrfinder.training.raised import NO_LR
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.records.history import History, Plan, note_on_raised
+from lrfinder.training.records.memory import check_memory
+from lrfinder.training.trainers.building import lrs_of_groups
+from lrfinder.training.trainers.driven import reference_trainer
+from lrfinder.training.trainers.raised import NO_LR
+from lrfinder.training.trainers.trainer import AnyTrainer
 from lrfinder.types import Every, Growth
 
 _PARTS = 16

@@ -29,8 +29,8 @@ from lrfinder.report.own_pages import own_pages_only
 from lrfinder.results.folder import RunFolder, command_to_resume, own_storage
 from lrfinder.results.saved_run import Run
 from lrfinder.tuning.interrupts import deferred
-from lrfinder.tuning.storage import open_existing, study_name
-from lrfinder.tuning.storage_urls import file_of, host_of
+from lrfinder.tuning.storages.storage import open_existing, study_name
+from lrfinder.tuning.storages.storage_urls import file_of, host_of
 
 HOST = "127.0.0.1"
 _MARK = "\n\n---\n*lrfinder writes what is above this line; what you write below it is kept.*\n"

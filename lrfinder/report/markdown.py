@@ -2,7 +2,7 @@
 
 from lrfinder import plots
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.report.comparing import seeds_in_words
 from lrfinder.report.tables import Table, ranking, steps_of
 from lrfinder.report.wording import (

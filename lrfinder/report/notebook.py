@@ -16,7 +16,7 @@ from lrfinder import plots
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import RunFolderError
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.report.comparing import seeds_in_words, standing_in_words
 from lrfinder.report.tables import Table, caption, ranking
 from lrfinder.report.wording import (

@@ -7,7 +7,7 @@ from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import RunFolderError
 from lrfinder.range_tests.by_epoch import compared
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.report.comparing import answers_in_words
 from lrfinder.results.saved_run import Run
 from lrfinder.results.summary import BestFacts, FamilyFacts, RunSummary

@@ -10,7 +10,7 @@ from lrfinder.comparison.ranking import Comparison, Standing
 from lrfinder.comparison.verdict import verdict
 from lrfinder.experiment import Experiment, RangeTestExperiment
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.results.comparison_facts import MeanFacts, VerdictFacts
 from lrfinder.results.range_test_facts import RangeTestFacts
 from lrfinder.results.summary import (
@@ -23,10 +23,10 @@ from lrfinder.results.summary import (
     RunSummary,
     Seeds,
 )
-from lrfinder.schedules.codegen import variable_name
+from lrfinder.schedules.families.codegen import variable_name
 from lrfinder.schedules.in_frameworks import Answer, codes
 from lrfinder.schedules.recipe import Recipe
-from lrfinder.tasks.measures import evaluated, measure_column
+from lrfinder.tasks.fields.measures import evaluated, measure_column
 from lrfinder.tuning.trials import FamilyResult
 
 _PACKAGES = ("lrfinder", "torch", "optuna", "numpy", "pandas")

@@ -35,9 +35,9 @@ from lrfinder.errors import RunFolderError
 from lrfinder.range_tests.curve import Curve
 from lrfinder.results.summary import RangeTestSummary
 from lrfinder.results.tables import cut_to_whole_lines, parsed, undamaged_lines
-from lrfinder.tasks.measures import measure_column
-from lrfinder.training.history import History
-from lrfinder.tuning.storage_urls import file_url
+from lrfinder.tasks.fields.measures import measure_column
+from lrfinder.training.records.history import History
+from lrfinder.tuning.storages.storage_urls import file_url
 from lrfinder.tuning.trials import FamilyResult
 
 if TYPE_CHECKING:

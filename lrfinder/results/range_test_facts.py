@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any, Self
 
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.probes import Probe
+from lrfinder.range_tests.rules.probes import Probe
 from lrfinder.results.facts import Count, Facts, Number, Rate
 from lrfinder.types import Every, Growth
 

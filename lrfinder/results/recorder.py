@@ -9,13 +9,13 @@ from lrfinder.comparison.policy import Halving, Look
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.experiment import Experiment
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.results.answers import with_answers
 from lrfinder.results.comparison_facts import ConfirmFacts
 from lrfinder.results.folder import RunFolder
 from lrfinder.results.range_test_facts import RangeTestFacts
 from lrfinder.results.summary import RunSummary, Status
-from lrfinder.training.history import History, note_on_raised
+from lrfinder.training.records.history import History, note_on_raised
 from lrfinder.tuning.trials import FamilyResult
 
 

@@ -16,7 +16,7 @@ from lrfinder.comparison.candidates import ConfirmedRun
 from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import InvalidArgument, RunFolderError
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.results.folder import RUN_COLUMNS
 from lrfinder.results.summary import RangeTestSummary, RunSummary, typed_summary
 from lrfinder.results.tables import over_seeds, read_curve, read_table

@@ -13,12 +13,12 @@ from typing import Any, Literal, Self, cast
 from pydantic import ConfigDict, Field, model_validator
 
 from lrfinder.errors import RunFolderError
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.results.comparison_facts import ConfirmFacts, MeanFacts, VerdictFacts
 from lrfinder.results.facts import Count, Facts, Number, Rate, jsonable
 from lrfinder.results.range_test_facts import RangeTestFacts
 from lrfinder.schedules import Value
-from lrfinder.tasks.sketch import Sketch
+from lrfinder.tasks.data.sketch import Sketch
 from lrfinder.training.engine import EngineRecord
 from lrfinder.types import CodeKind, Direction, Per
 

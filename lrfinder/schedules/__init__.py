@@ -11,12 +11,16 @@ given lr is always the peak, and parameter groups keep their ratios (torch's eta
 >>> print(schedule.code())
 scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4, eta_min=0.0)
 # after every epoch: scheduler.step()
+
+    groups       a rule for each parameter group: a schedule and an lr of its own
+    lint         what is probably wrong with a schedule, seen without training
+    families     the decay families and growths, and their code
 """
 
 from lrfinder.checks import Rule
-from lrfinder.schedules.family import Budget, Family, Params
+from lrfinder.schedules.families.family import Budget, Family, Params
+from lrfinder.schedules.families.registry import DEFAULT_FAMILIES, FAMILIES, GROWTHS, family
 from lrfinder.schedules.live import LiveSchedule
-from lrfinder.schedules.registry import DEFAULT_FAMILIES, FAMILIES, GROWTHS, family
 from lrfinder.schedules.schedule import Schedule
 from lrfinder.types import Value
 

@@ -7,11 +7,11 @@ is not built in is written as a table of its learning rates.
 from collections.abc import Callable
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules import formulas
-from lrfinder.schedules.decays import milestones_of
-from lrfinder.schedules.family import Family, Params
+from lrfinder.schedules.families import formulas
+from lrfinder.schedules.families.decays import milestones_of
+from lrfinder.schedules.families.family import Family, Params
+from lrfinder.schedules.families.registry import FAMILIES
 from lrfinder.schedules.recipe import Recipe
-from lrfinder.schedules.registry import FAMILIES
 from lrfinder.types import Value
 
 Lines = list[str]

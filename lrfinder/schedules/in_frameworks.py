@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules.as_function import function_code
-from lrfinder.schedules.codegen import call, keywords, written
+from lrfinder.schedules.families.codegen import call, keywords, written
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.types import CodeKind, Direction
 

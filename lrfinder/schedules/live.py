@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules.family import Family, Params
+from lrfinder.schedules.families.family import Family, Params
 from lrfinder.types import Per
 
 _NOT_AFTER_WARMUP = (OneCycleLR, CyclicLR, MultiplicativeLR, SequentialLR, ChainedScheduler)

@@ -26,10 +26,10 @@ from lrfinder.arrays import Floats
 from lrfinder.checks import COUNT, one_of, whole
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import lint
-from lrfinder.schedules.codegen import call, variable_name, written
-from lrfinder.schedules.family import Family, GroupRule, Params
+from lrfinder.schedules.families.codegen import call, variable_name, written
+from lrfinder.schedules.families.family import Family, GroupRule, Params
+from lrfinder.schedules.families.recognised import Part, parts_of, recognised
 from lrfinder.schedules.live import LiveSchedule
-from lrfinder.schedules.recognised import Part, parts_of, recognised
 from lrfinder.types import Per, Value
 
 _MOST_STEPS = 20_000

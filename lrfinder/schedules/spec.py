@@ -16,8 +16,8 @@ from typing import Any
 from torch.optim import lr_scheduler
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules.family import Budget, Family, Params
-from lrfinder.schedules.registry import DEFAULT_FAMILIES, family
+from lrfinder.schedules.families.family import Budget, Family, Params
+from lrfinder.schedules.families.registry import DEFAULT_FAMILIES, family
 from lrfinder.schedules.schedule import Schedule
 from lrfinder.types import Per, Value
 

@@ -239,7 +239,7 @@ class RunSettings(RangeTestSettings):
         """Make a relative SQLite path absolute, so that the run can be resumed from anywhere."""
         if storage is None:
             return None
-        from lrfinder.tuning.storage_urls import from_anywhere  # SQLAlchemy takes its time
+        from lrfinder.tuning.storages.storage_urls import from_anywhere  # SQLAlchemy takes its time
 
         return from_anywhere(storage)
 

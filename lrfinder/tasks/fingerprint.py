@@ -10,14 +10,14 @@ from collections.abc import Mapping
 import torch
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.loaders import Data, LoaderSource
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.data.loaders import Data, LoaderSource
+from lrfinder.tasks.data.sketch import Sketch, sketch, sketch_of_weights
+from lrfinder.tasks.data.sources import are_tensors, first_of_subset, fixed_subset
 from lrfinder.tasks.loops.looking import sketch_of_gradients, sketch_of_start
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.problem import Problem
-from lrfinder.tasks.random_states import derive
-from lrfinder.tasks.sketch import Sketch, sketch, sketch_of_weights
-from lrfinder.tasks.sources import are_tensors, first_of_subset, fixed_subset
+from lrfinder.tasks.state.random_states import derive
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import user_code
 

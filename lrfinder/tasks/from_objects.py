@@ -16,14 +16,14 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.optimizer_copies import (
+from lrfinder.tasks.state.optimizer_copies import (
     check_copyable,
     copied,
     copied_model,
     copied_optimizer,
     unwrapped,
 )
-from lrfinder.tasks.reach import held_of
+from lrfinder.tasks.state.reach import held_of
 from lrfinder.tasks.user_code import shortened
 
 _State = Literal["fresh", "keep"]

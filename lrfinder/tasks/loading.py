@@ -17,11 +17,11 @@ import numpy as np
 
 from lrfinder.errors import LRFinderError, TaskLoadError
 from lrfinder.paths import is_file, resolved
+from lrfinder.tasks.fields.task_checks import fitting_name
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.reference import DEFAULT_FACTORY, MODULE_LOOP, MODULE_TASK, TaskReference
 from lrfinder.tasks.task import Task
-from lrfinder.tasks.task_checks import fitting_name
 from lrfinder.tasks.user_code import describe
 
 

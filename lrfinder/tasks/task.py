@@ -22,16 +22,15 @@ from torch.utils.data import DataLoader
 from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Family
-from lrfinder.tasks.baseline import STEPS_ASKED, Baseline, as_baseline, code_kind
-from lrfinder.tasks.batches import Batch, count_rows
-from lrfinder.tasks.drawn_batches import Draw, data_or_drawn
-from lrfinder.tasks.lengths import EPOCHS, in_epochs
-from lrfinder.tasks.loaders import Data
-from lrfinder.tasks.measures import VALID_LOSS, Measure, Measures, forward_of_pair
-from lrfinder.tasks.prototype import Prototype, prototype_of
-from lrfinder.tasks.random_states import Stream
-from lrfinder.tasks.targets import Target, check_target
-from lrfinder.tasks.task_checks import (
+from lrfinder.tasks.data.batches import Batch, count_rows
+from lrfinder.tasks.data.drawn_batches import Draw, data_or_drawn
+from lrfinder.tasks.data.loaders import Data
+from lrfinder.tasks.data.targets import Target, check_target
+from lrfinder.tasks.fields.baseline import STEPS_ASKED, Baseline, as_baseline, code_kind
+from lrfinder.tasks.fields.lengths import EPOCHS, in_epochs
+from lrfinder.tasks.fields.measures import VALID_LOSS, Measure, Measures, forward_of_pair
+from lrfinder.tasks.fields.prototype import Prototype, prototype_of
+from lrfinder.tasks.fields.task_checks import (
     as_row_count,
     check_autocast,
     check_by_name,
@@ -45,9 +44,10 @@ from lrfinder.tasks.task_checks import (
     check_one_loss,
     check_schedules,
 )
+from lrfinder.tasks.fields.whole_measures import Evaluate, names_of, whole_measures
+from lrfinder.tasks.state.random_states import Stream
 from lrfinder.tasks.task_data import TaskData
 from lrfinder.tasks.user_code import user_code
-from lrfinder.tasks.whole_measures import Evaluate, names_of, whole_measures
 from lrfinder.types import CodeKind, Per
 
 
@@ -82,7 +82,8 @@ class Task:
     criterion: Callable[[Any, Any], Tensor] | None = None
     """criterion(model(x), y) -> scalar mean loss of a batch (x, y); or give `loss`.
 
-    A criterion, loss or metric that is a Module is copied for each run: see `tasks/measures.py`.
+    A criterion, loss or metric that is a Module is copied for each run: see
+    `tasks/fields/measures.py`.
     """
     loss: Callable[[Any, Any], Tensor] | None = None
     """loss(model, batch) -> scalar mean loss of any batch; or give `criterion`.

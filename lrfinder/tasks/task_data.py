@@ -8,19 +8,17 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from lrfinder.tasks.batches import Batch, alike
-from lrfinder.tasks.data_checks import (
+from lrfinder.tasks.data.batches import Batch, alike
+from lrfinder.tasks.data.data_checks import (
     NOT_REPEATABLE,
     OTHER_WEIGHTS,
     look_at,
     same_order_note,
     skipped_note,
 )
-from lrfinder.tasks.loaders import Data, LoaderSource, Seen
-from lrfinder.tasks.measures import VALID_LOSS
-from lrfinder.tasks.prototype import Prototype
-from lrfinder.tasks.sketch import sketch_of_weights
-from lrfinder.tasks.sources import (
+from lrfinder.tasks.data.loaders import Data, LoaderSource, Seen
+from lrfinder.tasks.data.sketch import sketch_of_weights
+from lrfinder.tasks.data.sources import (
     Source,
     are_tensors,
     evaluation_batches,
@@ -29,6 +27,8 @@ from lrfinder.tasks.sources import (
     fixed_subset,
     training_source,
 )
+from lrfinder.tasks.fields.measures import VALID_LOSS
+from lrfinder.tasks.fields.prototype import Prototype
 from lrfinder.tasks.user_code import user_code
 
 

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.held_out import can_be_made_again, made_again
+from lrfinder.tasks.data.held_out import can_be_made_again, made_again
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.task import Task
 

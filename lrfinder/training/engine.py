@@ -18,10 +18,10 @@ from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
-from lrfinder.training.driven import DrivenTrainer
-from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.speed import Speed, Work, measure_speed
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.trainers.driven import DrivenTrainer
+from lrfinder.training.trainers.sequential import SequentialTrainer
+from lrfinder.training.trainers.trainer import AnyTrainer
 from lrfinder.types import EngineName
 
 Name = Literal["sequential", "batched", "driven"]

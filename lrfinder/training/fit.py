@@ -24,17 +24,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.fields.measures import evaluated
 from lrfinder.tasks.loops.loop import Loop
-from lrfinder.tasks.measures import evaluated
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.user_code import user_code
-from lrfinder.training.driven import check_trains, reference_trainer
 from lrfinder.training.forks import why_not_forked
-from lrfinder.training.history import History, Plan
 from lrfinder.training.prefix_tree import Finished, Stop, TreeWalk, may_share, together
-from lrfinder.training.record import Record
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.records.history import History, Plan
+from lrfinder.training.records.record import Record
+from lrfinder.training.trainers.driven import check_trains, reference_trainer
+from lrfinder.training.trainers.trainer import AnyTrainer
 
 
 def fit(

@@ -16,11 +16,11 @@ from lrfinder.arrays import Floats
 from lrfinder.errors import TaskFailed
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.problem import Problem
-from lrfinder.tasks.reach import held_of
+from lrfinder.tasks.state.reach import held_of
 from lrfinder.tasks.task import Task
-from lrfinder.training.driven import NO_COPIES
-from lrfinder.training.sequential import SequentialState, SequentialTrainer
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.trainers.driven import NO_COPIES
+from lrfinder.training.trainers.sequential import SequentialState, SequentialTrainer
+from lrfinder.training.trainers.trainer import AnyTrainer
 
 _LR = 1e-3
 

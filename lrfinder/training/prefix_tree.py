@@ -10,14 +10,14 @@ import numpy as np
 from lrfinder.arrays import Floats
 from lrfinder.errors import TaskFailed
 from lrfinder.schedules import LiveSchedule
-from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.data.batches import Batch
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.divergence import Divergence
-from lrfinder.training.history import History, Plan
-from lrfinder.training.record import Record
+from lrfinder.training.records.history import History, Plan
+from lrfinder.training.records.record import Record
 from lrfinder.training.rehearsal import starting, stepping, watched_by
-from lrfinder.training.trainer import AnyTrainer, State
+from lrfinder.training.trainers.trainer import AnyTrainer, State
 
 Finished = Callable[[Sequence[int], History], None]
 Stop = Callable[[int], str | None]

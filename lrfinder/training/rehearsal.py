@@ -2,8 +2,8 @@
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Schedule
-from lrfinder.tasks.baseline import NAME as BASELINE
-from lrfinder.tasks.measures import measure_name
+from lrfinder.tasks.fields.baseline import NAME as BASELINE
+from lrfinder.tasks.fields.measures import measure_name
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.user_code import user_code
 from lrfinder.types import Direction

@@ -11,7 +11,7 @@ import torch
 
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.task import Task
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.trainers.trainer import AnyTrainer
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from inspect import signature
 
 import torch
 
-from lrfinder.range_tests.suggestion import RULE, SWEEP_RULE, Suggestion
+from lrfinder.range_tests.rules.suggestion import RULE, SWEEP_RULE, Suggestion
 from lrfinder.tasks.problem import Problem
 from lrfinder.tuning.space import Space
 

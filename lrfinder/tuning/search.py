@@ -25,13 +25,13 @@ from lrfinder.checks import check_count, check_seeds
 from lrfinder.tasks.problem import Problem
 from lrfinder.training.executors.choice import AnyExecutor, at_work
 from lrfinder.training.executors.job import Crew, Job, Setup
-from lrfinder.training.history import History, Plan
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.records.history import History, Plan
+from lrfinder.training.trainers.trainer import AnyTrainer
 from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.samplers import MakeSampler, sampler_for
 from lrfinder.tuning.shares import even_goals, goals, trials_of_scout
 from lrfinder.tuning.space import Space
-from lrfinder.tuning.storage import open_storage
+from lrfinder.tuning.storages.storage import open_storage
 from lrfinder.tuning.study import FamilyStudy, PendingTrial
 from lrfinder.tuning.trials import MOST_STAGES, Conditions, FamilyResult, TrialDone
 

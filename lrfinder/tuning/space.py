@@ -17,7 +17,7 @@ from optuna.trial import FixedTrial
 
 from lrfinder.errors import InvalidArgument, LRFinderError
 from lrfinder.schedules import Budget, Family, Schedule
-from lrfinder.schedules.family import Trial
+from lrfinder.schedules.families.family import Trial
 from lrfinder.schedules.spec import warmup_steps
 from lrfinder.tasks.user_code import user_code
 from lrfinder.types import Direction, Per

@@ -20,16 +20,16 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from lrfinder.errors import LRFinderError
 from lrfinder.schedules.recipe import Recipe
-from lrfinder.tasks.measures import evaluated, measure_column
-from lrfinder.tasks.random_states import derive
+from lrfinder.tasks.fields.measures import evaluated, measure_column
+from lrfinder.tasks.state.random_states import derive
 from lrfinder.tasks.user_code import user_code
-from lrfinder.training.history import History
+from lrfinder.training.records.history import History
 from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.samplers import FINE, lacking, next_lr, scouted
 from lrfinder.tuning.shares import Scouting, Told, rank
 from lrfinder.tuning.space import Space, asked_now
-from lrfinder.tuning.storage import study_name
-from lrfinder.tuning.stored import StoredStudy, retry_of
+from lrfinder.tuning.storages.storage import study_name
+from lrfinder.tuning.storages.stored import StoredStudy, retry_of
 from lrfinder.tuning.trials import (
     Conditions,
     FamilyResult,

@@ -9,8 +9,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lrfinder.schedules import Schedule
 from lrfinder.schedules.recipe import Recipe
-from lrfinder.tasks.measures import measure_column
-from lrfinder.training.history import History, Outcome
+from lrfinder.tasks.fields.measures import measure_column
+from lrfinder.training.records.history import History, Outcome
 from lrfinder.tuning.samplers import MakeSampler
 from lrfinder.tuning.space import Space
 

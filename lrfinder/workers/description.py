@@ -13,7 +13,7 @@ from lrfinder.settings import RunSettings, settings_from
 from lrfinder.tasks.fingerprint import Fingerprint
 from lrfinder.tasks.problem import Problem
 from lrfinder.training.engine import EngineRecord
-from lrfinder.training.history import History
+from lrfinder.training.records.history import History
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lrfinder.training.executors.job import Crew, Job
-from lrfinder.training.history import History, Plan
 from lrfinder.training.prefix_tree import together
+from lrfinder.training.records.history import History, Plan
 from lrfinder.workers.board import Board
 from lrfinder.workers.claims import DEAD_AFTER, Claim, Clock, Watch
 from lrfinder.workers.description import Extent

@@ -19,8 +19,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lrfinder.errors import TaskFailed
 from lrfinder.tasks.problem import Problem
-from lrfinder.training.history import History, Plan
-from lrfinder.training.sent import packed, packed_plans, unpacked, unpacked_plans
+from lrfinder.training.records.history import History, Plan
+from lrfinder.training.records.sent import packed, packed_plans, unpacked, unpacked_plans
 
 _PLANS, _WATCH, _BEATS, _RAISED, _HISTORY = "plans", "watch", "beats", "raised", "history"
 _WORKER, _ABOUT = "worker ", "run"

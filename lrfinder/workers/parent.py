@@ -13,8 +13,8 @@ from lrfinder.report.progress import Progress
 from lrfinder.tasks.fingerprint import Fingerprint
 from lrfinder.training.engine import Engine
 from lrfinder.training.executors.job import Crew
-from lrfinder.tuning.storage import close, open_storage
-from lrfinder.tuning.storage_urls import is_for_one_machine
+from lrfinder.tuning.storages.storage import close, open_storage
+from lrfinder.tuning.storages.storage_urls import is_for_one_machine
 from lrfinder.workers.claims import Claim, claimed
 from lrfinder.workers.description import Description, Extent
 from lrfinder.workers.executor import WithWorkers

@@ -19,11 +19,11 @@ from lrfinder.tasks.fingerprint import check_same
 from lrfinder.tasks.loading import load_named
 from lrfinder.training import engine
 from lrfinder.training.fit import fit
-from lrfinder.training.sent import without_plans
+from lrfinder.training.records.sent import without_plans
 from lrfinder.training.speed import threads
 from lrfinder.tuning.interrupts import deferred
-from lrfinder.tuning.storage import close, holds_studies, open_existing, study_name
-from lrfinder.tuning.storage_urls import is_for_one_machine, without_password
+from lrfinder.tuning.storages.storage import close, holds_studies, open_existing, study_name
+from lrfinder.tuning.storages.storage_urls import is_for_one_machine, without_password
 from lrfinder.workers.claims import Watch, beating, holder, work_study
 from lrfinder.workers.description import Description, Extent
 from lrfinder.workers.mailbox import Chunk, Mailbox, Sign, is_gone

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from lrfinder import range_test
-from lrfinder.range_tests import longer_training
-from lrfinder.range_tests.longer_training import read
-from lrfinder.range_tests.suggestion import RULE
+from lrfinder.range_tests.rules import longer_training
+from lrfinder.range_tests.rules.longer_training import read
+from lrfinder.range_tests.rules.suggestion import RULE
 from lrfinder.tuning.lr_ranges import BEYOND
 from studies.leaderboard.oracle import trainer_of
 from studies.leaderboard.score import truths

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from lrfinder import FAMILIES, BatchedTrainer, Plan, Schedule, SequentialTrainer, Task, fit
-from lrfinder.training.trainer import Trainer
+from lrfinder.training.trainers.trainer import Trainer
 from studies.leaderboard.tasks import SHORT, fingerprint, task
 
 FOLDER = Path(__file__).parent / "oracle"

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, of what it will drop

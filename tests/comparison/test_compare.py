@@ -23,7 +23,7 @@ from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.statistics import student_t
-from lrfinder.training.history import History, Plan
+from lrfinder.training.records.history import History, Plan
 
 LINEAR = Schedule(FAMILIES["polynomial"], {"total_iters": 3, "power": 1.0})
 GOOD, SLOW = Candidate("good", 0.1, CONSTANT), Candidate("slow", 1e-6, CONSTANT)

@@ -16,7 +16,7 @@ import lrfinder
 from lrfinder import cli
 from lrfinder.errors import Interrupted, InvalidArgument
 from lrfinder.range_tests.curve import ON_TRAINING
-from lrfinder.tasks.random_states import kept
+from lrfinder.tasks.state.random_states import kept
 from lrfinder.training.fit import fit
 
 ROOT = Path(lrfinder.__file__).parents[1]

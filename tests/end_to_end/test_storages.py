@@ -21,8 +21,8 @@ from lrfinder.errors import InvalidArgument, StorageFailed
 from lrfinder.report.progress import Silent
 from lrfinder.results.folder import own_storage
 from lrfinder.settings import RunSettings, settings_from
-from lrfinder.tuning import storage as storages
-from lrfinder.tuning.storage import open_existing, open_storage
+from lrfinder.tuning.storages import storage as storages
+from lrfinder.tuning.storages.storage import open_existing, open_storage
 
 SMALL = {
     "task": "quadratic",
@@ -277,7 +277,7 @@ def test_a_study_that_is_deleted_while_it_runs_is_one_line(tmp_path):
 @pytest.mark.slow
 def test_four_processes_make_one_new_file_at_once(tmp_path):
     code = (
-        "import optuna, sys; from lrfinder.tuning.storage import open_storage; "
+        "import optuna, sys; from lrfinder.tuning.storages.storage import open_storage; "
         "storage = open_storage(sys.argv[1]); "
         "optuna.create_study(storage=storage, study_name=sys.argv[2])"
     )

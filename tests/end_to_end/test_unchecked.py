@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 import lrfinder
 from lrfinder import cli, plots
 from lrfinder.commands import go_on
+from lrfinder.range_tests.chance.exchange import NO_TARGET
 from lrfinder.range_tests.curve import UNCHECKED
-from lrfinder.range_tests.exchange import NO_TARGET
 from lrfinder.report.dashboard_notes import Pages, study_note
 from lrfinder.report.markdown import markdown
 from lrfinder.report.notebook import html

@@ -13,7 +13,7 @@ import pytest
 
 import lrfinder
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from studies.kills import TASK as SMALL_CNN

@@ -14,8 +14,8 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.tasks.task import Task
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.records.history import Plan
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 transformers = pytest.importorskip("transformers")

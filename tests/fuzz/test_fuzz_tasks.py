@@ -17,8 +17,8 @@ from lrfinder.errors import LRFinderError
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.history import History, Plan
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.records.history import History, Plan
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 ORDINARY = strategies.fixed_dictionaries(

@@ -51,8 +51,8 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "range_tests/suggestion.py",
-        "tests/range_tests/test_for_schedules.py",
+        "range_tests/rules/suggestion.py",
+        "tests/range_tests/rules/test_for_schedules.py",
         (
             "a floor is a share of the peak",
             "_shape(schedule, updates, updates_per_epoch, lr_ratios, peak)",
@@ -70,14 +70,14 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "tasks/random_states.py",
-        "tests/tasks/test_random_states.py lrfinder/tasks/random_states.py",
+        "tasks/state/random_states.py",
+        "tests/tasks/state/test_random_states.py lrfinder/tasks/state/random_states.py",
         ("what a seed is for does not matter", "repr((seed, *labels))", "repr((seed,))"),
         ("a copy of a stream is not independent", "twin._states = self._states", "twin = self"),
     ),
     *_in(
-        "tasks/measures.py",
-        "tests/tasks/test_losses.py",
+        "tasks/fields/measures.py",
+        "tests/tasks/fields/test_losses.py",
         (
             "the loss that is trained is compared too",
             'functions | {"loss": valid_loss}',
@@ -95,8 +95,8 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "tasks/whole_measures.py",
-        "tests/tasks/test_whole_measures.py",
+        "tasks/fields/whole_measures.py",
+        "tests/tasks/fields/test_whole_measures.py",
         (
             "evaluate may return other measures later",
             "names is not None and set(values) != set(names)",
@@ -105,26 +105,26 @@ MUTANTS = [
         ("a whole measure may have a metric's name", "if name in metrics", "if False"),
     ),
     *_in(
-        "tasks/lengths.py",
-        "tests/tasks/test_step_based.py",
+        "tasks/fields/lengths.py",
+        "tests/tasks/data/test_step_based.py",
         ("the advised number of updates is no multiple", "round(updates / part)) * part", "1) * 3"),
         ("epochs that contradict are ignored", "epochs not in (EPOCHS, made)", "False"),
     ),
     *_in(
-        "tasks/drawn_batches.py",
-        "tests/tasks/test_step_based.py",
+        "tasks/data/drawn_batches.py",
+        "tests/tasks/data/test_step_based.py",
         ("a replaced valid_size is not taken", "(draw, count):", "(draw, dataset.count):"),
     ),
     *_in(
-        "tasks/baseline.py",
-        "tests/tasks/test_baseline.py",
+        "tasks/fields/baseline.py",
+        "tests/tasks/fields/test_baseline.py",
         ("get_lr is read per epoch", 'per="batch"), per="batch")', 'per="epoch"), per="epoch")'),
         ("get_lr is scaled by its first lr", "/ peak)", "/ lrs[0])"),
         ("a period that is said is not kept", " or self.per is not None", ""),
     ),
     *_in(
         "training/rehearsal.py",
-        "tests/tasks/test_baseline.py",
+        "tests/tasks/fields/test_baseline.py",
         (
             "every plateau follows the objective",
             "watch if named is None else",
@@ -132,8 +132,8 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "training/sequential.py",
-        "tests/training/test_float16.py",
+        "training/trainers/sequential.py",
+        "tests/training/trainers/test_float16.py",
         (
             "a fork begins with a new scale",
             "twin.load_state_dict(self.scaler",
@@ -143,13 +143,13 @@ MUTANTS = [
         ("the scale never changes", "    run.scaler.update()", "    pass"),
     ),
     *_in(
-        "tasks/kept_state.py",
-        "tests/tasks/test_kept_state.py",
+        "tasks/state/kept_state.py",
+        "tests/tasks/state/test_kept_state.py",
         ("means of a batch norm are not put back", " or _moved(value, before)", ""),
     ),
     *_in(
-        "tasks/sources/training.py",
-        "tests/tasks/test_sources.py",
+        "tasks/data/sources/training.py",
+        "tests/tasks/data/test_sources.py",
         (
             "every epoch has the same order",
             '"order", epoch, cycle))\n        order',
@@ -162,7 +162,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "training/record.py",
+        "training/records/record.py",
         "tests/training/test_training.py",
         (
             "lrs of updates that were not made are recorded",
@@ -172,7 +172,7 @@ MUTANTS = [
         ("the last update is not evaluated", "every), self.updates]", "every)]"),
     ),
     *_in(
-        "training/record.py",
+        "training/records/record.py",
         "tests/training/test_prefix_tree.py",
         (
             "shared updates count for every plan",
@@ -201,7 +201,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "training/history.py",
+        "training/records/history.py",
         "tests/training/test_training.py tests/tuning/test_search.py",
         (
             "a diverged run is stored with what it ended with",
@@ -217,7 +217,7 @@ MUTANTS = [
     ),
     *_in(
         "training/executors/submitting.py",
-        "tests/training/test_executors.py",
+        "tests/training/executors/test_executors.py",
         ("all plans go to one worker", "yield rows[first : first + most]", "yield rows[first:]"),
         (
             "shared beginnings are torn apart",
@@ -382,7 +382,7 @@ MUTANTS = [
         ("the best constant lr is one of far ones", "space.lr_high, FINE)", "space.lr_high)"),
     ),
     *_in(
-        "tuning/stored.py",
+        "tuning/storages/stored.py",
         "tests/tuning/test_second_looks.py",
         ("a second look is kept alone", "{**self.again, str(number)", "{str(number)"),
     ),
@@ -411,7 +411,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "tuning/stored.py",
+        "tuning/storages/stored.py",
         "tests/tuning/test_search.py",
         (
             "a study of something else is gone on with",
@@ -454,13 +454,13 @@ MUTANTS = [
         ("start-ups leave the range", "min(high, at * self.lr_spread)", "at * self.lr_spread"),
     ),
     *_in(
-        "training/history.py",
+        "training/records/history.py",
         "tests/training/test_best_epoch.py",
         ("the weights before training are a best epoch", "for v in run[1:] if", "for v in run if"),
     ),
     *_in(
-        "training/optimizer_modes.py",
-        "tests/training/test_optimizer_modes.py",
+        "training/trainers/optimizer_modes.py",
+        "tests/training/trainers/test_optimizer_modes.py",
         ("a run is evaluated in train mode", "            one.eval()", "            pass"),
     ),
     *_in(
@@ -537,8 +537,8 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "range_tests/longer_training.py",
-        "tests/range_tests/test_longer_training.py",
+        "range_tests/rules/longer_training.py",
+        "tests/range_tests/rules/test_longer_training.py",
         ("the lr of a long training is that of the probes", "now * stretch**-exponent", "now"),
         ("a short training gets a higher lr", "max(1.0, (budget", "max(0.1, (budget"),
         (
@@ -643,8 +643,8 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "range_tests/rule.py",
-        "tests/range_tests/test_rule.py",
+        "range_tests/rules/rule.py",
+        "tests/range_tests/rules/test_rule.py",
         (
             "a run that learnt nothing is no bound of a peak",
             "for probe in probes if not probe.loss < top]",
@@ -658,13 +658,13 @@ MUTANTS = [
     ),
     *_in(
         "schedules/transfer.py",
-        "tests/range_tests/test_rule.py",
+        "tests/range_tests/rules/test_rule.py",
         ("a peak knows no distance", "* predicted)) ** exponent", "* predicted)) ** 0"),
         ("a peak always keeps the sum of the lrs", "* predicted)) ** exponent", "* predicted))"),
     ),
     *_in(
-        "range_tests/suggestion.py",
-        "tests/range_tests/test_rule.py",
+        "range_tests/rules/suggestion.py",
+        "tests/range_tests/rules/test_rule.py",
         ("a schedule knows no exponent", "self.exponent or 0.0", "0.0"),
         (
             "a peak may be where no lr was tried",
@@ -673,8 +673,8 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "range_tests/probes.py",
-        "tests/range_tests/test_rule.py",
+        "range_tests/rules/probes.py",
+        "tests/range_tests/rules/test_rule.py",
         (
             "probes cut short show what breaks a training",
             "if cut_short or 2 * open_above",
@@ -687,8 +687,8 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "range_tests/probes.py",
-        "tests/range_tests/test_longer_training.py",
+        "range_tests/rules/probes.py",
+        "tests/range_tests/rules/test_longer_training.py",
         (
             "a fall is measured from any start",
             "min([start, *(p.permuted for",
@@ -726,38 +726,38 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "range_tests/exchange.py",
-        "tests/range_tests/test_exchange.py",
+        "range_tests/chance/exchange.py",
+        "tests/range_tests/chance/test_exchange.py",
         ("targets keep their places", "chain.roll(1)", "chain"),
         ("inputs that are all alike are believed", "return Unchecked(SAME_INPUTS)", "pass"),
     ),
     *_in(
-        "range_tests/exchange.py",
-        "tests/range_tests/test_exchange.py",
+        "range_tests/chance/exchange.py",
+        "tests/range_tests/chance/test_exchange.py",
         ("a rare class is not exchanged", "_FEWEST_UNLIKE = 8", "_FEWEST_UNLIKE = 40"),
         ("one row of another class is enough", "_FEWEST_UNLIKE = 8", "_FEWEST_UNLIKE = 1"),
     ),
     *_in(
-        "range_tests/permutation_test.py",
-        "tests/range_tests/test_exchange.py",
+        "range_tests/chance/permutation_test.py",
+        "tests/range_tests/chance/test_exchange.py",
         ("small weights make a loss unpaired", "nothing.any() and not pairs()", "True"),
     ),
     *_in(
-        "range_tests/without_bottom.py",
-        "tests/range_tests/test_losses_without_bottom.py",
+        "range_tests/rules/without_bottom.py",
+        "tests/range_tests/rules/test_losses_without_bottom.py",
         ("one step is enough to have no bottom", "_STEPS = 2", "_STEPS = 1"),
         ("a linear fall has a bottom", "_POWER = 0.95", "_POWER = 1.1"),
     ),
     *_in(
         "range_tests/several_optimizers.py",
-        "tests/range_tests/test_losses_without_bottom.py",
+        "tests/range_tests/rules/test_losses_without_bottom.py",
         ("optimizers that lower a loss raise it", "losses - unmoved", "unmoved - losses"),
         ("a rise of the loss is none", "_LITTLE, _GROWN = 2e-3", "_LITTLE, _GROWN = 2e3"),
         ("a training that rose too far is not looked at", "[np.isfinite(above)]", ""),
     ),
     *_in(
-        "range_tests/pairing.py",
-        "tests/range_tests/test_pairing.py",
+        "range_tests/chance/pairing.py",
+        "tests/range_tests/chance/test_pairing.py",
         ("rounding makes pairs", "_ROUNDINGS = 100", "_ROUNDINGS = 0"),
         (
             "no loss pairs rows with targets",
@@ -766,8 +766,8 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "tasks/targets.py",
-        "tests/tasks/test_targets.py",
+        "tasks/data/targets.py",
+        "tests/tasks/data/test_targets.py",
         ("the batch itself gets the other target", "= copy.copy(cast(object, part))", "= part"),
     ),
     *_in(
@@ -788,14 +788,14 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "range_tests/prior.py",
-        "tests/range_tests/test_prior.py",
+        "range_tests/rules/prior.py",
+        "tests/range_tests/rules/test_prior.py",
         ("a prior is half as wide", "(2 * _MIDDLE_90)", "(4 * _MIDDLE_90)"),
         ("Optuna is asked evenly", "self.high, log=True", "self.high, log=False"),
     ),
     *_in(
         "tasks/loops/training.py",
-        "tests/tasks/test_loops.py tests/training/test_driven.py",
+        "tests/tasks/loops/test_loops.py tests/training/trainers/test_driven.py",
         (
             "lrs are set one update late",
             "self.lrs[len(self.losses)]",
@@ -814,7 +814,7 @@ MUTANTS = [
     ),
     *_in(
         "tasks/loops/driving.py",
-        "tests/training/test_driven.py",
+        "tests/training/trainers/test_driven.py",
         (
             "the loop draws from the caller's random states",
             "with self._random.active(), self._own.active():",
@@ -825,12 +825,12 @@ MUTANTS = [
     ),
     *_in(
         "tasks/loops/measuring.py",
-        "tests/training/test_driven.py",
+        "tests/training/trainers/test_driven.py",
         ("train flags stay where an evaluation left them", "module.training = training", "pass"),
     ),
     *_in(
-        "training/driven.py",
-        "tests/training/test_driven.py",
+        "training/trainers/driven.py",
+        "tests/training/trainers/test_driven.py",
         (
             "whatever a loop raises is a divergence",
             "        except LRFinderError:\n            return False",

@@ -19,6 +19,11 @@ def test_every_fault_can_be_put_in_exactly_once():
         assert mutant.old != mutant.new
 
 
+def test_the_tests_of_a_fault_are_there():
+    named = {file.partition("::")[0] for mutant in MUTANTS for file in mutant.tests}
+    assert [file for file in sorted(named) if not (ROOT / file).is_file()] == []
+
+
 def run_tests(
     package: Path, tests: tuple[str, ...], marked: str
 ) -> subprocess.CompletedProcess[str]:

@@ -27,7 +27,7 @@ from lrfinder.report.wording import how_wrong
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.task import Task
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 
 ROOM = Path(lrfinder.__file__).parent / "range_tests"
 ADVICE = re.compile(
@@ -438,7 +438,7 @@ def texts(file: Path) -> list[str]:
 
 
 def test_every_message_that_advises_is_followed():
-    said = [text for file in sorted(ROOM.glob("*.py")) for text in texts(file)]
+    said = [text for file in sorted(ROOM.rglob("*.py")) for text in texts(file)]
     advising = [text for text in said if ADVICE.search(text) and " " in text]
     cases = [case.says for case in (*REFUSALS.values(), *REMARKS.values())]
     followed = (*cases, r"does not depend on the inputs", r"cost must be at least")

@@ -10,7 +10,7 @@ from made_up_values import curve
 
 from lrfinder import plots
 from lrfinder.range_tests.by_epoch import best_steps, compared, facts_by_epoch
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.report.tables import steps_of
 
 SUGGESTED = Suggestion(0.01, 0.005, 0.02, "suggested", "", budget=460)

@@ -15,7 +15,7 @@ from lrfinder.range_tests.limits import OUT_OF_TIME, Limits
 from lrfinder.range_tests.range_test import range_test as run_range_test
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 MODULE = sys.modules[run_range_test.__module__]
 TRAINERS = [SequentialTrainer, BatchedTrainer]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.range_tests.series import Series
-from lrfinder.range_tests.suggestion import Suggestion
 
 
 def suggested(lr: float | None, factor: float = 3.0) -> Suggestion:

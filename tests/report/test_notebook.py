@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lrfinder.commands import start
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.results.opening import open_run
 from lrfinder.results.saved_run import Run
 from lrfinder.settings import RunSettings

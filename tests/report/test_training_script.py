@@ -16,10 +16,10 @@ from lrfinder.report.scripts.training_script import training_loop
 from lrfinder.results.answers import best_facts
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.schedules.groups import Asked, family_of_groups
-from lrfinder.tasks.devices import tensors_in, to_device
+from lrfinder.tasks.data.devices import tensors_in, to_device
 from lrfinder.tasks.loading import load_named, load_task
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 
 HEAD = """
 import torch

@@ -7,7 +7,7 @@ from small_tasks import linear_task, plain_sgd
 from lrfinder.results.folder import RunFolder
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 
 CONSTANT = Schedule(FAMILIES["constant"])
 

@@ -162,7 +162,7 @@ def test_a_cut_off_line_of_curves_does_not_spoil_the_next(run, tmp_path):
 def _history():
     from lrfinder.schedules import FAMILIES, Schedule
     from lrfinder.training.fit import fit
-    from lrfinder.training.history import Plan
+    from lrfinder.training.records.history import Plan
 
     problem = Experiment(SETTINGS)
     return fit(problem.task, [Plan(0.01, Schedule(FAMILIES["constant"]), 0)])

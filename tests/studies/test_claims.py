@@ -24,7 +24,7 @@ from verdict_records import friedman  # noqa: E402
 from lrfinder import fit, load_task, range_test  # noqa: E402
 from lrfinder.cli import app  # noqa: E402
 from lrfinder.statistics import Mean  # noqa: E402
-from lrfinder.training.history import Plan  # noqa: E402
+from lrfinder.training.records.history import Plan  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from lrfinder.tasks.builtin import BUILT_IN
 from lrfinder.tasks.loading import load_named, load_task
 from lrfinder.tasks.reference import TaskReference
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 
 USUAL_LR = {
     "digits": 0.1,

@@ -10,9 +10,9 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, random_split
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.data_checks import OTHER_WEIGHTS
+from lrfinder.tasks.data.data_checks import OTHER_WEIGHTS
+from lrfinder.tasks.data.sketch import sketch
 from lrfinder.tasks.fingerprint import check_same, fingerprint
-from lrfinder.tasks.sketch import sketch
 from lrfinder.tasks.task import Task
 
 SAYS = "other {what}"

@@ -28,7 +28,7 @@ from lrfinder.tasks.from_objects import factories
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 ACTIONS = {
     "range test": lambda task: range_test(task, steps=9, seeds=2, max_lr=1.0),

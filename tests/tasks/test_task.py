@@ -27,7 +27,7 @@ from lrfinder.schedules import FAMILIES
 from lrfinder.tasks.task import Baseline, Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 CPU = torch.device("cpu")
 MODEL = nn.Linear(1, 1)

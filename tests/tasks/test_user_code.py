@@ -13,7 +13,7 @@ from lrfinder.errors import TaskFailed, TaskLoadError
 from lrfinder.tasks.loading import load_task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 
 class Stop(BaseException):

@@ -10,9 +10,9 @@ import lrfinder
 from lrfinder.errors import InvalidArgument
 from lrfinder.experiment import training_seeds
 from lrfinder.schedules import FAMILIES, Schedule
-from lrfinder.tasks.measures import measure_column, measure_name
+from lrfinder.tasks.fields.measures import measure_column, measure_name
 from lrfinder.training.fit import fit
-from lrfinder.training.history import History, Plan
+from lrfinder.training.records.history import History, Plan
 
 QUIET = {"progress": False, "engine": "sequential"}
 

@@ -14,8 +14,8 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.report.wording import estimate
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.engine import EngineRecord, again, choose
-from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.speed import Speed, Work, measure_speed
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 SMALL, LARGE = Work(4, 10, 2), Work(40, 10**9, 2)
 

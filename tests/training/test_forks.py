@@ -19,7 +19,7 @@ from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
 from lrfinder.training.forks import why_not_forked
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 PLANS = [plan(0.02, family="step", step_size=1, gamma=gamma) for gamma in (0.5, 0.1)]
 

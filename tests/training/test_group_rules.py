@@ -23,7 +23,7 @@ from lrfinder.schedules import Schedule
 from lrfinder.schedules.spec import schedule_of_training
 from lrfinder.settings import RunSettings, read_settings_file, settings_from
 from lrfinder.tasks.loading import load_named
-from lrfinder.training.driven import DrivenTrainer
+from lrfinder.training.trainers.driven import DrivenTrainer
 
 EPOCHS, PER_EPOCH = 5, 4
 RULES = {

@@ -11,14 +11,14 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.experiment import Experiment
-from lrfinder.range_tests.suggestion import Suggestion
+from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.schedules import FAMILIES, Family, Schedule
 from lrfinder.settings import RunSettings
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.records.history import Plan
+from lrfinder.training.trainers.sequential import SequentialTrainer
 from lrfinder.tuning.lr_ranges import from_range_test
 
 TRAINERS = {"sequential": SequentialTrainer(), "batched": BatchedTrainer()}

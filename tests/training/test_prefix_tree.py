@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 
 from lrfinder.schedules import FAMILIES, Family, Schedule
 from lrfinder.training.fit import fit
-from lrfinder.training.history import History, Plan
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.records.history import History, Plan
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 EPOCHS = 4
 

@@ -7,8 +7,8 @@ import torch
 from small_tasks import linear_task
 from torch import nn
 
-from lrfinder.training.sequential import SequentialTrainer
 from lrfinder.training.speed import Speed, Work, measure_speed, threads
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 
 def test_work_takes_its_updates_its_evaluations_and_its_trials():

@@ -36,13 +36,13 @@ from torch.utils.data import DataLoader
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules import FAMILIES, Family, Schedule
 from lrfinder.tasks.builtin import classifier, linear, quadratic
-from lrfinder.tasks.measures import measure_column, measure_name
+from lrfinder.tasks.fields.measures import measure_column, measure_name
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
-from lrfinder.training.history import History, Plan
-from lrfinder.training.sequential import SequentialTrainer
-from lrfinder.training.trainer import Trainer
+from lrfinder.training.records.history import History, Plan
+from lrfinder.training.trainers.sequential import SequentialTrainer
+from lrfinder.training.trainers.trainer import Trainer
 
 DATA = Path(__file__).parents[1] / "data"
 TRAINERS: dict[str, Callable[[], Trainer]] = {

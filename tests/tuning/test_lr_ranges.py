@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from small_tasks import linear_task, plain_sgd
 
-from lrfinder.range_tests.suggestion import SWEEP_RULE, Suggestion
+from lrfinder.range_tests.rules.suggestion import SWEEP_RULE, Suggestion
 from lrfinder.schedules import FAMILIES
 from lrfinder.tuning.lr_ranges import fixed_lr, from_range_test, given_range
 from lrfinder.tuning.space import Space

@@ -20,7 +20,7 @@ from lrfinder.schedules import FAMILIES, Family
 from lrfinder.training.executors.in_process import AloneCrew
 from lrfinder.training.executors.job import Setup
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 from lrfinder.tuning.samplers import sampler_for
 from lrfinder.tuning.search import search
 from lrfinder.tuning.space import Space
@@ -242,7 +242,7 @@ def test_a_study_that_goes_on_draws_other_trials_than_the_first_ones(url):
 
 KILLED = """
 import os, sys
-from lrfinder.tuning.stored import StoredStudy
+from lrfinder.tuning.storages.stored import StoredStudy
 from test_search import search, space, task
 
 url, where, calls = sys.argv[1], sys.argv[2], [None] * int(sys.argv[3])

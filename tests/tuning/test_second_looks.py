@@ -15,7 +15,7 @@ from test_search import space, task
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 from lrfinder.tuning.search import search
 from lrfinder.tuning.trials import FamilyResult, SecondLook, TrialResult, stages
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tuning.storage import open_storage, own_file
+from lrfinder.tuning.storages.storage import open_storage, own_file
 
 
 def journal_mode(path: Path) -> str:

@@ -12,9 +12,9 @@ from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.training.executors.in_process import AloneCrew
 from lrfinder.training.executors.job import Job, Setup
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
-from lrfinder.training.sent import packed, without_plans
-from lrfinder.tuning.storage import close, open_existing, open_storage
+from lrfinder.training.records.history import Plan
+from lrfinder.training.records.sent import packed, without_plans
+from lrfinder.tuning.storages.storage import close, open_existing, open_storage
 from lrfinder.workers.board import Board
 from lrfinder.workers.claims import Watch, claimed, work_study
 from lrfinder.workers.description import Extent

@@ -10,8 +10,8 @@ from small_tasks import linear_task, noisy_task
 
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.training.fit import fit
-from lrfinder.training.history import Plan
-from lrfinder.training.sent import packed, packed_plans, unpacked, unpacked_plans
+from lrfinder.training.records.history import Plan
+from lrfinder.training.records.sent import packed, packed_plans, unpacked, unpacked_plans
 
 PLANS = [
     Plan(0.01, Schedule(FAMILIES["constant"]), 0),

@@ -12,9 +12,9 @@ from lrfinder.settings import RunSettings
 from lrfinder.tasks.fingerprint import fingerprint
 from lrfinder.tasks.loading import load_named
 from lrfinder.training.engine import EngineRecord, Timing
-from lrfinder.training.history import Plan
+from lrfinder.training.records.history import Plan
 from lrfinder.training.speed import Speed
-from lrfinder.tuning.storage import open_storage
+from lrfinder.tuning.storages.storage import open_storage
 from lrfinder.workers.claims import beating, work_study
 from lrfinder.workers.description import Description, Extent
 from lrfinder.workers.mailbox import Mailbox

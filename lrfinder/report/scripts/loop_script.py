@@ -10,7 +10,7 @@ from textwrap import fill
 
 from lrfinder.report.scripts.task_import import import_order, loaded_by, own_import
 from lrfinder.results.summary import BestFacts
-from lrfinder.schedules.codegen import variable_name
+from lrfinder.schedules.families.codegen import variable_name
 from lrfinder.schedules.groups import NAME as GROUPS
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.reference import TaskReference

@@ -20,16 +20,16 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lrfinder.report.scripts.task_import import import_order, loaded_by, own_import
 from lrfinder.results.summary import BestFacts
-from lrfinder.schedules.codegen import variable_name
-from lrfinder.tasks import devices
-from lrfinder.tasks.batches import Batch, count_rows, is_plain
-from lrfinder.tasks.devices import parts_of
-from lrfinder.tasks.own_states import parts_with_epochs
-from lrfinder.tasks.random_states import Stream
+from lrfinder.schedules.families.codegen import variable_name
+from lrfinder.tasks.data import devices
+from lrfinder.tasks.data.batches import Batch, count_rows, is_plain
+from lrfinder.tasks.data.devices import parts_of
+from lrfinder.tasks.data.sources import are_tensors
 from lrfinder.tasks.reference import TaskReference
-from lrfinder.tasks.sources import are_tensors
+from lrfinder.tasks.state.own_states import parts_with_epochs
+from lrfinder.tasks.state.random_states import Stream
 from lrfinder.tasks.task import Task
-from lrfinder.training.optimizer_modes import has_modes
+from lrfinder.training.trainers.optimizer_modes import has_modes
 
 _TO_DEVICE = """
 def to_device(batch, device):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.schedules.family import Budget, Family, Params, Trial
+from lrfinder.schedules.families.family import Budget, Family, Params, Trial
 from lrfinder.schedules.groups.names import RATIO, SEARCH
 from lrfinder.types import Value
 

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lrfinder.checks import POSITIVE, Rule
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules.as_function import body_of
-from lrfinder.schedules.family import Budget, Family, GroupRule, Params, Trial
+from lrfinder.schedules.families.family import Budget, Family, GroupRule, Params, Trial
 from lrfinder.schedules.groups.asked import Asked
 from lrfinder.schedules.groups.names import NAME, RATIO, names_of
 from lrfinder.schedules.groups.per_group import PerGroup

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lrfinder.schedules.decays import milestones_of
+from lrfinder.schedules.families.decays import milestones_of
 from lrfinder.schedules.lint.seen import ALIKE, Seen, first_firing
 
 _CLIMBS = 0.01  # share of the peak to which a cosine may climb back

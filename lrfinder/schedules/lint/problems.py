@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lrfinder.arrays import Floats
+from lrfinder.schedules.families.recognised import Part
 from lrfinder.schedules.lint.lengths import OF_NUMBERS, impatient, long_warmup
 from lrfinder.schedules.lint.lrs import at_rest, nothing_left, still_rising
 from lrfinder.schedules.lint.seen import Seen
 from lrfinder.schedules.lint.units import wrong_unit
-from lrfinder.schedules.recognised import Part
 from lrfinder.types import Value
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lrfinder.arrays import Floats
-from lrfinder.schedules.decays import milestones_of
+from lrfinder.schedules.families.decays import milestones_of
 from lrfinder.types import Per, Value
 
 WHOLE = {  # parameter that is the length of the whole schedule, by family

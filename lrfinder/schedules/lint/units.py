@@ -2,7 +2,7 @@
 
 import math
 
-from lrfinder.schedules.decays import joined, milestones_of
+from lrfinder.schedules.families.decays import joined, milestones_of
 from lrfinder.schedules.lint.lrs import LEFT, share_left
 from lrfinder.schedules.lint.seen import ALIKE, CYCLE, WHOLE, Seen, first_firing
 

@@ -5,7 +5,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.loaders import loader_length
+from lrfinder.tasks.data.loaders import loader_length
 
 
 def updates_per_epoch(batches: int, accumulate: int) -> int:

@@ -32,11 +32,11 @@ from lrfinder.tasks.adapters.lightning_steps import (
 )
 from lrfinder.tasks.adapters.measured import measured_by
 from lrfinder.tasks.adapters.optimizers import baseline_of, with_lr
-from lrfinder.tasks.baseline import Baseline
-from lrfinder.tasks.optimizer_copies import copied_model
-from lrfinder.tasks.random_states import kept
-from lrfinder.tasks.sources import first_of_subset
-from lrfinder.tasks.task_checks import fitting_name
+from lrfinder.tasks.data.sources import first_of_subset
+from lrfinder.tasks.fields.baseline import Baseline
+from lrfinder.tasks.fields.task_checks import fitting_name
+from lrfinder.tasks.state.optimizer_copies import copied_model
+from lrfinder.tasks.state.random_states import kept
 from lrfinder.tasks.user_code import shortened, user_code
 from lrfinder.types import Per
 

@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.batches import Batch, outline
+from lrfinder.tasks.data.batches import Batch, outline
 
 _DONE = "_lrfinder_batches"
 """Attribute of a module: training batches that it has seen."""

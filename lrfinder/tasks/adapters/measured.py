@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.data.batches import Batch
 
 Step = Callable[[Any, Batch], Mapping[str, Any]]
 """step(model, batch) -> "loss", and further values by name."""

@@ -12,7 +12,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lrfinder.tasks.baseline import Baseline, of_scheduler
+from lrfinder.tasks.fields.baseline import Baseline, of_scheduler
 from lrfinder.types import Per
 
 _BY_SCHEDULERS = ("initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum")

@@ -14,12 +14,12 @@ from torch.optim import Optimizer
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.adapters.lengths import batches_of
 from lrfinder.tasks.adapters.optimizers import peak_lrs, with_lr
-from lrfinder.tasks.baseline import Baseline, of_scheduler
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.random_states import kept
-from lrfinder.tasks.task_checks import fitting_name
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.fields.baseline import Baseline, of_scheduler
+from lrfinder.tasks.fields.task_checks import fitting_name
+from lrfinder.tasks.fields.whole_measures import Evaluate
+from lrfinder.tasks.state.random_states import kept
 from lrfinder.tasks.user_code import user_code
-from lrfinder.tasks.whole_measures import Evaluate
 
 _SHAPES_THE_UPDATE = ("train_step", "train_step_single", "run_single_epoch", "fit_loop")
 

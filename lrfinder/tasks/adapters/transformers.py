@@ -23,15 +23,15 @@ from lrfinder.tasks.adapters.lengths import (
     whole_epochs,
 )
 from lrfinder.tasks.adapters.optimizers import baseline_of, peak_lrs, with_lr
-from lrfinder.tasks.baseline import Baseline, of_scheduler
-from lrfinder.tasks.batches import Batch
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.fields.baseline import Baseline, of_scheduler
+from lrfinder.tasks.fields.lengths import EPOCHS
+from lrfinder.tasks.fields.task_checks import fitting_name
+from lrfinder.tasks.fields.whole_measures import Evaluate
 from lrfinder.tasks.from_objects import factories
-from lrfinder.tasks.lengths import EPOCHS
-from lrfinder.tasks.optimizer_copies import copied_model, unwrapped
-from lrfinder.tasks.random_states import kept
-from lrfinder.tasks.task_checks import fitting_name
+from lrfinder.tasks.state.optimizer_copies import copied_model, unwrapped
+from lrfinder.tasks.state.random_states import kept
 from lrfinder.tasks.user_code import shortened, user_code
-from lrfinder.tasks.whole_measures import Evaluate
 
 _SHAPES_THE_UPDATE = ("training_step",)
 

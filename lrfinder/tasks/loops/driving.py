@@ -27,8 +27,8 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.schedules.groups import names_of
 from lrfinder.tasks.loops.switching import ThreadStates
 from lrfinder.tasks.loops.training import DRIVES_NONE, LeaveLoop, Line, Measuring, Training
-from lrfinder.tasks.own_generators import GeneratorState, find_generators
-from lrfinder.tasks.random_states import Stream
+from lrfinder.tasks.state.own_generators import GeneratorState, find_generators
+from lrfinder.tasks.state.random_states import Stream
 from lrfinder.tasks.user_code import user_code
 
 _SWALLOWED = (

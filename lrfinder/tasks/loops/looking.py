@@ -18,12 +18,12 @@ from torch.optim import Optimizer
 from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules.live import stand_in
-from lrfinder.tasks.data_checks import OTHER_WEIGHTS
+from lrfinder.tasks.data.data_checks import OTHER_WEIGHTS
+from lrfinder.tasks.data.sketch import Sketch, sketch
+from lrfinder.tasks.fields.lr_groups import TRIED, LRGroups, size_of
 from lrfinder.tasks.loops.driving import DrivenTraining
 from lrfinder.tasks.loops.measuring import measured_by
 from lrfinder.tasks.loops.training import Training
-from lrfinder.tasks.lr_groups import TRIED, LRGroups, size_of
-from lrfinder.tasks.sketch import Sketch, sketch
 from lrfinder.tasks.task import Prototype
 from lrfinder.tasks.user_code import user_code
 

@@ -26,13 +26,18 @@ from lrfinder.arrays import Floats
 from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Family
-from lrfinder.tasks.baseline import STEPS_ASKED, Baseline, as_baseline, code_kind
+from lrfinder.tasks.fields.baseline import STEPS_ASKED, Baseline, as_baseline, code_kind
+from lrfinder.tasks.fields.measures import Measure
+from lrfinder.tasks.fields.task_checks import (
+    check_by_name,
+    check_functions,
+    check_name,
+    check_schedules,
+)
 from lrfinder.tasks.loops.driving import DrivenTraining, accelerator
 from lrfinder.tasks.loops.looking import LoopData, group_lrs, look
 from lrfinder.tasks.loops.training import Training, takes_one_argument
-from lrfinder.tasks.measures import Measure
 from lrfinder.tasks.task import Prototype
-from lrfinder.tasks.task_checks import check_by_name, check_functions, check_name, check_schedules
 from lrfinder.types import CodeKind, Per
 
 _Key = tuple[int, int | None, torch.device | None]

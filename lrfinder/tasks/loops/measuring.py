@@ -10,12 +10,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.held_objects import held_by
-from lrfinder.tasks.kept_state import state_kept
+from lrfinder.tasks.fields.task_checks import check_metric_names
 from lrfinder.tasks.loops.driving import DrivenTraining
 from lrfinder.tasks.loops.training import Measuring, described
-from lrfinder.tasks.random_states import Stream
-from lrfinder.tasks.task_checks import check_metric_names
+from lrfinder.tasks.state.held_objects import held_by
+from lrfinder.tasks.state.kept_state import state_kept
+from lrfinder.tasks.state.random_states import Stream
 from lrfinder.tasks.user_code import user_code
 
 _MOST_OBJECTS = 5000

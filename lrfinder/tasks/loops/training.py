@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.batches import outline
+from lrfinder.tasks.data.batches import outline
 from lrfinder.tasks.loops.switching import wait
-from lrfinder.tasks.optimizer_copies import unwrapped
+from lrfinder.tasks.state.optimizer_copies import unwrapped
 
 Measuring = Callable[[], Any]
 _READ_EVERY = 16

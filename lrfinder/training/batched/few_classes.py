@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lrfinder.tasks.measures import Measure
+from lrfinder.tasks.fields.measures import Measure
 
 _FEW = 16
 """Numbers of a vector; with 32 classes nothing is gained any more, with 100 something is lost."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lrfinder.tasks.batches import Batch, map_leaves
+from lrfinder.tasks.data.batches import Batch, map_leaves
 
 _TENSORS = ("_parameters", "_buffers", "_modules", "_flat_weights", "_flat_weight_refs")
 """Attributes of modules that hold parameters and buffers, or follow them."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.random_states import Stream, mark
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.state.random_states import Stream, mark
 from lrfinder.tasks.user_code import describe
 from lrfinder.training.batched.state import BatchedState
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
-from lrfinder.tasks.optimizer_copies import COPIED_BY_TORCH, copied_optimizer
+from lrfinder.tasks.state.optimizer_copies import COPIED_BY_TORCH, copied_optimizer
 from lrfinder.training.batched.optimizers import (
     PerRunOptimizers,
     RunParameters,
@@ -23,7 +23,7 @@ from lrfinder.training.batched.optimizers import (
     elementwise,
     kept_parameters,
 )
-from lrfinder.training.optimizer_modes import has_modes
+from lrfinder.training.trainers.optimizer_modes import has_modes
 
 _STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 _STEPS = 12  # past the start-up phases of optimizers that have one

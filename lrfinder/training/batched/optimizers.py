@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
 from lrfinder.errors import LRFinderError
-from lrfinder.tasks.optimizer_copies import COPIED_BY_TORCH, copied_optimizer
+from lrfinder.tasks.state.optimizer_copies import COPIED_BY_TORCH, copied_optimizer
 
 
 @dataclass(frozen=True)

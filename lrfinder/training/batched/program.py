@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lrfinder.errors import TaskFailed
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.random_states import Stream
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.fields.whole_measures import whole_measures
+from lrfinder.tasks.state.random_states import Stream
 from lrfinder.tasks.task import Task
-from lrfinder.tasks.whole_measures import whole_measures
 from lrfinder.training.batched.few_classes import quick
 from lrfinder.training.batched.module_state import Template, dims_of, stack_batches
 from lrfinder.training.batched.runs import StackedRuns
-from lrfinder.training.evaluation import as_number, eval_mode
+from lrfinder.training.trainers.evaluation import as_number, eval_mode
 
 
 @dataclass(frozen=True)

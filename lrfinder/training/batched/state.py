@@ -9,9 +9,9 @@ from torch.optim import Optimizer
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules.live import stand_in
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.random_states import Stream
-from lrfinder.tasks.sources import Feed
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.data.sources import Feed
+from lrfinder.tasks.state.random_states import Stream
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.module_state import Attributes, Template
 from lrfinder.training.batched.optimizers import (
@@ -24,7 +24,7 @@ from lrfinder.training.batched.optimizers import (
 from lrfinder.training.batched.program import ParameterRoles, Program
 from lrfinder.training.batched.runs import SeedLayout, StackedRuns
 from lrfinder.training.batched.trial_step import BatchingPlan, shared_parameters
-from lrfinder.training.building import build_model, build_optimizer, device_of
+from lrfinder.training.trainers.building import build_model, build_optimizer, device_of
 
 _CACHED = 2**17  # parameters; with more of them, runs are stepped faster one by one
 

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from lrfinder.arrays import Floats
 from lrfinder.errors import InvalidArgument
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.sources import Feed, in_pieces
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.data.sources import Feed, in_pieces
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe, user_code
-from lrfinder.training.at_start import Update, check_lost
 from lrfinder.training.batched.module_state import ignore_vmap_fallback_warning
 from lrfinder.training.batched.one_by_one import (
     IsDivergence,
@@ -29,9 +28,10 @@ from lrfinder.training.batched.one_by_one import (
 )
 from lrfinder.training.batched.state import BatchedState, select_runs, start_runs
 from lrfinder.training.batched.trial_step import BatchingPlan, plan_of
-from lrfinder.training.evaluation import evaluating, evaluation_stream, read_numbers
-from lrfinder.training.raised import is_divergence, may_be_divergence
-from lrfinder.training.sequential import SequentialTrainer
+from lrfinder.training.trainers.at_start import Update, check_lost
+from lrfinder.training.trainers.evaluation import evaluating, evaluation_stream, read_numbers
+from lrfinder.training.trainers.raised import is_divergence, may_be_divergence
+from lrfinder.training.trainers.sequential import SequentialTrainer
 
 _MOST_RUNS = 256
 _BUDGET = 2**31  # bytes of one State on a processor

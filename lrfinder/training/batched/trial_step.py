@@ -17,12 +17,11 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from lrfinder.errors import LRFinderError, TaskFailed
-from lrfinder.tasks.batches import Batch
-from lrfinder.tasks.measures import VALID_LOSS, check_has_gradient
-from lrfinder.tasks.random_states import Stream, derive
+from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.fields.measures import VALID_LOSS, check_has_gradient
+from lrfinder.tasks.state.random_states import Stream, derive
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe, shortened
-from lrfinder.training.at_start import Update, check_batch
 from lrfinder.training.batched.module_state import (
     Attributes,
     Template,
@@ -36,8 +35,9 @@ from lrfinder.training.batched.optimizer_check import (
 from lrfinder.training.batched.optimizers import RunParameters
 from lrfinder.training.batched.program import ParameterRoles, Program
 from lrfinder.training.batched.runs import SeedLayout, StackedRuns
-from lrfinder.training.building import build_model, build_optimizer, device_of
-from lrfinder.training.evaluation import as_number, eval_mode, evaluation_stream
+from lrfinder.training.trainers.at_start import Update, check_batch
+from lrfinder.training.trainers.building import build_model, build_optimizer, device_of
+from lrfinder.training.trainers.evaluation import as_number, eval_mode, evaluation_stream
 
 _LRS = (0.001, 0.003, 0.01)
 _SEEDS = tuple(derive(0, "trial", k) for k in range(2))

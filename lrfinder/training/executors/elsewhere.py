@@ -16,10 +16,10 @@ from lrfinder.errors import InvalidArgument, LRFinderError
 from lrfinder.tasks.problem import Problem
 from lrfinder.training.executors.job import Packed
 from lrfinder.training.fit import fit
-from lrfinder.training.history import History
-from lrfinder.training.sent import SentPlan, without_plans
+from lrfinder.training.records.history import History
+from lrfinder.training.records.sent import SentPlan, without_plans
 from lrfinder.training.speed import threads
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.trainers.trainer import AnyTrainer
 
 _ONE_AT_A_TIME = Lock()
 

@@ -33,7 +33,7 @@ from lrfinder.errors import LRFinderError, TaskFailed
 from lrfinder.training.executors.elsewhere import prepared, trained
 from lrfinder.training.executors.job import Packed, Setup
 from lrfinder.training.executors.submitting import Returned, SubmittingCrew, WorkerDied
-from lrfinder.training.sent import SentPlan
+from lrfinder.training.records.sent import SentPlan
 
 _SAY_WORKERS = ("workers", "num_workers", "_max_workers")
 """How executors say how many workers they have: ours above, mpi4py's, the standard library's."""

@@ -17,10 +17,10 @@ import cloudpickle
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.problem import Problem
 from lrfinder.tasks.user_code import describe
-from lrfinder.training.driven import reference_trainer
-from lrfinder.training.history import History, Plan
 from lrfinder.training.prefix_tree import Finished
-from lrfinder.training.trainer import AnyTrainer
+from lrfinder.training.records.history import History, Plan
+from lrfinder.training.trainers.driven import reference_trainer
+from lrfinder.training.trainers.trainer import AnyTrainer
 
 Build = Callable[[], tuple[Problem, AnyTrainer]]
 """Makes the task and the trainer; a function that can be sent to a process, such as a partial."""

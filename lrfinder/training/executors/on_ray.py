@@ -20,7 +20,7 @@ from lrfinder.tasks.user_code import describe
 from lrfinder.training.executors.elsewhere import prepared, trained
 from lrfinder.training.executors.job import Setup
 from lrfinder.training.executors.submitting import Returned, SubmittingCrew, WorkerDied
-from lrfinder.training.sent import SentPlan
+from lrfinder.training.records.sent import SentPlan
 
 _LOCAL = "local"
 _ANSWERS_WITHIN = 10.0

@@ -25,7 +25,7 @@ from lrfinder.errors import LRFinderError
 from lrfinder.training.executors.elsewhere import prepared, trained
 from lrfinder.training.executors.job import Packed, Setup
 from lrfinder.training.executors.submitting import Returned, SubmittingCrew, WorkerDied
-from lrfinder.training.sent import SentPlan
+from lrfinder.training.records.sent import SentPlan
 
 T = TypeVar("T")
 

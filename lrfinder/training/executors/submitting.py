@@ -14,9 +14,9 @@ from typing import Protocol
 from lrfinder.errors import LRFinderError, TaskFailed
 from lrfinder.tasks.user_code import describe
 from lrfinder.training.executors.job import Job, Setup
-from lrfinder.training.history import History, Plan
 from lrfinder.training.prefix_tree import together
-from lrfinder.training.sent import SentPlan
+from lrfinder.training.records.history import History, Plan
+from lrfinder.training.records.sent import SentPlan
 
 TRIES = 3
 """How often a part is given to a worker that dies of it."""

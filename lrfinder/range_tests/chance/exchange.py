@@ -1,0 +1,334 @@
+"""Batches whose targets change places, for the permutation test of a range test.
+
+Targets change places along the dimension of rows of their batch. Where they have none, or batches
+are small, whole targets change places between batches of one shape; never anything along time. The
+batches are copied and not rebuilt (`tasks/data/targets.py`).
+
+Where no target is found, where too few of them can change places, and where rows have the same
+inputs, of which nothing can be learnt, there is no exchange, and the reason says why.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrfinder.tasks.data.batches import Batch, alike, is_plain, leaves_of, map_leaves
+from lrfinder.tasks.data.devices import tensors_in
+from lrfinder.tasks.data.targets import Place, place_of
+from lrfinder.tasks.loops.loop import Loop
+from lrfinder.tasks.problem import Problem
+from lrfinder.tasks.user_code import user_code
+
+OWN, DRAWN = "own", "drawn"
+PERMUTED = tuple(f"permuted {k}" for k in range(16))
+"""Names of the sets of batches: as they are, with targets drawn with replacement, exchanged."""
+NO_TARGET = "no target was found in the batches; Task(target=...) names it"
+NONE_AT_ALL = "the task says that it has no target"
+FEW = (
+    "too few targets can change places; it takes 32 rows to evaluate, 8 of them with other targets "
+    "than most, in batches of at least 8 rows, or in 8 batches of one shape"
+)
+OWN_BATCHES = "a loop keeps its batches to itself, so that no targets can be exchanged"
+SAME_INPUTS = "the inputs are the same in every row"
+_FEWEST_ROWS = 32  # of all batches; with fewer, learning is not told from chance
+_FEWEST_TO_EXCHANGE = 8  # rows of a batch, or batches of one shape
+_FEWEST_UNLIKE = 8  # rows whose targets are not what most rows of their batch have
+_MOST_ALIKE = 0.75  # of the batches of one shape
+_CANDIDATES = 5  # for the target that most others are like
+
+
+@dataclass(frozen=True)
+class Unchecked:
+    """Why targets were not exchanged, and what to do."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Batches, and their targets as they are dealt out among them."""
+
+    batches: Sequence[Batch]
+    _places: Sequence[Place]
+    _deal: "Callable[[_Order], Iterator[Any]]"
+
+    @property
+    def sets(self) -> dict[str, Iterable[Batch]]:
+        """The batches to evaluate a model on, by name; made when they are read."""
+        permuted = {name: _Dealt(self, partial(_cycle, k)) for k, name in enumerate(PERMUTED)}
+        return {OWN: self.batches, DRAWN: _Dealt(self, _drawn), **permuted}
+
+    def dealt(self, order: "_Order") -> Iterator[Batch]:
+        """Yield the batches with their targets in another order."""
+        for batch, place, target in zip(self.batches, self._places, self._deal(order), strict=True):
+            yield place.put(batch, target)
+
+
+def exchange(task: Problem, batches: Iterable[Batch]) -> Exchange | Unchecked:
+    """The batches whose targets can change places, or why too few of them can.
+
+    Raises InvalidArgument where the task names a target that a batch does not have.
+    """
+    if isinstance(task, Loop):
+        return Unchecked(OWN_BATCHES)
+    if task.target is False:
+        return Unchecked(NONE_AT_ALL)
+    batches = list(batches)
+    with user_code("looking for the targets"):
+        places = [place_of(batch, task.target) for batch in batches]
+        rows = [int(task.count(batch)) for batch in batches]
+    if not _inputs_differ(batches, places, rows):
+        return Unchecked(SAME_INPUTS)
+    found = [place for place in places if place is not None]
+    if len(found) < len(batches):
+        return Unchecked(NO_TARGET)
+    if not all(map(_can_be_put, batches, found)):
+        return Unchecked(FEW)
+    targets = [place.of(batch) for batch, place in zip(batches, found, strict=True)]
+    for way in (_by_rows(targets, rows), _by_batches(targets, rows)):
+        exchanged = sum(rows[k] for k in way.batches)
+        if exchanged >= _FEWEST_ROWS and exchanged > sum(rows) / 2:
+            taken = way.batches
+            return Exchange([batches[k] for k in taken], [found[k] for k in taken], way.deal)
+    return Unchecked(FEW)
+
+
+_Order = Callable[[int], Tensor]
+"""Which of so many targets comes at each place: int64[targets]."""
+
+
+def _cycle(number: int, count: int) -> Tensor:
+    """A random order in which no target keeps its place."""
+    generator = torch.Generator().manual_seed(number)
+    chain = torch.randperm(count, generator=generator)
+    order = torch.empty_like(chain)
+    order[chain] = chain.roll(1)
+    return order
+
+
+def _drawn(count: int) -> Tensor:
+    """Targets drawn with replacement."""
+    generator = torch.Generator().manual_seed(len(PERMUTED))
+    return torch.randint(count, (count,), generator=generator)
+
+
+@dataclass(frozen=True)
+class _Dealt:
+    """The batches of an exchange with their targets in an order, made at each iteration."""
+
+    exchange: Exchange
+    order: _Order
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.exchange.dealt(self.order)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """Which batches can be dealt other targets, by number, and how."""
+
+    batches: Sequence[int]
+    deal: Callable[[_Order], Iterator[Any]]
+
+
+_Dims = list[int | None] | None
+"""Of every leaf of a target, the dimension that its rows lie in; None for a list of rows."""
+
+
+def _by_rows(targets: Sequence[Any], rows: Sequence[int]) -> _Way:
+    """Exchange among the rows of each batch."""
+    try:
+        dims = _row_dims(targets, rows)
+    except ValueError:  # they have no rows
+        return _Way([], lambda order: iter(()))
+    unlike = [
+        _unlike(count, partial(_rows_like, target, dims)) if count >= _FEWEST_TO_EXCHANGE else 0
+        for target, count in zip(targets, rows, strict=True)
+    ]
+    enough = sum(unlike) >= _FEWEST_UNLIKE
+    taken = [number for number, others in enumerate(unlike) if others and enough]
+
+    def deal(order: _Order) -> Iterator[Any]:
+        for number in taken:
+            yield _reordered(targets[number], dims, order(rows[number]))
+
+    return _Way(taken, deal)
+
+
+def _by_batches(targets: Sequence[Any], rows: Sequence[int]) -> _Way:
+    """Exchange whole targets among the batches of one shape."""
+    groups: dict[object, list[int]] = defaultdict(list)
+    for number, (target, count) in enumerate(zip(targets, rows, strict=True)):
+        groups[count, _shape(target)].append(number)
+
+    def like(group: list[int], k: int) -> int:
+        return sum(alike(targets[group[k]], targets[number]) for number in group)
+
+    used = [
+        group
+        for group in groups.values()
+        if len(group) >= _FEWEST_TO_EXCHANGE
+        and _unlike(len(group), partial(like, group)) >= (1 - _MOST_ALIKE) * len(group)
+    ]
+    taken = sorted(number for group in used for number in group)
+
+    def deal(order: _Order) -> Iterator[Any]:
+        source = {
+            number: group[k]
+            for group in used
+            for number, k in zip(group, order(len(group)).tolist(), strict=True)
+        }
+        for number in taken:
+            yield targets[source[number]]
+
+    return _Way(taken, deal)
+
+
+def _row_dims(targets: Sequence[Any], rows: Sequence[int]) -> _Dims:
+    """The dimensions of rows that all targets have in common; ValueError where there are none.
+
+    What is no array, in a target of several parts, stays where it is.
+    """
+    columns = zip(*map(_leaves, targets), strict=True)  # a leaf of every target
+    known = [_common_dims(column, rows) for column in columns]
+    if any(known) and all(dims is None or dims for dims in known):
+        return [None if dims is None else min(dims) for dims in known]
+    if all(
+        isinstance(target, list | tuple) and is_plain(target) and len(cast(list[Any], target)) == n
+        for target, n in zip(targets, rows, strict=True)
+    ):
+        return None
+    raise ValueError("the targets have no dimension of rows")
+
+
+def _common_dims(leaves: Sequence[Any], rows: Sequence[int]) -> set[int] | None:
+    """Dimensions of as many elements as there are rows; None for what is no array."""
+    if not any(isinstance(leaf, Tensor | np.ndarray) for leaf in leaves):
+        return None
+    found = [
+        {k for k, size in enumerate(leaf.shape) if size == count} if _is_dense(leaf) else set[int]()
+        for leaf, count in zip(leaves, rows, strict=True)
+    ]
+    return set.intersection(*found)
+
+
+def _is_dense(leaf: Any) -> bool:  # noqa: ANN401
+    if isinstance(leaf, Tensor):
+        return leaf.layout is torch.strided and not leaf.is_nested
+    return isinstance(leaf, np.ndarray)
+
+
+def _reordered(target: Any, dims: _Dims, order: Tensor) -> Any:  # noqa: ANN401
+    """The target with its rows in the order."""
+    if dims is None:
+        rows = [target[k] for k in order.tolist()]
+        return rows if isinstance(target, list) else tuple(rows)
+    left = iter(dims)
+
+    def taken(leaf: Any) -> Any:  # noqa: ANN401
+        return _taken(leaf, next(left), order)
+
+    return map_leaves(taken, target)
+
+
+def _taken(leaf: Any, dim: int | None, order: Tensor) -> Any:  # noqa: ANN401
+    if dim is None:
+        return leaf
+    if isinstance(leaf, Tensor):
+        return leaf.index_select(dim, order.to(leaf.device))
+    return leaf.take(order.numpy(), axis=dim)
+
+
+def _rows_like(target: Any, dims: _Dims, k: int) -> int:  # noqa: ANN401
+    """How many rows of a target are like row k."""
+    if dims is None:
+        return sum(alike(target[k], row) for row in target)
+    same: Any = True
+    for leaf, dim in zip(_leaves(target), dims, strict=True):
+        if dim is not None:
+            rows = (
+                torch.movedim(leaf, dim, 0)
+                if isinstance(leaf, Tensor)
+                else np.moveaxis(leaf, dim, 0)
+            )
+            equal = rows == rows[k]
+            equal = equal.cpu().numpy() if isinstance(equal, Tensor) else equal
+            same = same & equal.all(axis=tuple(range(1, equal.ndim)))
+    return int(np.sum(same))
+
+
+def _unlike(count: int, like: Callable[[int], int]) -> int:
+    """How many of so many targets are not the one that most others are like."""
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(count, generator=generator)[:_CANDIDATES].tolist()
+    return count - max(map(like, chosen))
+
+
+def _shape(target: Any) -> object:  # noqa: ANN401
+    """What targets have in common that can stand for each other."""
+    leaves = _leaves(target)
+    arrays = [leaf for leaf in leaves if isinstance(leaf, Tensor | np.ndarray)]
+    return type(target), len(leaves), tuple((tuple(a.shape), str(a.dtype)) for a in arrays)
+
+
+def _leaves(target: Any) -> list[Any]:  # noqa: ANN401
+    """What a target of plain parts holds."""
+    found: list[Any] = []
+    map_leaves(found.append, target)
+    return found
+
+
+def _can_be_put(batch: Batch, place: Place) -> bool:
+    try:
+        target = place.of(batch)
+        return place.of(place.put(batch, target)) is target
+    except Exception:  # of the batch's own class
+        return False
+
+
+def _inputs_differ(
+    batches: Sequence[Batch], places: Sequence[Place | None], rows: Sequence[int]
+) -> bool:
+    """Whether anything beside the targets differs between rows, or between batches."""
+    triples = zip(batches, places, rows, strict=True)
+    rests = [(_without(batch, place), count) for batch, place, count in triples]
+    first = rests[0][0]
+    return any(_varies(rest, count) or not alike(first, rest) for rest, count in rests)
+
+
+def _without(batch: Batch, place: Place | None) -> list[Any]:
+    """The leaves of a batch but for its target; of an object its tensors, where it has any."""
+    try:
+        rest = batch if place is None else place.put(batch, None)
+    except Exception:  # of the batch's own class
+        rest = batch
+    return [part for leaf in leaves_of(rest) for part in tensors_in(leaf) or [leaf]]
+
+
+def _varies(leaves: Sequence[Any], rows: int) -> bool:
+    """Whether any of the leaves of a batch differs between its rows."""
+    words = {leaf for leaf in leaves if isinstance(leaf, str | bytes)}
+    return len(words) > 1 or any(
+        _array_varies(leaf, rows)
+        if isinstance(leaf, Tensor | np.ndarray)
+        else not isinstance(leaf, str | bytes | int | float | None)
+        for leaf in leaves
+    )
+
+
+def _array_varies(array: Any, rows: int) -> bool:  # noqa: ANN401
+    """Whether it differs between its rows, or at all where it has none."""
+    if not _is_dense(array):
+        return True
+    dims = [k for k, size in enumerate(array.shape) if size == rows]
+    whole = array.reshape(-1)
+    if not dims:
+        return bool((whole != whole[:1]).any())
+    first = torch.zeros(rows, dtype=torch.long)
+    return any(bool((array != _taken(array, dim, first)).any()) for dim in dims)

@@ -1,0 +1,187 @@
+"""What short runs at a few constant lrs say about a training that is longer than they are.
+
+The lrs of the probes are averaged (geometrically), weighted by
+
+    exp(-(loss - lowest) / hypot(0.08 (level - lowest), scatter))
+
+so that lrs that do equally well, as far as the scatter of the loss between evaluations lets one
+tell, count equally, and noise in a flat valley moves the answer little; the level is the loss
+without anything learnt of the inputs (`probes.level`). That is the lr that a run of n updates
+favours. The best lr of a longer run is lower, by a power of its length that
+differs from task to task: near 0 where the loss falls on and on, 1 where the training has seen its
+lowest loss after a fixed distance, lr x updates (over-fitting, fine-tuning). The probes show it
+themselves: by how far the favoured lr has moved from n / 2 to n updates, and by how fast the best
+probe's loss still falls, as a share of the whole fall for each factor e of the updates:
+
+    lr = favoured(n) * (n / budget)^exponent
+    shown = 0.6 + 0.5 log2(favoured(n / 2) / favoured(n)) - (rate of the fall), within [0, 1]
+    exponent = (L shown + 0.5 * 0.6) / (L + 0.5),  L = log(budget / n)
+
+The second line is what the probes show, with noise. The third draws it towards the usual exponent,
+most where the training is hardly longer than the probes: there it matters least which power it is,
+and the noise would only scatter the answer.
+The constants were chosen on trainings of 60 to 16,000 updates (studies/leaderboard/RULES.md).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrfinder.arrays import Floats
+from lrfinder.range_tests.rules.probes import Probe, finite, level
+from lrfinder.statistics import Mean
+
+_ALIKE = 0.08  # share of the fall that lowers an lr's weight by a factor e
+_EXPONENT, _MOVED = 0.6, 0.5
+_MOST_MOVED = (-0.5, 1.5)  # beyond which the move of the favoured lr is noise
+_FASTEST = 1.0  # rate of the fall that counts
+_DRAWN = 0.5  # log of the length, over a probe's, at which half of an exponent is the usual one
+_USUAL, _GROWS = (0.5, 0.4), (0.6, 1.3)  # log lr below and above, and for each of the length
+_TOLERATED = 0.05  # share of the fall that may be lost within the band
+_BELOW = (0.15, 0.32, 0.08)  # log lr of the band: least, share of as good lrs, of the length
+_ABOVE = (0.3, 0.06)  # least, and share of what the lr was lowered by
+_GOOD, _RISEN = 0.9, 0.06  # shares of the fall: made by a good run, lost again by one that rose
+_EARLY = 0.7  # share of its updates after which a lowest loss is no turn
+_UNKNOWN_BUDGET = 300  # updates of a training of unknown length
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the probes of one seed say about the training."""
+
+    lr: float
+    """Favoured for the whole training."""
+    exponent: float
+    """By which power of its length over the training's the best lr falls."""
+    stretch: float
+    """Updates of the training over those of a probe."""
+    below: float
+    above: float
+    """How far below and above it, in log lr, the training should lose less than 5% of the fall."""
+    turned_up_at: int | None
+    """Update after which the loss of a good probe rose again, where one did."""
+
+
+def read(start: float, probes: Sequence[Probe], budget: int | None) -> Reading | None:
+    """Read the probes of one seed; None where no loss fell.
+
+    Args:
+        start: loss before training.
+        probes: runs at a constant lr, all of one length.
+        budget: updates of the training; None where it is not known.
+    """
+    losses = np.array([probe.loss for probe in probes], dtype=float)
+    top = level(start, probes)
+    now = _favoured(probes, losses, top)
+    if now is None:
+        return None
+    updates = probes[0].updates
+    stretch = max(1.0, (budget or max(_UNKNOWN_BUDGET, updates)) / updates)
+    exponent = _drawn(_shown(probes, losses, top, now), math.log(stretch))
+    below, above = _band(probes, losses, top, now, stretch, exponent)
+    turn = _turned_up_at(probes, top)
+    return Reading(now * stretch**-exponent, exponent, stretch, below, above, turn)
+
+
+def widened(scatter: Mean, readings: Sequence[Reading]) -> Mean:
+    """The interval of a mean log lr over seeds, with what the length of the training adds to it.
+
+    How far the best lr may lie from the one that is read off was measured over tasks: more where
+    the training is longer than the probes, upwards where the lr was lowered for that, downwards
+    where it was not.
+    """
+    length = float(np.mean([math.log(reading.stretch) for reading in readings]))
+    lowered = float(np.mean([r.exponent * math.log(r.stretch) for r in readings]))
+    below = _USUAL[0] + _GROWS[0] * (length - lowered)
+    above = _USUAL[1] + _GROWS[1] * lowered
+    return Mean(
+        scatter.mean,
+        scatter.mean - math.hypot(scatter.mean - scatter.low, below),
+        scatter.mean + math.hypot(scatter.high - scatter.mean, above),
+    )
+
+
+def _favoured(probes: Sequence[Probe], losses: Floats, top: float) -> float | None:
+    """The lr that so low losses favour; one that diverged lies as far above as the best below."""
+    lowest = np.min(finite(losses, top), initial=top)
+    drop = top - lowest
+    if not drop > 0:
+        return None
+    bounded = np.minimum(finite(losses, np.inf), top + drop)
+    fell = [p for p in probes if p.loss < top and np.isfinite(p.scatter)]  # the others jump about
+    scatter = float(np.median([probe.scatter for probe in fell])) if fell else 0.0
+    alike = math.hypot(_ALIKE * drop, min(scatter, drop))
+    weights = np.exp(-(bounded - lowest) / alike)
+    logs = np.log([probe.lr for probe in probes])
+    return float(np.exp(weights @ logs / weights.sum()))
+
+
+def _drawn(shown: float, length: float) -> float:
+    """The exponent that probes show, drawn towards the usual one; length is log(budget / n)."""
+    return (length * shown + _DRAWN * _EXPONENT) / (length + _DRAWN)
+
+
+def _shown(probes: Sequence[Probe], losses: Floats, top: float, now: float) -> float:
+    halfway = np.array([probe.halfway for probe in probes], dtype=float)
+    best = int(np.argmin(finite(losses, np.inf)))
+    before = _favoured(probes, halfway, top)
+    moved = 0.5 if before is None else math.log2(before / now)
+    rate = (halfway[best] - losses[best]) / (top - losses[best]) / math.log(2)
+    rate = float(np.clip(rate, -0.3, _FASTEST)) if np.isfinite(rate) else 0.2
+    return float(np.clip(_EXPONENT + _MOVED * np.clip(moved, *_MOST_MOVED) - rate, 0.0, 1.0))
+
+
+def _band(
+    probes: Sequence[Probe],
+    losses: Floats,
+    top: float,
+    now: float,
+    stretch: float,
+    exponent: float,
+) -> tuple[float, float]:
+    """How far below and above the lr, in log lr, a training loses little.
+
+    Below by more where the probes are as good at lower lrs, and where the lr was not lowered for
+    the length of the training, while the least lr that gets there falls with it. What the probes
+    are like at higher lrs tells nothing of a longer training.
+    """
+    order = np.argsort([probe.lr for probe in probes])
+    logs = np.log([probe.lr for probe in probes])[order]
+    bounded = finite(losses, np.inf)[order]
+    limit = bounded.min() + _TOLERATED * (top - bounded.min())
+    best = int(np.argmin(bounded))
+    as_good = max(math.log(now) - _crossing(logs[best::-1], bounded[best::-1], limit), 0.0)
+    length, lowered = math.log(stretch), exponent * math.log(stretch)
+    below = _BELOW[0] + _BELOW[1] * as_good + _BELOW[2] * (length - lowered)
+    return below, _ABOVE[0] + _ABOVE[1] * lowered
+
+
+def _crossing(logs: Floats, losses: Floats, limit: float) -> float:
+    """Where losses that start below a limit cross it; the end where they do not."""
+    over = np.nonzero(losses > limit)[0]
+    if not over.size:
+        return float(logs[-1])
+    k = int(over[0])
+    if not np.isfinite(losses[k]):
+        return float(logs[k - 1])
+    part = (limit - losses[k - 1]) / (losses[k] - losses[k - 1])
+    return float(logs[k - 1] + part * (logs[k] - logs[k - 1]))
+
+
+def _turned_up_at(probes: Sequence[Probe], top: float) -> int | None:
+    """The earliest update after which the loss of a run that came down far enough rose again."""
+    known = [probe for probe in probes if np.isfinite(probe.lowest) and np.isfinite(probe.loss)]
+    if not known:
+        return None
+    fall = top - min(probe.lowest for probe in known)
+    rose = [
+        probe.lowest_at
+        for probe in known
+        if probe.lowest_at is not None
+        and top - probe.lowest >= _GOOD * fall > 0
+        and probe.loss - probe.lowest >= _RISEN * fall
+        and probe.lowest_at <= _EARLY * probe.updates
+    ]
+    return min(rose, default=None)
