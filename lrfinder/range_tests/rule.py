@@ -249,7 +249,7 @@ def _trivial(curves: Sequence[CurveFeatures], probes: Sequence[Sequence[Probe]])
             return None
         return (
             f"the loss fell by no more than {drop / noise:.1f} times its noise; {_MORE}, or "
-            "measure it on more rows (training.measure)"
+            "measure it on more rows (more validation data or, in a loop, training.measure)"
         )
     if np.median(evidence) < _LEAST_EVIDENCE:
         return (
@@ -289,7 +289,8 @@ def _answer(
     if edges and not centre < min(edges):
         problem = (
             f"one seed diverged at {min(edges):.2g}, below what the others suggest "
-            f"({centre:.2g}); clip the gradients (clip_norm), or train well below that lr"
+            f"({centre:.2g}); clip the gradients (Task(clip_norm=...) or, in a loop, "
+            "clip_grad_norm_), or train well below that lr"
         )
         return replace(unknown, reason=problem)
     return replace(unknown, lr=centre, low=low, high=high, verdict="suggested", reason=reason)

@@ -58,7 +58,9 @@ class Suggestion:
     """The highest lr tried, where the probes do not show what a training does at higher ones: they
     were cut shorter than usual for it, or did best at the highest lr."""
     turned_up_at: int | None = None
-    """Update after which the validation loss of a short run rose again."""
+    """Update after which the loss of a short run rose again."""
+    over_fitted: bool | None = None
+    """Whether it rose again by over-fitting; None where that is not known, or it did not rise."""
     exponent: float | None = None
     """Power of the training's length by which the best lr falls, where probes show it."""
     stepped_per: Per | None = None

@@ -62,7 +62,11 @@ def how_wrong(suggestion: Suggestion) -> str:
     >>> band = {"band_low": 0.04, "band_high": 0.3, "broke_at": 0.9}
     >>> how_wrong(Suggestion(0.1, 0.05, 0.2, "suggested", "", **band))
     'From 0.04 to 0.3 a training should lose less than 5% of what it can gain; 0.9 broke.'
-    >>> how_wrong(Suggestion(0.1, 0.05, 0.2, "suggested", "", budget=900, turned_up_at=90))
+    >>> how_wrong(
+    ...     Suggestion(
+    ...         0.1, 0.05, 0.2, "suggested", "", budget=900, turned_up_at=90, over_fitted=True
+    ...     )
+    ... )
     'The validation loss turned up after 90 updates; for 900 stop early or regularise.'
     """
     found: list[str] = []
@@ -73,9 +77,17 @@ def how_wrong(suggestion: Suggestion) -> str:
             f"less than 5% of what it can gain{edge}."
         )
     turn, budget = suggestion.turned_up_at, suggestion.budget
-    if turn is not None:
+    if turn is not None and suggestion.over_fitted:
         longer = f"; for {budget} stop early or regularise" if budget and budget > turn else ""
         found.append(f"The validation loss turned up after {turn} updates{longer}.")
+    elif turn is not None:
+        cure = (
+            "; where its batches come from few rows, stop early or regularise; "
+            "else let the lr decay"
+            if suggestion.over_fitted is None
+            else ", which is no over-fitting; let the lr decay"
+        )
+        found.append(f"The loss of a short run rose again after {turn} updates{cure}.")
     return " ".join(found)
 
 
@@ -119,11 +131,12 @@ def validity(suggestion: Suggestion) -> str:
     'valid for SGD, batches of 64, a constant lr'
     """
     length = "" if suggestion.budget is None else f" over {suggestion.budget} updates"
-    rows = "unknown size" if suggestion.batch_size is None else suggestion.batch_size
+    rows = suggestion.batch_size
+    batches = "batches as the program makes them" if rows is None else f"batches of {rows}"
     schedule = "a constant lr" if suggestion.schedule == "constant" else suggestion.schedule
     if suggestion.stepped_per is not None:
         schedule += f" stepped every {suggestion.stepped_per}"
-    return f"valid for {suggestion.optimizer}, batches of {rows}, {schedule}{length}"
+    return f"valid for {suggestion.optimizer}, {batches}, {schedule}{length}"
 
 
 def other_schedules(suggestion: Suggestion) -> str:

@@ -56,6 +56,8 @@ class RangeTestFacts(Facts):
     """Why no run was checked against noise; older folders do not say."""
     of_training: bool = False
     """Whether the loss is that of training batches."""
+    repeats: bool = True
+    """Whether the training data are a set of rows; older folders do not say."""
     against: bool = False
     """Whether optimizers of a loop work against each other in it."""
     updates_per_epoch: Count | None = None

@@ -128,6 +128,19 @@ def loader_length(loader: DataLoader[Any]) -> int | None:
         return None
 
 
+def rows_of_epoch(data: Data) -> int | None:
+    """Rows that one iteration of the data goes through; None where that is not known."""
+    if isinstance(data, DataLoader):
+        streamed = isinstance(data.dataset, IterableDataset)
+        rows: Any = None if streamed else data.dataset if data.batch_size is None else data.sampler
+    else:
+        rows = None if isinstance(data, IterableDataset) else data
+    try:
+        return len(rows) or None
+    except TypeError:
+        return None
+
+
 def as_loader(data: Data, batch_size: int, *, shuffle: bool) -> DataLoader[Any]:
     """The loader, or one for a data set."""
     if isinstance(data, DataLoader):

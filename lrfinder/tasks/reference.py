@@ -20,7 +20,7 @@ from pathlib import Path
 from sysconfig import get_path
 
 from lrfinder.errors import TaskLoadError
-from lrfinder.paths import expanded, resolved
+from lrfinder.paths import expanded, is_file, resolved
 from lrfinder.tasks.builtin import BUILT_IN
 
 DEFAULT_FACTORY = "make_task"
@@ -64,7 +64,7 @@ class TaskReference:
         if name is not None:
             return cls(f"{_BUILT_IN_PLACES[0]}{name}", factory, None)
         file = f"{place}.py"
-        beside = resolved((folder or Path()) / expanded(file)).is_file()
+        beside = is_file((folder or Path()) / expanded(file))
         if not colon:
             raise TaskLoadError(_unknown(text, file if beside else None))
         if beside and _cannot_be_found(place):

@@ -26,7 +26,7 @@ from lrfinder.tasks.baseline import STEPS_ASKED, Baseline, as_baseline, code_kin
 from lrfinder.tasks.batches import Batch, count_rows
 from lrfinder.tasks.drawn_batches import Draw, data_or_drawn
 from lrfinder.tasks.lengths import EPOCHS, in_epochs
-from lrfinder.tasks.loaders import Data
+from lrfinder.tasks.loaders import Data, rows_of_epoch
 from lrfinder.tasks.measures import VALID_LOSS, Measure, Measures, forward_of_pair
 from lrfinder.tasks.prototype import Prototype, prototype_of
 from lrfinder.tasks.random_states import Stream
@@ -364,7 +364,11 @@ class Task:
         if isinstance(self.train, DataLoader):
             loader = self.train
             size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
-        return None if size is None else size * self.accumulate
+        rows = rows_of_epoch(self.train)
+        if size is None or rows is None:
+            return None if size is None else size * self.accumulate
+        update = min(size, rows) * self.accumulate
+        return update if self.steps_per_epoch is not None else min(update, rows)
 
     def measures_on(self, device: torch.device) -> Measures:
         """The loss and the metrics behind `measures`, as copies for one run on the device."""

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +17,7 @@ from lrfinder.tasks.data_checks import (
     same_order_note,
     skipped_note,
 )
-from lrfinder.tasks.loaders import Data, LoaderSource, Seen
+from lrfinder.tasks.loaders import Data, LoaderSource, Seen, rows_of_epoch
 from lrfinder.tasks.measures import VALID_LOSS
 from lrfinder.tasks.prototype import Prototype
 from lrfinder.tasks.sketch import sketch_of_weights
@@ -46,7 +47,11 @@ class _Task(Protocol):
     @property
     def steps_per_epoch(self) -> int | None: ...
     @property
+    def update_rows(self) -> int | None: ...
+    @property
     def criterion(self) -> object: ...
+    @property
+    def code_for(self) -> str | None: ...
     @property
     def valid_loss(self) -> object: ...
     @property
@@ -97,6 +102,24 @@ class TaskData:
         with user_code("reading the data"):
             return fixed_subset(data, task.batch_size, self._device, task.count, seen)
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the training data are a set of rows, seen once in every epoch."""
+        return rows_of_epoch(self._task.train) is not None
+
+    @cached_property
+    def rows_of_update(self) -> int | None:
+        """Rows that an update sees; None where the batches are of several sizes.
+
+        Where the task does not say, the first two batches do.
+        """
+        task = self._task
+        if task.update_rows is not None:
+            return task.update_rows
+        with user_code("reading the training data"):
+            counts = {int(task.count(batch)) for batch in islice(self.source.epoch(0, 0), 2)}
+        return counts.pop() * task.accumulate if len(counts) == 1 else None
+
     @cached_property
     def first_evaluated(self) -> Batch:
         """The first batch of the validation set, or of the fixed subset without one."""
@@ -146,7 +169,8 @@ class TaskData:
             with user_code("reading the training data"):
                 first = look_at(self.source)
             found += skipped_note("training", first.seen)
-            found += [same_order_note(self.source.loader)] if first.same_order else []
+            if first.same_order:
+                found.append(same_order_note(self.source.loader, self._task.code_for))
             repeatable = first.repeatable
         valid = self._task.valid
         if repeatable and valid is not None and not are_tensors(valid):

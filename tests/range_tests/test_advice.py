@@ -24,12 +24,14 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.curve import UNCHECKED
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.report.wording import how_wrong
+from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.task import Task
 from lrfinder.training.fit import fit
 from lrfinder.training.history import Plan
 
 ROOM = Path(lrfinder.__file__).parent / "range_tests"
+COSINE = Schedule(FAMILIES["cosine"], {"T_max": 200, "eta_min": 0.0}, per="batch")
 ADVICE = re.compile(
     r"take (more|longer)|(lower|raise) --|give (it|a|fewer|the)\b|grow the lr|clip_norm"
     r"|names (it|others)|\(--probes\)|it takes \d+ rows|check (the|that)"
@@ -271,6 +273,46 @@ def test_where_the_loss_turned_up_stopping_early_is_better():
     assert stopped < losses[-1]
 
 
+def drawn(updates: int) -> Task:
+    """Four noisy rows at a time, each drawn anew, so that none is seen twice."""
+
+    def batch() -> tuple[torch.Tensor, torch.Tensor]:
+        x, noise = torch.randn(4, 20), torch.randn(4, 1)
+        return x, x.sum(dim=1, keepdim=True) / 4 + noise
+
+    return Task(
+        model=lambda: nn.Linear(20, 1),
+        optimizer=plain_sgd,
+        criterion=nn.MSELoss(),
+        batches=batch,
+        valid_batches=batch,
+        updates=updates,
+    )
+
+
+def test_where_rows_are_drawn_anew_a_decay_mends_what_turned_up():
+    """Nobody is told to regularise where nothing is over-fitted."""
+    task = drawn(3000)
+    curve = range_test(task, seeds=range(3))
+    rising = replace(curve.suggest(), turned_up_at=36, over_fitted=curve._over_fits(36))
+    assert not curve.repeats
+    assert re.search(r"rose again after 36 updates; .*else let the lr decay", how_wrong(rising))
+    plans = [Plan(0.1, schedule, 100) for schedule in (CONSTANT, COSINE)]
+    history = fit(task, plans, updates=200, evaluate_every=200)
+    constant, decayed = history.measures["loss"][:, -1]
+    assert decayed < 0.8 * constant
+
+
+def test_no_row_was_seen_twice_before_the_first_epoch_has_ended():
+    curve = range_test(plain(), seeds=1, steps=20, probes=0)
+    epoch = curve.updates_per_epoch
+    assert [curve._over_fits(epoch), curve._over_fits(epoch + 1)] == [False, True]
+    assert replace(curve, repeats=False)._over_fits(epoch + 1) is None
+    assert replace(curve, of_training=True)._over_fits(epoch + 1) is False
+    rising = replace(curve.suggest(), turned_up_at=epoch, over_fitted=False)
+    assert "no over-fitting; let the lr decay" in how_wrong(rising)
+
+
 @pytest.mark.slow
 def test_more_steps_see_through_a_fall_that_is_none_of_the_inputs():
     from studies.leaderboard.tasks import task
@@ -308,7 +350,8 @@ def test_where_one_seed_diverged_clipping_helps_and_so_does_an_lr_well_below():
     refused = range_test(task, seeds=STIFF_SEEDS).suggest()
     assert refused.lr is None
     message = re.search(
-        r"one seed diverged at ([\d.e-]+).*clip_norm\), or train well below that lr", refused.reason
+        r"one seed diverged at ([\d.e-]+).*clip_norm.*clip_grad_norm_\), or train well below that lr",
+        refused.reason,
     )
     assert message is not None, refused.reason
     clipped = replace(task, clip_norm=1.0)
