@@ -87,6 +87,8 @@ class Curve:
     """What happened on the way, in one line each."""
     of_training: bool = False
     """Whether every loss is that of training batches, for want of anything else to measure."""
+    lr_scale: float = 1.0
+    """What the optimizer's own lr is, over the lr that it is asked to be built for."""
     repeats: bool = True
     """Whether the training data are a set of rows, as far as that is known, that all epochs see."""
     against: bool = False
@@ -201,6 +203,7 @@ class Curve:
             batch_size=self.batch_size,
             budget=self.budget,
         )
+        found = replace(found, lr_scale=self.lr_scale)
         nothing = {"lr": None, "low": None, "high": None, "verdict": "inconclusive"}
         if not self.lr_matters:
             return replace(found, **nothing, diverged_at=None, reason=NO_EFFECT)

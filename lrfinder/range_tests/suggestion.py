@@ -49,6 +49,8 @@ class Suggestion:
     """What the suggestion is valid for; batch_size counts the rows of one update."""
     budget: int | None = None
     """Updates of the training that it is for, where known."""
+    lr_scale: float = 1.0
+    """What the optimizer's own lr is, over the lr that it is asked to be built for."""
     band_low: float | None = None
     band_high: float | None = None
     """Tolerance band: lrs at which the training should lose less than 5% of the loss's fall."""

@@ -148,6 +148,7 @@ class Trainings:
             every=self._every,
             growth=self._growth,
             optimizer=self._task.prototype.optimizer,
+            lr_scale=self._task.prototype.groups.scale,
             batch_size=self._whole.rows_of_update,
             budget=self._budget,
             updates_per_epoch=self._task_per_epoch,

@@ -129,6 +129,8 @@ def validity(suggestion: Suggestion) -> str:
 
     >>> validity(Suggestion(0.1, None, None, "suggested", "", optimizer="SGD", batch_size=64))
     'valid for SGD, batches of 64, a constant lr'
+    >>> validity(Suggestion(0.1, None, None, "suggested", "", optimizer="Adam", lr_scale=0.04))
+    'valid for Adam at 0.04 times this lr, batches as the program makes them, a constant lr'
     """
     length = "" if suggestion.budget is None else f" over {suggestion.budget} updates"
     rows = suggestion.batch_size
@@ -136,7 +138,9 @@ def validity(suggestion: Suggestion) -> str:
     schedule = "a constant lr" if suggestion.schedule == "constant" else suggestion.schedule
     if suggestion.stepped_per is not None:
         schedule += f" stepped every {suggestion.stepped_per}"
-    return f"valid for {suggestion.optimizer}, {batches}, {schedule}{length}"
+    scale = suggestion.lr_scale
+    optimizer = suggestion.optimizer + ("" if scale == 1 else f" at {scale:.3g} times this lr")
+    return f"valid for {optimizer}, {batches}, {schedule}{length}"
 
 
 def other_schedules(suggestion: Suggestion) -> str:

@@ -156,6 +156,13 @@ class TaskData:
                 f"the optimizer's {', '.join(prototype.groups.options)} depends on the lr; while "
                 "the lr of a range test grows, it stays as it is at the smallest lr"
             )
+        scale = prototype.groups.scale
+        if scale != 1:
+            found.append(
+                f"optimizer(model, lr) sets {scale:.3g} times the lr that it is given, as where a "
+                "scheduler is built in it; an lr found here is the one to give it, not the "
+                "optimizer's own"
+            )
         if self.source.drops_single_row:
             found.append("the last training batch has a single row and is left out of every epoch")
         return found + self._first_notes + self._notes_on_weights
