@@ -141,6 +141,15 @@ def rows_of_epoch(data: Data) -> int | None:
         return None
 
 
+def sample_counts(data: Data, batch_size: int, batches: int) -> list[int] | None:
+    """Samples in each of the first batches of the data; None where these are not known."""
+    loader = isinstance(data, DataLoader)
+    size, rows = data.batch_size if loader else batch_size, rows_of_epoch(data)
+    if size is None or rows is None:
+        return None if size is None else [size] * batches
+    return [min(size, max(rows - k * size, 0)) for k in range(batches)]
+
+
 def as_loader(data: Data, batch_size: int, *, shuffle: bool) -> DataLoader[Any]:
     """The loader, or one for a data set."""
     if isinstance(data, DataLoader):

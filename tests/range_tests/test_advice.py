@@ -17,7 +17,7 @@ import pytest
 import torch
 from small_tasks import CONSTANT, FEATURES, linear_model, linear_task, plain_sgd, regression_rows
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 import lrfinder
 from lrfinder.errors import InvalidArgument
@@ -187,6 +187,16 @@ def named_task() -> Task:
     return linear_task(criterion=None, loss=named_loss, model=Blind, epochs=20, **rows)
 
 
+def one_sample(rows: int, seed: int) -> DataLoader:
+    """A data set of one sample that holds all rows, as a graph its nodes."""
+    return DataLoader([regression_rows(rows, seed).tensors])
+
+
+def with_targets(target: float) -> TensorDataset:
+    x, y = regression_rows().tensors
+    return TensorDataset(x, torch.full_like(y, target))
+
+
 REMARKS = {
     "no probes: --probes": Advice(
         r"it takes runs .*\(--probes\)", plain, {"probes": 0}, {"probes": 8}
@@ -215,6 +225,40 @@ REMARKS = {
         lambda: linear_task(valid=regression_rows(12, seed=1), epochs=20),
         {},
         made={"valid": regression_rows(32, seed=1)},
+    ),
+    "rows of another dimension: rows=": Advice(
+        r"it takes 32 rows to evaluate, but got 1;.* Task\(rows=...\) that counts them",
+        lambda: linear_task(train=one_sample(60, 0), valid=one_sample(64, 1), epochs=200),
+        {},
+        made={"rows": lambda batch: batch[0].shape[1]},
+    ),
+    "all alike: other targets": Advice(
+        r"it takes 8 rows with other targets",
+        lambda: linear_task(train=with_targets(5.0), valid=with_targets(5.0), epochs=20),
+        {},
+        made={"train": regression_rows(), "valid": regression_rows(64, seed=1)},
+    ),
+    "small batches: 8 rows": Advice(
+        r"it takes 8 rows in a batch",
+        lambda: linear_task(valid=DataLoader(regression_rows(35, seed=1), 5), epochs=20),
+        {},
+        made={"valid": DataLoader(regression_rows(35, seed=1), 8)},
+    ),
+    "small batches: 8 batches": Advice(
+        r"or 8 batches of one shape",
+        lambda: linear_task(valid=DataLoader(regression_rows(35, seed=1), 5), epochs=20),
+        {},
+        made={"valid": DataLoader(regression_rows(40, seed=1), 5)},
+    ),
+    "other rows than the targets have: rows=": Advice(
+        r"it takes Task\(rows=...\) that counts them",
+        lambda: linear_task(
+            valid=DataLoader(regression_rows(40, seed=1), batch_sampler=[range(40)]),
+            rows=lambda batch: 2 * len(batch[0]),
+            epochs=20,
+        ),
+        {},
+        made={"rows": lambda batch: len(batch[0])},
     ),
 }
 """What is said of an lr that was not checked, and is not said after its advice."""
