@@ -745,6 +745,12 @@ MUTANTS = [
         ("small weights make a loss unpaired", "nothing.any() and not pairs()", "True"),
     ),
     *_in(
+        "range_tests/probes.py",
+        "tests/range_tests/test_advice.py",
+        ("trained weights are told to take more steps", "known and not start", "False and start"),
+        ("a rounding error is a fall", "_ROUNDING * gap", "0"),
+    ),
+    *_in(
         "range_tests/curve.py",
         "tests/range_tests/test_advice.py::"
         "test_no_row_was_seen_twice_before_the_first_epoch_has_ended",
