@@ -191,7 +191,7 @@ def _from_probes(
     length = "a longer run" if unknown.budget is None else f"{unknown.budget} updates"
     longer = f", divided by {moved:.2g} for {length}"
     reason = (
-        f"the lr that runs of {every[0].updates} updates favour, at {runs} in {tried} "
+        f"favoured by runs of {every[0].updates} updates at {runs} from {tried} "
         f"(the loss fell by {drop:.3g}){longer if moved > _NOT_MOVED else ''}"
     )
     scatter = moderated_t(np.log(lrs), LEVEL, usual_deviation=_USUAL_SPREAD, like_seeds=_LIKE_SEEDS)
