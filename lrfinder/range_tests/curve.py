@@ -87,6 +87,10 @@ class Curve:
     """What happened on the way, in one line each."""
     of_training: bool = False
     """Whether every loss is that of training batches, for want of anything else to measure."""
+    lr_scale: float = 1.0
+    """What the optimizer's own lr is, over the lr that it is asked to be built for."""
+    repeats: bool = True
+    """Whether the training data are a set of rows, as far as that is known, that all epochs see."""
     against: bool = False
     """Whether one optimizer of a loop raises the training loss that is read, where it is alone."""
     unchecked: str | None = None
@@ -199,11 +203,14 @@ class Curve:
             batch_size=self.batch_size,
             budget=self.budget,
         )
+        found = replace(found, lr_scale=self.lr_scale)
         nothing = {"lr": None, "low": None, "high": None, "verdict": "inconclusive"}
         if not self.lr_matters:
             return replace(found, **nothing, diverged_at=None, reason=NO_EFFECT)
         if self.against:
             return replace(found, **nothing, reason=AGAINST)
+        if found.turned_up_at is not None:
+            found = replace(found, over_fitted=self._over_fits(found.turned_up_at))
         if self.cut and found.lr is None:
             short = f"the sweep came no farther than lr {self.lr[-1]:.3g}; give it more time"
             found = replace(found, reason=short)
@@ -211,6 +218,17 @@ class Curve:
             wider = {"low": found.low / ON_TRAINING_FACTOR, "high": found.high * ON_TRAINING_FACTOR}
             found = replace(found, **wider)
         return replace(found, reason=" ".join([found.reason, *self._remarks(found)]))
+
+    def _over_fits(self, turned_up_at: int) -> bool | None:
+        """Whether a loss that turned up after so many updates shows over-fitting; None if unknown.
+
+        That of training batches does not, nor any before a row was seen twice.
+        """
+        if self.of_training:
+            return False
+        if not self.repeats:
+            return None
+        return turned_up_at > (self.updates_per_epoch or 0)
 
     def _remarks(self, found: Suggestion) -> list[str]:
         remarks: list[str] = []

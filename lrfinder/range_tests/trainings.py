@@ -74,7 +74,8 @@ class Trainings:
         self._per_step = 1 if every == "batch" else self._data.updates_per_epoch
         self.counted = 0
         """Updates that `progress` was told of."""
-        self._task_per_epoch = task.data(self._trainer.device).updates_per_epoch
+        self._whole = task.data(self._trainer.device)
+        self._task_per_epoch = self._whole.updates_per_epoch
         self._budget = task.epochs * self._task_per_epoch
         per_epoch = self._data.updates_per_epoch
         self.lengths = lengths(
@@ -147,13 +148,15 @@ class Trainings:
             every=self._every,
             growth=self._growth,
             optimizer=self._task.prototype.optimizer,
-            batch_size=self._task.update_rows,
+            lr_scale=self._task.prototype.groups.scale,
+            batch_size=self._whole.rows_of_update,
             budget=self._budget,
             updates_per_epoch=self._task_per_epoch,
             updates=self.trained,
             wall_seconds=0.0,
             updates_per_step=self._per_step,
             cut=steps < self._steps,
+            repeats=self._whole.repeats,
             of_training=isinstance(self._data, LoopData) and not self._data.measured,
         )
 

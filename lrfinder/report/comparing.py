@@ -164,7 +164,10 @@ def _who_was_dropped(said: Verdict) -> list[str]:
     if not said.dropped:
         return []
     parts = [f"{_listed(names)} after {_seeds(seeds)}" for seeds, names in said.dropped]
-    return [f"Dropped on the way: {'; '.join(parts)}. That is a rank and no verdict on them."]
+    return [
+        f"Dropped on the way: {'; '.join(parts)}. This ranks them, but does not show that they are "
+        "worse."
+    ]
 
 
 def _twins(comparison: Comparison) -> list[str]:
@@ -195,7 +198,10 @@ def _start(said: Verdict) -> list[str]:
         return ["No search was needed: the start, which was not searched, came out best."]
     if within < NO_SEARCH_NEEDED:
         return [f"No search was needed: the start is within {within:.1%} of the best."]
-    return ["Whether the search was needed cannot be told: the start may be worse by 1% or more."]
+    return [
+        "Whether the search was needed is not shown: the start, without any, may be worse by 1% or "
+        "more."
+    ]
 
 
 def _trials(run: Run) -> list[str]:
@@ -213,7 +219,7 @@ def _compared_on(comparison: Comparison) -> str:
     counted = len(comparison.differences(best.candidate, best.candidate))
     if counted == best.seeds:
         return _seeds(counted, "fresh ")
-    return f"{counted} of its {_seeds(best.seeds, 'fresh ')}, those after the first choice"
+    return f"{counted} of its {_seeds(best.seeds, 'fresh ')}, those after the first look"
 
 
 def _share(share: float) -> str:

@@ -97,8 +97,8 @@ def _other_schedules(suggestion: Suggestion) -> list[str]:
     if not suggestion.by_schedule:
         return []
     return [
-        "As the peak of a usual decay over as many updates, by theory and not by training: "
-        f"{other_schedules(suggestion)}."
+        "As the peak lr of the usual decays over as many updates, from theory and not from "
+        f"training: {other_schedules(suggestion)}."
     ]
 
 
@@ -149,9 +149,10 @@ def _how_to_read(run: Run) -> str:
         f"{len(look.candidates)} candidates on {len(look.seeds)} seeds" for look in compared.looks
     )
     return (
-        f"{found} Compared by halving: {looks}. Means and differences of those who are left are "
-        "over the seeds after the first choice. The 5% are shared by the looks, and 1% is kept for "
-        "one continuation. A candidate that was dropped has a rank and no verdict."
+        f"{found} Compared by halving: {looks}. Means and differences of those that are left are "
+        "over the seeds after the first look. The error rate of 5% is shared among the looks, with "
+        "1% kept for one continuation. A candidate that was dropped is ranked, and not shown to be "
+        "worse."
     )
 
 
@@ -181,7 +182,7 @@ def _cost(run: Run) -> str:
     packages = ", ".join(f"{name} {number}" for name, number in run.answers.versions.items())
     trained_by = "" if engine is None else f", {engine_line(engine)}"
     return (
-        f"{cost.updates_trained:,} updates of {cost.updates_asked:,} asked, "
+        f"{cost.updates_trained:,} updates trained of {cost.updates_asked:,} asked for, "
         f"{duration(cost.wall_seconds)}{trained_by}. {packages}. "
         "Options: config.toml; every number: summary.json."
     )

@@ -59,23 +59,35 @@ def suggested_lr(suggestion: Suggestion) -> str:
 def how_wrong(suggestion: Suggestion) -> str:
     """What a wrong lr would cost, and what to beware of, in sentences; empty where not known.
 
-    >>> band = {"band_low": 0.04, "band_high": 0.3, "broke_at": 0.9}
+    >>> band = {"band_low": 0.04, "band_high": 0.3}
     >>> how_wrong(Suggestion(0.1, 0.05, 0.2, "suggested", "", **band))
-    'From 0.04 to 0.3 a training should lose less than 5% of what it can gain; 0.9 broke.'
-    >>> how_wrong(Suggestion(0.1, 0.05, 0.2, "suggested", "", budget=900, turned_up_at=90))
+    'From 0.04 to 0.3 a training should lose less than 5% of what it can gain.'
+    >>> how_wrong(Suggestion(0.1, 0.05, 0.2, "suggested", "", **band, broke_at=0.9)).split("; ")[1]
+    'at 0.9 a run diverged or learnt nothing.'
+    >>> turned = {"budget": 900, "turned_up_at": 90, "over_fitted": True}
+    >>> how_wrong(Suggestion(0.1, 0.05, 0.2, "suggested", "", **turned))
     'The validation loss turned up after 90 updates; for 900 stop early or regularise.'
     """
     found: list[str] = []
     if suggestion.band_low is not None and suggestion.band_high is not None:
-        edge = "" if suggestion.broke_at is None else f"; {suggestion.broke_at:.2g} broke"
+        broke = suggestion.broke_at
+        edge = "" if broke is None else f"; at {broke:.2g} a run diverged or learnt nothing"
         found.append(
             f"From {suggestion.band_low:.2g} to {suggestion.band_high:.2g} a training should lose "
             f"less than 5% of what it can gain{edge}."
         )
     turn, budget = suggestion.turned_up_at, suggestion.budget
-    if turn is not None:
+    if turn is not None and suggestion.over_fitted:
         longer = f"; for {budget} stop early or regularise" if budget and budget > turn else ""
         found.append(f"The validation loss turned up after {turn} updates{longer}.")
+    elif turn is not None:
+        cure = (
+            "; where its batches come from few rows, stop early or regularise; "
+            "else let the lr decay"
+            if suggestion.over_fitted is None
+            else ", which is no over-fitting; let the lr decay"
+        )
+        found.append(f"The loss of a short run rose again after {turn} updates{cure}.")
     return " ".join(found)
 
 
@@ -117,13 +129,18 @@ def validity(suggestion: Suggestion) -> str:
 
     >>> validity(Suggestion(0.1, None, None, "suggested", "", optimizer="SGD", batch_size=64))
     'valid for SGD, batches of 64, a constant lr'
+    >>> validity(Suggestion(0.1, None, None, "suggested", "", optimizer="Adam", lr_scale=0.04))
+    'valid for Adam at 0.04 times this lr, batches as the program makes them, a constant lr'
     """
     length = "" if suggestion.budget is None else f" over {suggestion.budget} updates"
-    rows = "unknown size" if suggestion.batch_size is None else suggestion.batch_size
+    rows = suggestion.batch_size
+    batches = "batches as the program makes them" if rows is None else f"batches of {rows}"
     schedule = "a constant lr" if suggestion.schedule == "constant" else suggestion.schedule
     if suggestion.stepped_per is not None:
         schedule += f" stepped every {suggestion.stepped_per}"
-    return f"valid for {suggestion.optimizer}, batches of {rows}, {schedule}{length}"
+    scale = suggestion.lr_scale
+    optimizer = suggestion.optimizer + ("" if scale == 1 else f" at {scale:.3g} times this lr")
+    return f"valid for {optimizer}, {batches}, {schedule}{length}"
 
 
 def other_schedules(suggestion: Suggestion) -> str:

@@ -56,6 +56,10 @@ class RangeTestFacts(Facts):
     """Why no run was checked against noise; older folders do not say."""
     of_training: bool = False
     """Whether the loss is that of training batches."""
+    lr_scale: Rate = 1.0
+    """The optimizer's own lr over the one it is built for; older folders do not say."""
+    repeats: bool = True
+    """Whether the training data are a set of rows; older folders do not say."""
     against: bool = False
     """Whether optimizers of a loop work against each other in it."""
     updates_per_epoch: Count | None = None

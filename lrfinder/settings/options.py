@@ -114,7 +114,7 @@ class RangeTestSettings(BaseModel):
             return taken
         pairs = zip(value, taken, strict=True) if isinstance(taken, tuple) else [(value, taken)]
         if any(_is_converted(raw, kept) for raw, kept in pairs):
-            raise ValueError("input should be a number")
+            raise ValueError("must be a number")
         return taken
 
     @model_validator(mode="after")
@@ -228,9 +228,9 @@ class RunSettings(RangeTestSettings):
         """Refuse what is neither, in one line for both."""
         words = isinstance(warmup, str) and warmup != "search"
         if words or isinstance(warmup, bool):
-            raise ValueError("input should be a number of epochs, or search")
+            raise ValueError("must be a number of epochs, or search")
         if not isinstance(warmup, str) and isinstance(warmup, SupportsFloat) and not warmup >= 0:  # pyright: ignore[reportOperatorIssue]
-            raise ValueError("input should be greater than or equal to 0")
+            raise ValueError("must be at least 0")
         return warmup
 
     @field_validator("storage")

@@ -1,14 +1,14 @@
 """Options as they are given or stand in a settings file, checked: one line for what is wrong."""
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from lrfinder.errors import InvalidArgument, StudyFileError, TaskLoadError
-from lrfinder.settings.options import FindSettings, GroupSettings, RangeTestSettings, RunSettings
+from lrfinder.settings.messages import first_problem
+from lrfinder.settings.options import FindSettings, RangeTestSettings, RunSettings
 from lrfinder.tasks.reference import TaskReference
 
 RECORD = {"name", "task_hash", "version"}
@@ -23,7 +23,7 @@ def settings_from(kind: type[S], values: dict[str, Any]) -> S:
     try:
         return kind(**values)
     except ValidationError as error:
-        raise InvalidArgument(_first_problem(error, kind)) from error
+        raise InvalidArgument(first_problem(error, kind, values)) from error
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:
@@ -73,24 +73,3 @@ def _from_folder(task: str, folder: Path) -> str:
     """Name of the task that `task` names in `folder`; only a file has another one elsewhere."""
     reference = TaskReference.parse(task, folder)
     return task if reference.file is None else reference.text
-
-
-def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
-    first = error.errors()[0]
-    if not first["loc"]:
-        return str(first["msg"]).removeprefix("Value error, ")
-    name, *inside = first["loc"]  # places in a list, or what a value might have been
-    key = ".".join(map(str, [name, *(part for part in inside if isinstance(part, int))]))
-    if name == "groups" and inside:
-        key = ".".join(map(str, [name, *inside[:2]]))
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(GroupSettings.model_fields)
-            return f"there is no {key!r}; a group has {known}"
-    if first["type"] == "extra_forbidden":
-        if key in FindSettings.model_fields:
-            return f"{key} is an option of `lrfinder find` alone; leave it out"
-        close = difflib.get_close_matches(key, kind.model_fields, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(kind.model_fields)}"
-        return f"there is no option {key!r}; {hint}"
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return f"{key}: {message[:1].lower()}{message[1:]}, but got {first['input']!r}"

@@ -20,7 +20,7 @@ from pathlib import Path
 from sysconfig import get_path
 
 from lrfinder.errors import TaskLoadError
-from lrfinder.paths import expanded, resolved
+from lrfinder.paths import expanded, is_file, resolved
 from lrfinder.tasks.builtin import BUILT_IN
 
 DEFAULT_FACTORY = "make_task"
@@ -63,8 +63,12 @@ class TaskReference:
         name = _built_in_name(place)
         if name is not None:
             return cls(f"{_BUILT_IN_PLACES[0]}{name}", factory, None)
+        file = f"{place}.py"
+        beside = is_file((folder or Path()) / expanded(file))
         if not colon:
-            raise TaskLoadError(_unknown(text))
+            raise TaskLoadError(_unknown(text, file if beside else None))
+        if beside and _cannot_be_found(place):
+            raise TaskLoadError(f"no module is called {place!r}; did you mean {file}:{factory}?")
         return cls(place, factory, None)
 
     @property
@@ -123,7 +127,17 @@ def _built_in_name(place: str) -> str | None:
     return place if place in BUILT_IN else None
 
 
-def _unknown(text: str) -> str:
+def _cannot_be_found(module: str) -> bool:
+    """Whether no module of the name can be imported, as far as its first part tells."""
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is None
+    except (ImportError, ValueError):
+        return True
+
+
+def _unknown(text: str, file: str | None) -> str:
+    if file is not None:
+        return f"no built-in task is called {text!r}; did you mean the file {file}?"
     close = difflib.get_close_matches(text, BUILT_IN, n=1)
     hint = f"did you mean {close[0]!r}? Give" if close else "give"
     return (

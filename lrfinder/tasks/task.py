@@ -24,7 +24,7 @@ from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Family
 from lrfinder.tasks.data.batches import Batch, count_rows
 from lrfinder.tasks.data.drawn_batches import Draw, data_or_drawn
-from lrfinder.tasks.data.loaders import Data
+from lrfinder.tasks.data.loaders import Data, rows_of_epoch
 from lrfinder.tasks.data.targets import Target, check_target
 from lrfinder.tasks.fields.baseline import STEPS_ASKED, Baseline, as_baseline, code_kind
 from lrfinder.tasks.fields.lengths import EPOCHS, in_epochs
@@ -365,7 +365,11 @@ class Task:
         if isinstance(self.train, DataLoader):
             loader = self.train
             size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
-        return None if size is None else size * self.accumulate
+        rows = rows_of_epoch(self.train)
+        if size is None or rows is None:
+            return None if size is None else size * self.accumulate
+        update = min(size, rows) * self.accumulate
+        return update if self.steps_per_epoch is not None else min(update, rows)
 
     def measures_on(self, device: torch.device) -> Measures:
         """The loss and the metrics behind `measures`, as copies for one run on the device."""

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -16,7 +17,7 @@ from lrfinder.tasks.data.data_checks import (
     same_order_note,
     skipped_note,
 )
-from lrfinder.tasks.data.loaders import Data, LoaderSource, Seen
+from lrfinder.tasks.data.loaders import Data, LoaderSource, Seen, rows_of_epoch
 from lrfinder.tasks.data.sketch import sketch_of_weights
 from lrfinder.tasks.data.sources import (
     Source,
@@ -46,7 +47,11 @@ class _Task(Protocol):
     @property
     def steps_per_epoch(self) -> int | None: ...
     @property
+    def update_rows(self) -> int | None: ...
+    @property
     def criterion(self) -> object: ...
+    @property
+    def code_for(self) -> str | None: ...
     @property
     def valid_loss(self) -> object: ...
     @property
@@ -97,6 +102,24 @@ class TaskData:
         with user_code("reading the data"):
             return fixed_subset(data, task.batch_size, self._device, task.count, seen)
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the training data are a set of rows, seen once in every epoch."""
+        return rows_of_epoch(self._task.train) is not None
+
+    @cached_property
+    def rows_of_update(self) -> int | None:
+        """Rows that an update sees; None where the batches are of several sizes.
+
+        Where the task does not say, the first two batches do.
+        """
+        task = self._task
+        if task.update_rows is not None:
+            return task.update_rows
+        with user_code("reading the training data"):
+            counts = {int(task.count(batch)) for batch in islice(self.source.epoch(0, 0), 2)}
+        return counts.pop() * task.accumulate if len(counts) == 1 else None
+
     @cached_property
     def first_evaluated(self) -> Batch:
         """The first batch of the validation set, or of the fixed subset without one."""
@@ -133,6 +156,13 @@ class TaskData:
                 f"the optimizer's {', '.join(prototype.groups.options)} depends on the lr; while "
                 "the lr of a range test grows, it stays as it is at the smallest lr"
             )
+        scale = prototype.groups.scale
+        if scale != 1:
+            found.append(
+                f"optimizer(model, lr) sets {scale:.3g} times the lr that it is given, as where a "
+                "scheduler is built in it; an lr found here is the one to give it, not the "
+                "optimizer's own"
+            )
         if self.source.drops_single_row:
             found.append("the last training batch has a single row and is left out of every epoch")
         return found + self._first_notes + self._notes_on_weights
@@ -146,7 +176,8 @@ class TaskData:
             with user_code("reading the training data"):
                 first = look_at(self.source)
             found += skipped_note("training", first.seen)
-            found += [same_order_note(self.source.loader)] if first.same_order else []
+            if first.same_order:
+                found.append(same_order_note(self.source.loader, self._task.code_for))
             repeatable = first.repeatable
         valid = self._task.valid
         if repeatable and valid is not None and not are_tensors(valid):

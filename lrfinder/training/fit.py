@@ -115,6 +115,13 @@ def _repeatable(batches: Iterable[Batch]) -> Iterable[Batch]:
         return list(batches)
 
 
+_VALIDATION = {
+    "skorch": "give the net a train_split, as skorch.dataset.ValidSplit(5)",
+    "lightning": "give val_dataloader, or Task.from_lightning(valid_loader=...)",
+}
+"""What gives a validation set, by the kind of program that a task was made from."""
+
+
 def _validation(task: Problem, trainer: AnyTrainer) -> Iterable[Batch]:
     valid = task.data(trainer.device).valid
     if valid is None and isinstance(task, Loop):
@@ -124,6 +131,7 @@ def _validation(task: Problem, trainer: AnyTrainer) -> Iterable[Batch]:
         )
     if valid is None:
         raise InvalidArgument(
-            "training runs are compared on a validation set, but got none; give Task(valid=...)"
+            "training runs are compared on a validation set, but got none; "
+            f"{_VALIDATION.get(task.code_for or '', 'give Task(valid=...)')}"
         )
     return valid

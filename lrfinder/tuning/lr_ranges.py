@@ -42,7 +42,7 @@ def from_range_test(
         return _without_suggestion(spaces, task, suggestion)
     around = [_around(space, task, suggestion) for space in spaces]
     low, high = min(s.lr_low for s in around), max(s.lr_high for s in around)
-    return around, f"lr searched around the suggestion, in {low:.2g} to {high:.2g} by family"
+    return around, f"lr searched around the suggestion, from {low:.2g} to {high:.2g} by family"
 
 
 def describe_ranges(spaces: Sequence[Space]) -> dict[str, tuple[float, float]]:

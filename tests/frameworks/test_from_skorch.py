@@ -210,3 +210,17 @@ def test_bad_nets_are_told_in_one_line(says, make):
     with pytest.raises(InvalidArgument, match=says) as raised:
         Task.from_skorch(make(), *data())
     assert "\n" not in str(raised.value)
+
+
+def test_what_is_advised_names_what_a_net_has():
+    net = net_of(Net, iterator_train__shuffle=False, train_split=None)
+    task = Task.from_skorch(net, *data())
+    [note] = task.data().notes()
+    assert "iterator_train__shuffle=True" in note
+    mended = net_of(Net, iterator_train__shuffle=True, train_split=None)
+    assert Task.from_skorch(mended, *data()).data().notes() == []
+    with pytest.raises(InvalidArgument, match="give the net a train_split") as refused:
+        fit(task, [plan()])
+    assert "ValidSplit(5)" in str(refused.value)
+    split = net_of(Net, train_split=skorch.dataset.ValidSplit(5))
+    assert fit(Task.from_skorch(split, *data()), [plan()], updates=1)

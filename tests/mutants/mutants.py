@@ -736,11 +736,35 @@ MUTANTS = [
         "tests/range_tests/chance/test_exchange.py",
         ("a rare class is not exchanged", "_FEWEST_UNLIKE = 8", "_FEWEST_UNLIKE = 40"),
         ("one row of another class is enough", "_FEWEST_UNLIKE = 8", "_FEWEST_UNLIKE = 1"),
+        ("tokens are taken for rows", "if samples is None or", "if True or"),
+        ("one sample is taken for rows alike", "0 if one else count", "count"),
     ),
     *_in(
         "range_tests/chance/permutation_test.py",
         "tests/range_tests/chance/test_exchange.py",
         ("small weights make a loss unpaired", "nothing.any() and not pairs()", "True"),
+    ),
+    *_in(
+        "range_tests/rules/probes.py",
+        "tests/range_tests/test_advice.py",
+        ("trained weights are told to take more steps", "known and not start", "False and start"),
+        ("a rounding error is a fall", "_ROUNDING * gap", "0"),
+    ),
+    *_in(
+        "range_tests/curve.py",
+        "tests/range_tests/test_advice.py::"
+        "test_no_row_was_seen_twice_before_the_first_epoch_has_ended",
+        (
+            "rows that were seen once are over-fitted",
+            "turned_up_at > (self.updates_per_epoch or 0)",
+            "True",
+        ),
+        ("rows drawn anew are over-fitted", "if not self.repeats:", "if False:"),
+    ),
+    *_in(
+        "tasks/fields/lr_groups.py",
+        "tests/tasks/fields/test_lr_groups.py",
+        ("an lr that a scheduler lowered is not told", "if alike else 1.0", "if False else 1.0"),
     ),
     *_in(
         "range_tests/rules/without_bottom.py",

@@ -1,10 +1,13 @@
 """Another number of rows in an update: the same rows in an epoch, in other batches."""
 
 import pytest
+import torch
 from small_tasks import ROWS, linear_task, regression_rows
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, WeightedRandomSampler
 
 from lrfinder.errors import InvalidArgument
+from lrfinder.range_tests.range_test import range_test
+from lrfinder.report.wording import validity
 from lrfinder.tasks.update_rows import with_update_rows
 
 ROWS_OF = regression_rows()
@@ -48,3 +51,33 @@ def test_a_fixed_number_of_updates_sees_as_many_rows():
 def test_what_is_no_batch_size_is_refused(rows, said):
     with pytest.raises(InvalidArgument, match=said):
         with_update_rows(linear_task(), rows)
+
+
+NUMBERS = torch.randn(7, 4, dtype=torch.float64)
+ENDLESS = {"train": None, "batches": lambda: (NUMBERS, NUMBERS[:, :1]), "updates": 9}
+UNEVEN = DataLoader(ROWS_OF, batch_sampler=[[0, 1, 2], [3, 4]])
+EVEN = DataLoader(ROWS_OF, batch_sampler=[[0, 1], [3, 4]])
+
+
+@pytest.mark.parametrize(
+    ("fields", "rows"),
+    [
+        ({"batch_size": 16}, 16),
+        ({"batch_size": 1000}, ROWS),
+        ({"batch_size": 16, "accumulate": 3}, 48),
+        ({"batch_size": 16, "accumulate": 9}, ROWS),
+        ({"batch_size": 1000, "accumulate": 3, "steps_per_epoch": 2}, 3 * ROWS),
+        ({"train": DataLoader(ROWS_OF, 1000, shuffle=True)}, ROWS),
+        ({"train": WEIGHTED}, 10),
+        (ENDLESS, 7),
+        ({**ENDLESS, "accumulate": 2}, 14),
+        ({"train": EVEN}, 2),
+        ({"train": UNEVEN}, None),
+    ],
+)
+def test_an_answer_is_for_as_many_rows_as_an_update_sees(fields, rows):
+    task = linear_task(**fields)
+    assert task.data().rows_of_update == rows
+    curve = range_test(task, seeds=1, steps=8, probes=0)
+    assert curve.batch_size == rows
+    assert (f"batches of {rows}" if rows else "batches as the program") in validity(curve.suggest())

@@ -20,9 +20,12 @@ from torch import Tensor
 
 from lrfinder.tasks.data.batches import Batch, alike, is_plain, leaves_of, map_leaves
 from lrfinder.tasks.data.devices import tensors_in
+from lrfinder.tasks.data.loaders import rows_of_epoch, sample_counts
+from lrfinder.tasks.data.sources import SUBSET_ROWS, are_tensors
 from lrfinder.tasks.data.targets import Place, place_of
 from lrfinder.tasks.loops.loop import Loop
 from lrfinder.tasks.problem import Problem
+from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import user_code
 
 OWN, DRAWN = "own", "drawn"
@@ -30,9 +33,18 @@ PERMUTED = tuple(f"permuted {k}" for k in range(16))
 """Names of the sets of batches: as they are, with targets drawn with replacement, exchanged."""
 NO_TARGET = "no target was found in the batches; Task(target=...) names it"
 NONE_AT_ALL = "the task says that it has no target"
-FEW = (
-    "too few targets can change places; it takes 32 rows to evaluate, 8 of them with other targets "
-    "than most, in batches of at least 8 rows, or in 8 batches of one shape"
+FEW_ROWS = (
+    "it takes 32 rows to evaluate, but got {}; give more validation data or, where rows lie in "
+    "another dimension, as the nodes of a graph, Task(rows=...) that counts them"
+)
+ALIKE = "nearly all targets are alike; it takes 8 rows with other targets than most"
+SMALL = "the batches are too small; it takes 8 rows in a batch, or 8 batches of one shape"
+NO_ROWS = (
+    "no dimension of the targets is as long as their batch has rows; it takes Task(rows=...) that "
+    "counts them, or 8 batches of one shape"
+)
+NOT_COPIED = (
+    "no copy of a batch can be given other targets; it takes a batch whose parts can be set"
 )
 OWN_BATCHES = "a loop keeps its batches to itself, so that no targets can be exchanged"
 SAME_INPUTS = "the inputs are the same in every row"
@@ -89,14 +101,57 @@ def exchange(task: Problem, batches: Iterable[Batch]) -> Exchange | Unchecked:
     if len(found) < len(batches):
         return Unchecked(NO_TARGET)
     if not all(map(_can_be_put, batches, found)):
-        return Unchecked(FEW)
+        return Unchecked(NOT_COPIED)
     targets = [place.of(batch) for batch, place in zip(batches, found, strict=True)]
+    rows = _counted(targets, rows, _samples(task, batches))
+    if sum(rows) < _FEWEST_ROWS:
+        return Unchecked(FEW_ROWS.format(sum(rows)))
     for way in (_by_rows(targets, rows), _by_batches(targets, rows)):
         exchanged = sum(rows[k] for k in way.batches)
         if exchanged >= _FEWEST_ROWS and exchanged > sum(rows) / 2:
             taken = way.batches
             return Exchange([batches[k] for k in taken], [found[k] for k in taken], way.deal)
-    return Unchecked(FEW)
+    return Unchecked(_why_none(targets, rows))
+
+
+def _samples(task: Task, batches: Sequence[Batch]) -> list[int] | None:
+    """How many samples of the data set each batch was made of; None where that is not known."""
+    data = task.train if task.valid is None else task.valid
+    if are_tensors(data):  # the whole subset is one batch
+        rows = rows_of_epoch(data) or 0
+        return [min(SUBSET_ROWS, rows)] if len(batches) == 1 else None
+    return sample_counts(data, task.batch_size, len(batches))
+
+
+def _counted(targets: Sequence[Any], rows: list[int], samples: list[int] | None) -> list[int]:
+    """Rows as the task counts them, or samples where the targets lie along these alone.
+
+    They do where the task counts something else, as the tokens of a text.
+    """
+    if samples is None or _has_rows(targets, rows) or not _has_rows(targets, samples):
+        return rows
+    return samples
+
+
+def _has_rows(targets: Sequence[Any], rows: Sequence[int]) -> bool:
+    """Whether the targets have a dimension of so many elements."""
+    try:
+        _row_dims(targets, rows)
+    except ValueError:
+        return False
+    return True
+
+
+def _why_none(targets: Sequence[Any], rows: Sequence[int]) -> str:
+    """Why neither rows nor whole targets can change places, where there are rows enough."""
+    groups = _of_one_shape(targets, rows)
+    in_groups = sum(rows[k] for group in groups if len(group) >= _FEWEST_TO_EXCHANGE for k in group)
+    if in_groups > sum(rows) / 2:
+        return ALIKE
+    if not _has_rows(targets, rows):
+        return NO_ROWS
+    large = sum(count for count in rows if count >= _FEWEST_TO_EXCHANGE)
+    return ALIKE if large > sum(rows) / 2 else SMALL
 
 
 _Order = Callable[[int], Tensor]
@@ -163,16 +218,14 @@ def _by_rows(targets: Sequence[Any], rows: Sequence[int]) -> _Way:
 
 def _by_batches(targets: Sequence[Any], rows: Sequence[int]) -> _Way:
     """Exchange whole targets among the batches of one shape."""
-    groups: dict[object, list[int]] = defaultdict(list)
-    for number, (target, count) in enumerate(zip(targets, rows, strict=True)):
-        groups[count, _shape(target)].append(number)
+    groups = _of_one_shape(targets, rows)
 
     def like(group: list[int], k: int) -> int:
         return sum(alike(targets[group[k]], targets[number]) for number in group)
 
     used = [
         group
-        for group in groups.values()
+        for group in groups
         if len(group) >= _FEWEST_TO_EXCHANGE
         and _unlike(len(group), partial(like, group)) >= (1 - _MOST_ALIKE) * len(group)
     ]
@@ -188,6 +241,14 @@ def _by_batches(targets: Sequence[Any], rows: Sequence[int]) -> _Way:
             yield targets[source[number]]
 
     return _Way(taken, deal)
+
+
+def _of_one_shape(targets: Sequence[Any], rows: Sequence[int]) -> list[list[int]]:
+    """The numbers of the batches whose targets are of one shape, and that have as many rows."""
+    groups: dict[object, list[int]] = defaultdict(list)
+    for number, (target, count) in enumerate(zip(targets, rows, strict=True)):
+        groups[count, _shape(target)].append(number)
+    return list(groups.values())
 
 
 def _row_dims(targets: Sequence[Any], rows: Sequence[int]) -> _Dims:
@@ -297,7 +358,8 @@ def _inputs_differ(
 ) -> bool:
     """Whether anything beside the targets differs between rows, or between batches."""
     triples = zip(batches, places, rows, strict=True)
-    rests = [(_without(batch, place), count) for batch, place, count in triples]
+    one = sum(rows) == 1  # what differs inside of it may be rows of another dimension
+    rests = [(_without(batch, place), 0 if one else count) for batch, place, count in triples]
     first = rests[0][0]
     return any(_varies(rest, count) or not alike(first, rest) for rest, count in rests)
 

@@ -20,6 +20,8 @@ from lrfinder.range_tests.defaults import FEWEST_PROBES
 from lrfinder.training.records.history import History
 
 _LOWEST, _RATIO = 0.5, 4.0  # first lr over the centre of the fall, and between neighbouring lrs
+LEAST_EVIDENCE = 3.5
+"""Of learning, in deviations over permuted targets (`Probe.evidence`)."""
 _ROUNDING = 1e-6  # share of the loss below which a deviation says nothing
 _SHORTEST, _LONGEST, _SHARE = 120, 200, 0.1  # updates of a probe, and their share of the training
 
@@ -150,6 +152,25 @@ def level(start: float, probes: Sequence[Probe]) -> float:
     start far above the best constant prediction, finding that prediction is no learning.
     """
     return min([start, *(p.permuted for p in probes if np.isfinite(p.evidence))])
+
+
+def lowest_lr(probes: Sequence[Probe]) -> Probe:
+    """The probe whose weights are nearest to those that it started from."""
+    return min(probes, key=lambda probe: probe.lr)
+
+
+def nothing_left(start: float, probes: Sequence[Probe]) -> bool:
+    """Whether the weights knew the targets before, and no probe learnt more of them.
+
+    At the lowest lr they are next to those of the start: there the loss and that of the start lie
+    far below what it is with exchanged targets. A fall that is a rounding error of that gap is
+    none.
+    """
+    first = lowest_lr(probes)
+    gap = first.permuted - start
+    known = first.evidence >= LEAST_EVIDENCE and gap >= LEAST_EVIDENCE * first.permuted_deviation
+    lowest = min((p.loss for p in probes if np.isfinite(p.loss)), default=np.inf)
+    return known and not start - lowest > _ROUNDING * gap
 
 
 def finite(losses: Floats, other: float) -> Floats:

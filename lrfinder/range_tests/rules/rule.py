@@ -34,7 +34,14 @@ from lrfinder.arrays import Floats
 from lrfinder.range_tests.rules.features import FEWEST_POINTS, CurveFeatures, curve_features
 from lrfinder.range_tests.rules.longer_training import Reading, read, widened
 from lrfinder.range_tests.rules.other_rules import COMMON_RULES
-from lrfinder.range_tests.rules.probes import Probe, level, unknown_above
+from lrfinder.range_tests.rules.probes import (
+    LEAST_EVIDENCE,
+    Probe,
+    level,
+    lowest_lr,
+    nothing_left,
+    unknown_above,
+)
 from lrfinder.range_tests.rules.suggestion import RULE, SWEEP_RULE, Suggestion
 from lrfinder.range_tests.rules.without_bottom import without_bottom
 from lrfinder.statistics import Mean, moderated_t, student_t
@@ -44,13 +51,11 @@ LEVEL = 0.9
 _LEAST_SIGNAL = 4.0  # drop of the loss over its scatter around the smooth curve
 _LEAST_STEADINESS = 0.6  # net fall over the way travelled; a random walk has less
 _LEAST_OVER_A_WALK = 10.0  # drop over what a random walk of the size of the first steps would make
-_LEAST_EVIDENCE = 3.5  # of learning, in deviations over permuted targets (`Probe.evidence`)
 _WIDEST_FALL = 2.5  # decades of lr over which most of the fall is made; a random walk takes more
 _WIDEST_INTERVAL = 100.0  # high / low beyond which the seeds are said to disagree
 _DENSITY, _POWER = 14.0, 0.75  # updates per decade of lr that need no correction, and its exponent
 _MOST_CORRECTION = 5.0
 _NOT_MOVED = 1.05  # factor of the lr that is not worth a word
-_MORE = "take more --steps"
 _USUAL_SPREAD, _LIKE_SEEDS = 0.2, 3  # deviation of a seed's log lr elsewhere; counts like so many
 
 
@@ -158,7 +163,15 @@ def _from_probes(
     top = max(p.lr for p in every)
     tried = f"{min(p.lr for p in every):.2g} to {top:.2g}"
     readings = [reading for reading in found if reading is not None]
-    problem = _trivial(curves, probes)
+    more = _more(probes, unknown.budget)
+    problem = _trivial(curves, probes, more)
+    if _most(map(nothing_left, starts, probes)):
+        problem = (
+            f"the loss did not fall to speak of at any constant lr ({tried}): the weights are "
+            f"trained already ({np.median(starts):.3g} at the start, and with targets exchanged "
+            f"{np.median([lowest_lr(own).permuted for own in probes]):.3g}); keep them, or start "
+            "from fresh ones (Task(model=...))"
+        )
     if problem is None and _most(map(without_bottom, starts, probes)):
         problem = (
             f"the loss falls as the lr grows, or faster, up to the largest tried ({top:.2g}): it "
@@ -166,7 +179,7 @@ def _from_probes(
             "Task(valid_loss=...)), or the best lr lies higher, so take more --probes"
         )
     if problem is None and not _most(reading is not None for reading in found):
-        problem = f"the loss fell in no run at a constant lr ({tried}); {_MORE}"
+        problem = f"the loss fell in no run at a constant lr ({tried}); {more}"
     if problem is not None:
         return replace(unknown, reason=problem)
     lrs = np.array([reading.lr for reading in readings])
@@ -178,7 +191,7 @@ def _from_probes(
     length = "a longer run" if unknown.budget is None else f"{unknown.budget} updates"
     longer = f", divided by {moved:.2g} for {length}"
     reason = (
-        f"the lr that runs of {every[0].updates} updates favour, at {runs} in {tried} "
+        f"favoured by runs of {every[0].updates} updates at {runs} from {tried} "
         f"(the loss fell by {drop:.3g}){longer if moved > _NOT_MOVED else ''}"
     )
     scatter = moderated_t(np.log(lrs), LEVEL, usual_deviation=_USUAL_SPREAD, like_seeds=_LIKE_SEEDS)
@@ -198,6 +211,12 @@ def _from_probes(
         turned_up_at=_turn(readings),
         exponent=exponent,
     )
+
+
+def _more(probes: Sequence[Sequence[Probe]], budget: int | None) -> str:
+    """What makes the runs longer, which never make more updates than the training."""
+    whole = budget is not None and probes[0][0].updates >= budget
+    return "train longer (--epochs)" if whole else "take more --steps"
 
 
 def _losses(probes: Iterable[Probe]) -> list[float]:
@@ -230,7 +249,9 @@ def _turn(readings: Sequence[Reading]) -> int | None:
     return int(np.median(turns)) if 2 * len(turns) > len(readings) else None
 
 
-def _trivial(curves: Sequence[CurveFeatures], probes: Sequence[Sequence[Probe]]) -> str | None:
+def _trivial(
+    curves: Sequence[CurveFeatures], probes: Sequence[Sequence[Probe]], more: str
+) -> str | None:
     """Why no probe learnt anything that counts; None where one did.
 
     Of every seed the probe counts that learnt most, of those whose loss fell. Where targets cannot
@@ -248,14 +269,14 @@ def _trivial(curves: Sequence[CurveFeatures], probes: Sequence[Sequence[Probe]])
         if drop >= _LEAST_SIGNAL * noise:
             return None
         return (
-            f"the loss fell by no more than {drop / noise:.1f} times its noise; {_MORE}, or "
-            "measure it on more rows (training.measure)"
+            f"the loss fell by no more than {drop / noise:.1f} times its noise; {more}, or "
+            "measure it on more rows (more validation data or, in a loop, training.measure)"
         )
-    if np.median(evidence) < _LEAST_EVIDENCE:
+    if np.median(evidence) < LEAST_EVIDENCE:
         return (
             "the loss fell, but what was learnt does not depend on the inputs; with targets "
             "exchanged it is as low; check the targets (Task(target=...) says which they are, "
-            "False that there are none), or take more --steps"
+            f"False that there are none), or {more}"
         )
     return None
 
@@ -289,7 +310,8 @@ def _answer(
     if edges and not centre < min(edges):
         problem = (
             f"one seed diverged at {min(edges):.2g}, below what the others suggest "
-            f"({centre:.2g}); clip the gradients (clip_norm), or train well below that lr"
+            f"({centre:.2g}); clip the gradients (Task(clip_norm=...) or, in a loop, "
+            "clip_grad_norm_), or train well below that lr"
         )
         return replace(unknown, reason=problem)
     return replace(unknown, lr=centre, low=low, high=high, verdict="suggested", reason=reason)

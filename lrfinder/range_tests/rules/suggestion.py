@@ -49,6 +49,8 @@ class Suggestion:
     """What the suggestion is valid for; batch_size counts the rows of one update."""
     budget: int | None = None
     """Updates of the training that it is for, where known."""
+    lr_scale: float = 1.0
+    """What the optimizer's own lr is, over the lr that it is asked to be built for."""
     band_low: float | None = None
     band_high: float | None = None
     """Tolerance band: lrs at which the training should lose less than 5% of the loss's fall."""
@@ -58,7 +60,9 @@ class Suggestion:
     """The highest lr tried, where the probes do not show what a training does at higher ones: they
     were cut shorter than usual for it, or did best at the highest lr."""
     turned_up_at: int | None = None
-    """Update after which the validation loss of a short run rose again."""
+    """Update after which the loss of a short run rose again."""
+    over_fitted: bool | None = None
+    """Whether it rose again by over-fitting; None where that is not known, or it did not rise."""
     exponent: float | None = None
     """Power of the training's length by which the best lr falls, where probes show it."""
     stepped_per: Per | None = None

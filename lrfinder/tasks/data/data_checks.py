@@ -9,6 +9,7 @@ from typing import Any
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
 from lrfinder.tasks.data.batches import Batch, alike
+from lrfinder.tasks.data.drawn_batches import DrawnBatches
 from lrfinder.tasks.data.loaders import LoaderSource, Seen
 from lrfinder.tasks.state.random_states import derive
 
@@ -69,12 +70,25 @@ OTHER_WEIGHTS = (
 )
 
 
-def same_order_note(loader: DataLoader[Any]) -> str:
-    """A note on data that come in the same order every time, and what mends it."""
-    if type(loader.sampler) is RandomSampler and loader.batch_size is not None:
+_SHUFFLE = {
+    "skorch": "iterator_train__shuffle=True in the net",
+    "lightning": "shuffle=True in the DataLoader of train_dataloader",
+    "transformers": "a sampler of the Trainer's that draws anew for every epoch",
+}
+"""What mends a fixed order in programs where no DataLoader is made by hand, by their kind."""
+
+
+def same_order_note(loader: DataLoader[Any], kind: str | None = None) -> str:
+    """A note on data that come in the same order every time, and what mends it.
+
+    `kind` is that of the program: "skorch", "lightning", ... (`Task.code_for`).
+    """
+    if isinstance(loader.dataset, DrawnBatches):
+        mended = "drawing them by torch's, NumPy's or Python's global random numbers"
+    elif type(loader.sampler) is RandomSampler and loader.batch_size is not None:
         mended = "a generator or a sampler that draws anew for every epoch"
     elif type(loader.sampler) is SequentialSampler and loader.batch_size is not None:
-        mended = "shuffle=True in the DataLoader"
+        mended = _SHUFFLE.get(kind or "", "shuffle=True in the DataLoader")
     elif isinstance(loader.dataset, IterableDataset):
         mended = "a stream that shuffles its rows with torch's, NumPy's or Python's random numbers"
     else:

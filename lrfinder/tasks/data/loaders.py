@@ -128,6 +128,28 @@ def loader_length(loader: DataLoader[Any]) -> int | None:
         return None
 
 
+def rows_of_epoch(data: Data) -> int | None:
+    """Rows that one iteration of the data goes through; None where that is not known."""
+    if isinstance(data, DataLoader):
+        streamed = isinstance(data.dataset, IterableDataset)
+        rows: Any = None if streamed else data.dataset if data.batch_size is None else data.sampler
+    else:
+        rows = None if isinstance(data, IterableDataset) else data
+    try:
+        return len(rows) or None
+    except TypeError:
+        return None
+
+
+def sample_counts(data: Data, batch_size: int, batches: int) -> list[int] | None:
+    """Samples in each of the first batches of the data; None where these are not known."""
+    loader = isinstance(data, DataLoader)
+    size, rows = data.batch_size if loader else batch_size, rows_of_epoch(data)
+    if size is None or rows is None:
+        return None if size is None else [size] * batches
+    return [min(size, max(rows - k * size, 0)) for k in range(batches)]
+
+
 def as_loader(data: Data, batch_size: int, *, shuffle: bool) -> DataLoader[Any]:
     """The loader, or one for a data set."""
     if isinstance(data, DataLoader):

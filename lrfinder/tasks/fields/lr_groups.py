@@ -57,6 +57,17 @@ class LRGroups:
         """Learning rate of each group where 1 was asked for."""
         return tuple(self.lrs[0].tolist())
 
+    @property
+    def scale(self) -> float:
+        """What the lr asked for is multiplied by in every group; 1 where groups go by their own.
+
+        It is no 1 where a scheduler that was built with the optimizer has moved its lr.
+        """
+        shares = self.lrs / np.array(TRIED)[:, None]
+        alike = np.allclose(shares, shares[0, 0], _ROUNDING, 0) and shares[0, 0] > 0
+        scale = float(shares[0, 0]) if alike else 1.0
+        return 1.0 if math.isclose(scale, 1.0, rel_tol=_ROUNDING) else scale
+
     def lowest(self, lr: float) -> float:
         """The smallest positive lr of a group that may be met where this lr, or more, is asked for.
 

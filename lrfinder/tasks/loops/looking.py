@@ -72,6 +72,16 @@ class LoopData:
         """No batches: the loop's own function says what it is evaluated on."""
         return ()
 
+    @property
+    def rows_of_update(self) -> None:
+        """Rows that an update sees, which a loop does not say."""
+        return None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it is known that its batches come from a set of rows, again and again."""
+        return False
+
     def notes(self) -> list[str]:
         """What a person should know before reading a result."""
         if self.measured:

@@ -75,11 +75,17 @@ def check_copyable(optimizer: Optimizer, model: nn.Module) -> None:
         )
     name = type(optimizer).__name__
     for method, value in vars(optimizer).items():
-        if _replaces_method(optimizer, method, value) and not _by_torch(optimizer, method, value):
+        replaced = _replaces_method(optimizer, method, value)
+        if replaced and not counts_steps(optimizer, method, value):
             raise InvalidArgument(
                 f"the optimizer's {method} must be that of its class, but got another function, "
                 f"which runs cannot copy; write a subclass of {name} instead"
             )
+
+
+def counts_steps(optimizer: Optimizer, name: str, value: object) -> bool:
+    """Whether the attribute is a method as a torch scheduler has wrapped it, to count its calls."""
+    return _replaces_method(optimizer, name, value) and _by_torch(optimizer, name, value)
 
 
 def _replaces_method(optimizer: Optimizer, name: str, value: object) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
-from lrfinder.tasks.state.optimizer_copies import COPIED_BY_TORCH, copied_optimizer
+from lrfinder.tasks.state.optimizer_copies import COPIED_BY_TORCH, copied_optimizer, counts_steps
 from lrfinder.training.batched.optimizers import (
     PerRunOptimizers,
     RunParameters,
@@ -65,8 +65,11 @@ def why_not_stacked(optimizer: Optimizer) -> str | None:
     for attribute, value in vars(optimizer).items():
         if attribute in _STEP_HOOKS and value:
             return f"{name} has a hook on its step"
-        if attribute not in COPIED_BY_TORCH and not _plain(value):
-            return f"{name} has an attribute {attribute} that is not a plain value"
+        if attribute in COPIED_BY_TORCH or counts_steps(optimizer, attribute, value):
+            continue
+        if not _plain(value):
+            kind = type(value).__name__
+            return f"{name} keeps a {kind} ({attribute}) that runs trained together would share"
     return None
 
 

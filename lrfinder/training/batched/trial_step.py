@@ -15,13 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.utils.rnn import PackedSequence
 
 from lrfinder.errors import LRFinderError, TaskFailed
-from lrfinder.tasks.data.batches import Batch
+from lrfinder.tasks.data.batches import Batch, leaves_of
 from lrfinder.tasks.fields.measures import VALID_LOSS, check_has_gradient
 from lrfinder.tasks.state.random_states import Stream, derive
 from lrfinder.tasks.task import Task
-from lrfinder.tasks.user_code import describe, shortened
+from lrfinder.tasks.user_code import describe
 from lrfinder.training.batched.module_state import (
     Attributes,
     Template,
@@ -80,8 +81,8 @@ def plan_of(task: Task, device: torch.device | None) -> BatchingPlan | str:
         except (KeyboardInterrupt, TaskFailed):
             raise
         except BaseException as error:  # of the user's code; it is reported where it is trained
-            message = _first_line(error) if isinstance(error, Exception) else describe(error)
-            known[BatchingPlan] = message
+            own = isinstance(error, LRFinderError)
+            known[BatchingPlan] = str(error) if own else f"its code raised {describe(error)}"
     return known[BatchingPlan]
 
 
@@ -298,14 +299,39 @@ class _Batched:
         random: bool,
     ) -> bool:
         """Whether the backward must be inside vmap; an exception where neither way is right."""
+        if any(isinstance(leaf, PackedSequence) for leaf in leaves_of(batches[0])):
+            raise _NotBatchableError(
+                "its batches hold packed sequences, which torch.func.vmap does not take"
+            )
         try:
             self._train(batches, streams, seen, random=random, inside=False)
         except KeyboardInterrupt:
             raise
         except BaseException:  # the other way may do; if not, its message is raised
-            self._train(batches, streams, seen, random=random, inside=True)
+            self._train_inside(batches, streams, seen, random=random)
             return True
         return False
+
+    def _train_inside(
+        self,
+        batches: Sequence[Batch],
+        streams: Sequence[Stream],
+        seen: Sequence[_Reference],
+        *,
+        random: bool,
+    ) -> None:
+        """Make a step with the backward inside vmap; what that refuses is said to be its refusal.
+
+        The step has been made without it, so that the task's own code is right.
+        """
+        try:
+            self._train(batches, streams, seen, random=random, inside=True)
+        except (KeyboardInterrupt, LRFinderError):
+            raise
+        except BaseException as error:
+            raise _NotBatchableError(
+                f"torch.func.vmap does not take its training step ({describe(error)})"
+            ) from error
 
     def together(self, batch: Batch, seen: Sequence[_Reference]) -> tuple[str, ...]:
         """Measures that come out right for all runs at once.
@@ -389,8 +415,3 @@ def _numbers(tensors: Sequence[Tensor]) -> Tensor:
     """All numbers of the tensors in one, in float64."""
     flat = [tensor.detach().cpu().double().flatten() for tensor in tensors]
     return torch.cat(flat) if flat else torch.zeros(0)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return shortened(lines[0]) if lines else type(error).__name__

@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 from kinds_of_batches import COUNTED, KINDS, task_of
 from small_tasks import linear_task, regression_rows
 from torch.nn.utils.rnn import pack_sequence
+from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder import InvalidArgument
 from lrfinder.range_tests.chance.exchange import (
-    FEW,
+    ALIKE,
+    FEW_ROWS,
+    NO_ROWS,
     NO_TARGET,
     NONE_AT_ALL,
+    NOT_COPIED,
     SAME_INPUTS,
+    SMALL,
     Exchange,
     Unchecked,
     exchange,
@@ -148,7 +153,7 @@ def test_what_is_drawn_with_replacement_are_targets_of_the_batch():
 def test_a_last_batch_of_few_rows_does_not_stand_in_the_way():
     full, last = (x16, labels()), (x16[:3], labels(0, 3))
     assert len(sets(exchange(linear_task(), [full] * 4 + [last]))["own"]) == 4
-    assert why(exchange(linear_task(), [last] * 30)) == FEW
+    assert why(exchange(linear_task(), [last] * 7)) == FEW_ROWS.format(21)
 
 
 @pytest.mark.parametrize(("others", "enough"), [([1] * 10, True), ([0] * 9 + [7], False)])
@@ -157,7 +162,7 @@ def test_eight_rows_with_other_targets_than_most_are_enough_to_exchange(others, 
     rows = [torch.tensor([1] * more + [0] * (16 - more)) for more in others]
     found = exchange(linear_task(), [(x16, y) for y in rows])
     assert isinstance(found, Exchange) is enough
-    assert enough or why(found) == FEW
+    assert enough or why(found) == ALIKE
 
 
 def test_making_the_sets_moves_no_random_state_and_keeps_no_copies():
@@ -171,21 +176,84 @@ def test_making_the_sets_moves_no_random_state_and_keeps_no_copies():
         assert first[name][0][1] is not second[name][0][1]
 
 
+class Sealed(tuple):
+    """A batch of which every copy has the parts that it was made of."""
+
+    def __new__(cls, parts):
+        one = super().__new__(cls, (x16, labels()))
+        one.made_of = parts
+        return one
+
+
+class Locked:
+    """A batch whose parts cannot be set."""
+
+    def __init__(self) -> None:
+        self.x = x16
+
+    @property
+    def y(self) -> torch.Tensor:
+        return labels()
+
+
 @pytest.mark.parametrize(
-    "batch",
+    ("batches", "reason"),
     [
-        (x16, torch.ones(16, 1)),
-        (x16, torch.tensor([1] * 16)),
-        (x16, torch.arange(16.0)[:, None].to_sparse()),
-        (x16[:7], torch.arange(7)),
-        (x16, [1, 2]),
-        (x16, torch.tensor(1.0)),
-        (x16, pack_sequence([torch.ones(3)] * 16)),
-        (x16, ["cat"] * 16),
+        ([(x16, torch.ones(16, 1))] * 10, ALIKE),
+        ([(x16, torch.tensor([1] * 16))] * 10, ALIKE),
+        ([(x16, ["cat"] * 16)] * 10, ALIKE),
+        ([(x16[:7], torch.arange(7))] * 10, ALIKE),  # whole targets, of which all are one
+        ([(x16, torch.arange(16.0)[:, None].to_sparse())] * 7, NO_ROWS),
+        ([(x16, [1, 2])] * 7, NO_ROWS),
+        ([(x16, torch.tensor(1.0))] * 7, NO_ROWS),
+        ([(x16, torch.tensor(1.0))] * 10, ALIKE),
+        ([(x16, pack_sequence([torch.ones(3)] * 16))] * 7, NO_ROWS),
+        ([(x16[:7], torch.arange(7))] * 7, SMALL),
+        ([(x16[:k], torch.arange(k)) for k in range(1, 8)] * 2, SMALL),
+        ([(x16, labels())], FEW_ROWS.format(16)),
+        ([(x16[k % 16 :][:1], labels(0, 1)) for k in range(31)], FEW_ROWS.format(31)),
+        ([Sealed(())] * 10, NOT_COPIED),
+        ([Locked()] * 10, NOT_COPIED),
     ],
 )
-def test_targets_that_are_alike_few_or_without_rows_are_not_exchanged(batch):
-    assert why(exchange(linear_task(), [batch] * 10)) == FEW
+def test_each_reason_why_targets_are_not_exchanged_is_told_by_itself(batches, reason):
+    task = linear_task(rows=lambda batch: len(batch.x if hasattr(batch, "x") else batch[0]))
+    assert why(exchange(task, batches)) == reason
+
+
+def test_a_graph_in_one_batch_has_too_few_rows_until_its_nodes_are_counted():
+    """A data set of one sample, which a loader gives a dimension of one row."""
+    batch = {"x": torch.randn(1, 40, 3), "labels": torch.randint(5, (1, 40))}
+    assert why(exchange(linear_task(), [batch])) == FEW_ROWS.format(1)
+    found = exchange(linear_task(rows=lambda batch: batch["x"].shape[1]), [batch])
+    for name, (dealt,) in sets(found).items():
+        assert dealt["labels"].shape == (1, 40)
+        assert torch.equal(dealt["labels"], batch["labels"]) is (name == "own")
+
+
+@pytest.mark.parametrize("last", [0, 18])
+@pytest.mark.parametrize("held", ["rows", "loader", "tensors"])
+def test_where_tokens_are_counted_the_samples_of_the_data_set_change_places(held, last):
+    """As where Task(rows=...) weighs the batches of a language model."""
+    words = torch.randint(50, (50 + last, 7))
+    if held == "tensors":
+        data, batches = TensorDataset(words, words), [(words, words)]
+    else:
+        rows = [{"input_ids": row, "labels": row} for row in words]
+        data = rows if held == "rows" else DataLoader(rows, 50)
+        cut = [words[:50], words[50:]][: 1 + (last > 0)]
+        batches = [{"input_ids": part, "labels": part} for part in cut]
+    task = linear_task(
+        valid=data,
+        batch_size=50,
+        rows=lambda batch: (batch[0] if held == "tensors" else batch["labels"]).numel(),
+    )
+    key = 1 if held == "tensors" else "labels"
+    for name, dealt in sets(exchange(task, batches)).items():
+        for twin, batch in zip(dealt, batches, strict=True):
+            ours, theirs = ({tuple(row) for row in one[key].tolist()} for one in (batch, twin))
+            assert theirs <= ours
+            assert torch.equal(twin[key], batch[key]) is (name == "own")
 
 
 @pytest.mark.parametrize(

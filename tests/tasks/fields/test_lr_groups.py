@@ -7,6 +7,7 @@ from small_tasks import PER_EPOCH, linear_task, plan
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests.range_test import range_test
+from lrfinder.report.wording import validity
 from lrfinder.schedules import FAMILIES, Schedule
 from lrfinder.training.batched.trainer import BatchedTrainer
 from lrfinder.training.fit import fit
@@ -141,3 +142,35 @@ def test_another_option_that_depends_on_the_lr_is_noted():
     (note,) = linear_task(optimizer=optimizer).data().notes()
     assert note.startswith("the optimizer's weight_decay depends on the lr")
     assert linear_task(optimizer=grouped(BIAS["fixed"])).data().notes() == []
+
+
+def with_one_cycle(model, lr):
+    """As some programs build it: the scheduler has lowered the optimizer's lr to lr / 25."""
+    optimizer = torch.optim.Adam(model.parameters(), lr)
+    torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=100)
+    return optimizer
+
+
+def both_scaled(model, lr):
+    groups = [{"params": [model.bias]}, {"params": [model.weight]}]
+    return torch.optim.SGD(groups, 0.1 * lr)
+
+
+@pytest.mark.parametrize(
+    ("factory", "scale"),
+    [
+        (with_one_cycle, 0.04),
+        (both_scaled, 0.1),
+        (lambda model, lr: torch.optim.SGD(model.parameters(), lr), 1.0),
+        *((grouped(rule), 1.0) for rule in BIAS.values()),
+    ],
+)
+def test_an_optimizer_whose_lr_is_not_the_one_asked_for_is_told(factory, scale):
+    """All its groups are scaled alike, so that nothing in them shows it."""
+    task = linear_task(optimizer=factory)
+    told = [note for note in task.data().notes() if "not the optimizer's own" in note]
+    assert len(told) == (scale != 1)
+    assert all(f"sets {scale:g} times the lr" in note for note in told)
+    suggestion = range_test(task, seeds=1, steps=8, probes=0).suggest()
+    assert suggestion.lr_scale == pytest.approx(scale)
+    assert (f"at {scale:g} times this lr" in validity(suggestion)) == (scale != 1)

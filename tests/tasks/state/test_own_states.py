@@ -582,7 +582,7 @@ def test_an_evaluation_is_told_nothing():
 @pytest.mark.parametrize(
     ("data", "cure"),
     [
-        (lambda: loader(), "shuffle=True"),
+        (lambda: loader(), "shuffle=True in the DataLoader mends"),
         (lambda: loader(Stream(None)), "stream that shuffles"),
         (lambda: loader(sampler=distributed(shuffle=False)), "a DistributedSampler that draws"),
         (lambda: loader(batch_size=1, batch_sampler=Fixed()), "a Fixed that draws"),
@@ -630,3 +630,23 @@ def test_samplers_of_torch_still_shuffle_rows_and_every_row_comes_once():
     seen = torch.cat([y for _, y in training_source(data, 4).epoch(0, 0)])
     assert sorted(seen.flatten().tolist()) == sorted(rows.tensors[1].flatten().tolist())
     assert type(loader().sampler) is SequentialSampler
+
+
+CURES = {
+    "skorch": "iterator_train__shuffle=True",
+    "lightning": "train_dataloader",
+    "transformers": "sampler of the Trainer's",
+}
+
+
+@pytest.mark.parametrize("kind", CURES)
+def test_the_note_on_a_fixed_order_names_what_the_kind_of_program_has(kind):
+    [note] = linear_task(train=loader(), code_for=kind).data().notes()
+    assert CURES[kind] in note
+    assert kind == "lightning" or "DataLoader" not in note
+
+
+def test_drawn_batches_that_are_always_the_same_are_told_of_random_numbers():
+    fields = {"train": None, "batches": lambda: (torch.ones(4, 1), torch.ones(4, 1)), "updates": 9}
+    [note] = linear_task(**fields).data().notes()
+    assert "drawing them by torch's, NumPy's or Python's global random numbers mends" in note
