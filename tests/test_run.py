@@ -193,7 +193,7 @@ def test_nothing_of_the_callers_is_changed(tmp_path):
     [
         ({}, "a run needs a task or a folder to resume"),
         ({"task": "quadratic", "out": "a", "resume": "b"}, "out and resume exclude each other"),
-        ({"task": "quadratic", "trials": 0}, "trials: "),
+        ({"task": "quadratic", "trials": 0}, "trials must "),
         ({"task": "quadratic", "epocs": 3}, "did you mean 'epochs'"),
         ({"task": "quadratic", "families": ["stepp"]}, "did you mean 'step'"),
     ],

@@ -469,33 +469,33 @@ WRONG = [
     (["run", "my_task.py:without_a_batch"], 3, "at least one batch"),
     (["run", "no.such.module:make_task"], 3, "cannot be imported"),
     (["run", "my_task.py", "--families", "cosin"], 2, "did you mean 'cosine'?"),
-    (["run", "my_task.py", "--epochs", "0"], 2, "epochs: "),
+    (["run", "my_task.py", "--epochs", "0"], 2, "epochs must "),
     (["run", "my_task.py", "--epochs", "1", "--families", "step"], 2, "step needs at least 2"),
-    (["run", "my_task.py", "--trials", "0"], 2, "trials: "),
+    (["run", "my_task.py", "--trials", "0"], 2, "trials must "),
     (["run", "my_task.py", "--min-lr", "1", "--max-lr", "0.1"], 2, "min_lr < max_lr must hold"),
     (["find", "my_task.py", "--min-lr", "1", "--max-lr", "1"], 2, "min_lr < max_lr must hold"),
-    (["find", "my_task.py", "--steps", "3"], 2, "steps: "),
+    (["find", "my_task.py", "--steps", "3"], 2, "steps must "),
     (["find", "my_task.py", "--schedule", "cosin"], 2, "did you mean 'cosine'?"),
     (["find", "my_task.py", "--schedule", "baseline"], 2, "but the task has none"),
     (["find", "my_task.py", "--warmup", "3"], 2, "less than the 3 epochs, but got 3"),
     (["find", "my_task.py", "--epochs", "5,x"], 2, "epochs must be whole numbers such as"),
     (["find", "my_task.py", "--epochs", "5,5"], 2, "epochs must be distinct"),
-    (["find", "my_task.py", "--epochs", "0"], 2, "greater than or equal to 1"),
+    (["find", "my_task.py", "--epochs", "0"], 2, "epochs must be at least 1"),
     (["find", "my_task.py", "--batch-sizes", "8,99"], 2, "no more than the 64 rows"),
     (["find", "my_task.py", "--batch-sizes", "8,9", "--epochs", "5,6"], 2, "exclude each other"),
-    (["find", "my_task.py", "--every", "minute"], 2, "every: "),
+    (["find", "my_task.py", "--every", "minute"], 2, "every must "),
     (["run", "my_task.py", "--objective", "acuracy"], 2, "objective must be one of valid_loss"),
-    (["run", "my_task.py", "--direction", "up"], 2, "direction: "),
+    (["run", "my_task.py", "--direction", "up"], 2, "direction must "),
     (["run", "my_task.py", "--warmup", "7"], 2, "warmup must be at least 0 and less than"),
     (["run", "my_task.py", "--baseline", "fast"], 2, "baseline must look like"),
     (["run", "my_task.py", "--storage", "nosuch://x"], 2, "storage 'nosuch://x' cannot be opened"),
     (["run", "my_task.py", "--storage", "x.db"], 2, "must be a URL, such as postgresql://"),
     (["find", "my_task.py", "--cost", "20"], 2, "must be a share of one training: 20%, or 2000%"),
     (["find", "my_task.py", "--schedule", "warp"], 2, "called 'warp'; the names are constant"),
-    (["run", "my_task.py", "--device", "tpu"], 2, "device: "),
+    (["run", "my_task.py", "--device", "tpu"], 2, "device must "),
     (["run", "my_task.py:without_validation"], 2, "validation set"),
     (["sweep", "my_task.py"], 2, "sweep needs --lr X or --lr-range LOW HIGH"),
-    (["sweep", "my_task.py", "--lr", "-1"], 2, "lr: "),
+    (["sweep", "my_task.py", "--lr", "-1"], 2, "lr must "),
     (["sweep", "my_task.py", "--lr-range", "1", "0.1"], 2, "0 < low < high < inf must hold"),
     (["run", "typo.toml"], 2, "there is no option 'trails'; did you mean 'trials'?"),
     (["run", "absent.toml"], 2, "cannot be read"),
@@ -564,7 +564,7 @@ def test_a_resumed_run_must_keep_its_options(here):
 def test_a_wrong_option_or_a_lost_task_on_resume_gets_one_line(here):
     call("run", "my_task.py", *SMALL, "--out", "r", "-q")
     result = call("run", "--resume", "r", "--trials", "0", "-q")
-    assert (result.exit_code, "trials: " in result.stderr) == (2, True)
+    assert (result.exit_code, "trials must " in result.stderr) == (2, True)
     Path("my_task.py").rename("renamed.py")
     result = call("run", "--resume", "r", "-q")
     assert (result.exit_code, "no such file" in result.stderr) == (3, True)

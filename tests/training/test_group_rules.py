@@ -234,10 +234,10 @@ def test_the_script_of_a_loop_steps_the_groups_of_all_its_optimizers(tmp_path, c
     ("text", "said"),
     [
         ("[groups.body]\nlr = 0.1", "there is no 'groups.body.lr'; a group has schedule, lr_ratio"),
-        ('[groups.body]\nlr_ratio = "a"', "groups.body.lr_ratio: "),
-        ("[groups.body]\nlr_ratio = true", "groups.body.lr_ratio: "),
-        ("groups = 3", "groups: "),
-        ("[groups]", "groups: "),
+        ('[groups.body]\nlr_ratio = "a"', "groups.body.lr_ratio must "),
+        ("[groups.body]\nlr_ratio = true", "groups.body.lr_ratio must "),
+        ("groups = 3", "groups must be a table"),
+        ("[groups]", "groups must have at least one entry"),
     ],
 )
 def test_a_wrong_table_is_refused_in_one_line(tmp_path, text, said):
