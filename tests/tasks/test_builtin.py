@@ -1,5 +1,7 @@
 """The built-in tasks: they load, learn, and reproduce what they are known for."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -141,3 +143,27 @@ def test_a_factory_comes_before_a_task_of_the_module(tmp_path):
         + "def make_task():\n    return Task(**{**vars(task), 'epochs': 9})\n"
     )
     assert load_task(str(path)).epochs == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("its_task", "its_task.py"),
+        ("./its_task", "./its_task.py"),
+        ("folder/other", "folder/other.py"),
+        ("third:make", "third.py:make"),
+    ],
+)
+def test_a_name_without_py_is_told_its_file(tmp_path, monkeypatch, text, meant):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [p for p in sys.path if p])  # as of an installed command
+    with pytest.raises(TaskLoadError) as alone:
+        load_task(text)
+    assert "did you mean" not in str(alone.value)
+    (tmp_path / "folder").mkdir()
+    source = "from lrfinder.tasks.builtin.quadratic import make_task\nmake = make_task\n"
+    for name in ("its_task.py", "third.py", "folder/other.py"):
+        (tmp_path / name).write_text(source)
+    with pytest.raises(TaskLoadError, match=rf"did you mean .*{meant}\?"):
+        load_task(text)
+    assert load_task(meant).epochs
