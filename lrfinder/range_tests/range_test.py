@@ -29,7 +29,8 @@ from lrfinder.range_tests import defaults
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.limits import Limits, only_with_probes, timeout_note
 from lrfinder.range_tests.rules.probes import check_probes
-from lrfinder.range_tests.rules.rule import features_of, too_narrow
+from lrfinder.range_tests.rules.refusals import too_narrow
+from lrfinder.range_tests.rules.rule import features_of
 from lrfinder.range_tests.several_optimizers import works_against
 from lrfinder.range_tests.trainings import Trainings
 from lrfinder.schedules import GROWTHS

@@ -737,6 +737,10 @@ MUTANTS = [
         ("a rare class is not exchanged", "_FEWEST_UNLIKE = 8", "_FEWEST_UNLIKE = 40"),
         ("one row of another class is enough", "_FEWEST_UNLIKE = 8", "_FEWEST_UNLIKE = 1"),
         ("tokens are taken for rows", "if samples is None or", "if True or"),
+    ),
+    *_in(
+        "range_tests/chance/inputs.py",
+        "tests/range_tests/chance/test_exchange.py",
         ("one sample is taken for rows alike", "0 if one else count", "count"),
     ),
     *_in(

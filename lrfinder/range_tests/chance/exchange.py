@@ -12,14 +12,20 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lrfinder.tasks.data.batches import Batch, alike, is_plain, leaves_of, map_leaves
-from lrfinder.tasks.data.devices import tensors_in
+from lrfinder.range_tests.chance.inputs import inputs_differ
+from lrfinder.range_tests.chance.target_rows import (
+    has_rows,
+    reordered,
+    row_dims,
+    rows_like,
+    shape_of,
+)
+from lrfinder.tasks.data.batches import Batch, alike
 from lrfinder.tasks.data.loaders import rows_of_epoch, sample_counts
 from lrfinder.tasks.data.sources import SUBSET_ROWS, are_tensors
 from lrfinder.tasks.data.targets import Place, place_of
@@ -95,7 +101,7 @@ def exchange(task: Problem, batches: Iterable[Batch]) -> Exchange | Unchecked:
     with user_code("looking for the targets"):
         places = [place_of(batch, task.target) for batch in batches]
         rows = [int(task.count(batch)) for batch in batches]
-    if not _inputs_differ(batches, places, rows):
+    if not inputs_differ(batches, places, rows):
         return Unchecked(SAME_INPUTS)
     found = [place for place in places if place is not None]
     if len(found) < len(batches):
@@ -128,18 +134,9 @@ def _counted(targets: Sequence[Any], rows: list[int], samples: list[int] | None)
 
     They do where the task counts something else, as the tokens of a text.
     """
-    if samples is None or _has_rows(targets, rows) or not _has_rows(targets, samples):
+    if samples is None or has_rows(targets, rows) or not has_rows(targets, samples):
         return rows
     return samples
-
-
-def _has_rows(targets: Sequence[Any], rows: Sequence[int]) -> bool:
-    """Whether the targets have a dimension of so many elements."""
-    try:
-        _row_dims(targets, rows)
-    except ValueError:
-        return False
-    return True
 
 
 def _why_none(targets: Sequence[Any], rows: Sequence[int]) -> str:
@@ -148,7 +145,7 @@ def _why_none(targets: Sequence[Any], rows: Sequence[int]) -> str:
     in_groups = sum(rows[k] for group in groups if len(group) >= _FEWEST_TO_EXCHANGE for k in group)
     if in_groups > sum(rows) / 2:
         return ALIKE
-    if not _has_rows(targets, rows):
+    if not has_rows(targets, rows):
         return NO_ROWS
     large = sum(count for count in rows if count >= _FEWEST_TO_EXCHANGE)
     return ALIKE if large > sum(rows) / 2 else SMALL
@@ -192,18 +189,14 @@ class _Way:
     deal: Callable[[_Order], Iterator[Any]]
 
 
-_Dims = list[int | None] | None
-"""Of every leaf of a target, the dimension that its rows lie in; None for a list of rows."""
-
-
 def _by_rows(targets: Sequence[Any], rows: Sequence[int]) -> _Way:
     """Exchange among the rows of each batch."""
     try:
-        dims = _row_dims(targets, rows)
+        dims = row_dims(targets, rows)
     except ValueError:  # they have no rows
         return _Way([], lambda order: iter(()))
     unlike = [
-        _unlike(count, partial(_rows_like, target, dims)) if count >= _FEWEST_TO_EXCHANGE else 0
+        _unlike(count, partial(rows_like, target, dims)) if count >= _FEWEST_TO_EXCHANGE else 0
         for target, count in zip(targets, rows, strict=True)
     ]
     enough = sum(unlike) >= _FEWEST_UNLIKE
@@ -211,7 +204,7 @@ def _by_rows(targets: Sequence[Any], rows: Sequence[int]) -> _Way:
 
     def deal(order: _Order) -> Iterator[Any]:
         for number in taken:
-            yield _reordered(targets[number], dims, order(rows[number]))
+            yield reordered(targets[number], dims, order(rows[number]))
 
     return _Way(taken, deal)
 
@@ -247,102 +240,8 @@ def _of_one_shape(targets: Sequence[Any], rows: Sequence[int]) -> list[list[int]
     """The numbers of the batches whose targets are of one shape, and that have as many rows."""
     groups: dict[object, list[int]] = defaultdict(list)
     for number, (target, count) in enumerate(zip(targets, rows, strict=True)):
-        groups[count, _shape(target)].append(number)
+        groups[count, shape_of(target)].append(number)
     return list(groups.values())
-
-
-def _row_dims(targets: Sequence[Any], rows: Sequence[int]) -> _Dims:
-    """The dimensions of rows that all targets have in common; ValueError where there are none.
-
-    What is no array, in a target of several parts, stays where it is.
-    """
-    columns = zip(*map(_leaves, targets), strict=True)  # a leaf of every target
-    known = [_common_dims(column, rows) for column in columns]
-    if any(known) and all(dims is None or dims for dims in known):
-        return [None if dims is None else min(dims) for dims in known]
-    if all(
-        isinstance(target, list | tuple) and is_plain(target) and len(cast(list[Any], target)) == n
-        for target, n in zip(targets, rows, strict=True)
-    ):
-        return None
-    raise ValueError("the targets have no dimension of rows")
-
-
-def _common_dims(leaves: Sequence[Any], rows: Sequence[int]) -> set[int] | None:
-    """Dimensions of as many elements as there are rows; None for what is no array."""
-    if not any(isinstance(leaf, Tensor | np.ndarray) for leaf in leaves):
-        return None
-    found = [
-        {k for k, size in enumerate(leaf.shape) if size == count} if _is_dense(leaf) else set[int]()
-        for leaf, count in zip(leaves, rows, strict=True)
-    ]
-    return set.intersection(*found)
-
-
-def _is_dense(leaf: Any) -> bool:  # noqa: ANN401
-    if isinstance(leaf, Tensor):
-        return leaf.layout is torch.strided and not leaf.is_nested
-    return isinstance(leaf, np.ndarray)
-
-
-def _reordered(target: Any, dims: _Dims, order: Tensor) -> Any:  # noqa: ANN401
-    """The target with its rows in the order."""
-    if dims is None:
-        rows = [target[k] for k in order.tolist()]
-        return rows if isinstance(target, list) else tuple(rows)
-    left = iter(dims)
-
-    def taken(leaf: Any) -> Any:  # noqa: ANN401
-        return _taken(leaf, next(left), order)
-
-    return map_leaves(taken, target)
-
-
-def _taken(leaf: Any, dim: int | None, order: Tensor) -> Any:  # noqa: ANN401
-    if dim is None:
-        return leaf
-    if isinstance(leaf, Tensor):
-        return leaf.index_select(dim, order.to(leaf.device))
-    return leaf.take(order.numpy(), axis=dim)
-
-
-def _rows_like(target: Any, dims: _Dims, k: int) -> int:  # noqa: ANN401
-    """How many rows of a target are like row k."""
-    if dims is None:
-        return sum(alike(target[k], row) for row in target)
-    same: Any = True
-    for leaf, dim in zip(_leaves(target), dims, strict=True):
-        if dim is not None:
-            rows = (
-                torch.movedim(leaf, dim, 0)
-                if isinstance(leaf, Tensor)
-                else np.moveaxis(leaf, dim, 0)
-            )
-            equal = rows == rows[k]
-            equal = equal.cpu().numpy() if isinstance(equal, Tensor) else equal
-            same = same & equal.all(axis=tuple(range(1, equal.ndim)))
-    return int(np.sum(same))
-
-
-def _unlike(count: int, like: Callable[[int], int]) -> int:
-    """How many of so many targets are not the one that most others are like."""
-    generator = torch.Generator().manual_seed(0)
-    chosen = torch.randperm(count, generator=generator)[:_CANDIDATES].tolist()
-    return count - max(map(like, chosen))
-
-
-def _shape(target: Any) -> object:  # noqa: ANN401
-    """What targets have in common that can stand for each other."""
-    leaves = _leaves(target)
-    arrays = [leaf for leaf in leaves if isinstance(leaf, Tensor | np.ndarray)]
-    return type(target), len(leaves), tuple((tuple(a.shape), str(a.dtype)) for a in arrays)
-
-
-def _leaves(target: Any) -> list[Any]:  # noqa: ANN401
-    """What a target of plain parts holds."""
-    found: list[Any] = []
-    map_leaves(found.append, target)
-    return found
 
 
 def _can_be_put(batch: Batch, place: Place) -> bool:
@@ -353,44 +252,8 @@ def _can_be_put(batch: Batch, place: Place) -> bool:
         return False
 
 
-def _inputs_differ(
-    batches: Sequence[Batch], places: Sequence[Place | None], rows: Sequence[int]
-) -> bool:
-    """Whether anything beside the targets differs between rows, or between batches."""
-    triples = zip(batches, places, rows, strict=True)
-    one = sum(rows) == 1  # what differs inside of it may be rows of another dimension
-    rests = [(_without(batch, place), 0 if one else count) for batch, place, count in triples]
-    first = rests[0][0]
-    return any(_varies(rest, count) or not alike(first, rest) for rest, count in rests)
-
-
-def _without(batch: Batch, place: Place | None) -> list[Any]:
-    """The leaves of a batch but for its target; of an object its tensors, where it has any."""
-    try:
-        rest = batch if place is None else place.put(batch, None)
-    except Exception:  # of the batch's own class
-        rest = batch
-    return [part for leaf in leaves_of(rest) for part in tensors_in(leaf) or [leaf]]
-
-
-def _varies(leaves: Sequence[Any], rows: int) -> bool:
-    """Whether any of the leaves of a batch differs between its rows."""
-    words = {leaf for leaf in leaves if isinstance(leaf, str | bytes)}
-    return len(words) > 1 or any(
-        _array_varies(leaf, rows)
-        if isinstance(leaf, Tensor | np.ndarray)
-        else not isinstance(leaf, str | bytes | int | float | None)
-        for leaf in leaves
-    )
-
-
-def _array_varies(array: Any, rows: int) -> bool:  # noqa: ANN401
-    """Whether it differs between its rows, or at all where it has none."""
-    if not _is_dense(array):
-        return True
-    dims = [k for k, size in enumerate(array.shape) if size == rows]
-    whole = array.reshape(-1)
-    if not dims:
-        return bool((whole != whole[:1]).any())
-    first = torch.zeros(rows, dtype=torch.long)
-    return any(bool((array != _taken(array, dim, first)).any()) for dim in dims)
+def _unlike(count: int, like: Callable[[int], int]) -> int:
+    """How many of so many targets are not the one that most others are like."""
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(count, generator=generator)[:_CANDIDATES].tolist()
+    return count - max(map(like, chosen))

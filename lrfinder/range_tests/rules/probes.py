@@ -8,7 +8,7 @@ is longer than they are is read off in `longer_training.py`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -176,3 +176,8 @@ def nothing_left(start: float, probes: Sequence[Probe]) -> bool:
 def finite(losses: Floats, other: float) -> Floats:
     """The losses, with another value for those that are not finite."""
     return np.where(np.isfinite(losses), losses, other)
+
+
+def finite_losses(probes: Iterable[Probe]) -> list[float]:
+    """Losses of the runs that did not diverge; of none, one that is no fall."""
+    return [p.loss for p in probes if np.isfinite(p.loss)] or [np.inf]
