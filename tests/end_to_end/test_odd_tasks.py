@@ -188,8 +188,7 @@ def test_a_seed_that_is_too_large_is_one_line():
     for words in (["find"], ["run"], ["sweep", "--lr", "1"]):
         result = call(words[0], "quadratic", *words[1:], "--seed", "6000000000000000")
         assert result.exit_code == 2
-        assert "seed: " in result.stderr
-        assert "10" in result.stderr
+        assert "seed must be at most 10" in result.stderr
     assert not Path("runs").exists()
 
 
