@@ -16,6 +16,7 @@ in some, *depends on the task* where it is yes in some only, and *cannot be told
 What was found stands in studies/claims.md and, case by case, in studies/claims.csv.
 """
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -143,4 +144,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     main()

@@ -14,6 +14,7 @@ the ranking    of all decays at one shared lr, the best constant one; at the pre
 What was found stands in studies/fairness.md, which this script writes.
 """
 
+import argparse
 import math
 from importlib.metadata import version
 from pathlib import Path
@@ -171,4 +172,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     main()

@@ -8,6 +8,7 @@ its candidates, as they are, on 48 seeds that neither its search nor its compari
 was it the best one? What comes of it is the last section of studies/verdict.md.
 """
 
+import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -204,4 +205,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     main()

@@ -24,6 +24,7 @@ where the bad seeds are rare, that middle is not alike when the means are. What 
 studies/paired_tests.md, which this script writes.
 """
 
+import argparse
 from collections.abc import Callable
 from importlib.metadata import version
 from itertools import combinations
@@ -146,4 +147,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     main()

@@ -7,6 +7,7 @@ the best of each family, and the suggested lr under the default cosine ("start")
 that neither has seen: studies/verdict/TASK.csv, a row per seed and a column per candidate.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -150,5 +151,6 @@ def records() -> dict[str, pd.DataFrame]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     for task, table in records().items():
         print(f"\n{task}\n{table.describe().T[['mean', 'std']]}")
