@@ -156,7 +156,9 @@ def test_a_last_batch_of_few_rows_does_not_stand_in_the_way():
     assert why(exchange(linear_task(), [last] * 7)) == FEW_ROWS.format(21)
 
 
-@pytest.mark.parametrize(("others", "enough"), [([1] * 10, True), ([0] * 9 + [7], False)])
+@pytest.mark.parametrize(
+    ("others", "enough"), [([1] * 10, True), ([0] * 9 + [7], False), ([1] * 7, False)]
+)
 def test_eight_rows_with_other_targets_than_most_are_enough_to_exchange(others, enough):
     """A rare class is checked, too, wherever its rows lie."""
     rows = [torch.tensor([1] * more + [0] * (16 - more)) for more in others]
