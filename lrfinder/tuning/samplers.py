@@ -102,7 +102,7 @@ def lacking(
 ) -> int:
     """How many lrs beside the best one of (value, lr) are to be tried next, at once.
 
-    None where it lies between two others, or at a bound of its range, and those are no further from
+    0 where it lies between two others, or at a bound of its range, and those are no further from
     it than this ratio; one where it is at the edge of what was tried.
 
     >>> lacking([(1.0, 0.1), (2.0, 0.05), (0.5, 0.2)], 0.01, 10.0, 1.5)
