@@ -71,7 +71,7 @@ class Attributes:
 
     def difference(self, model: nn.Module) -> str | None:
         """Name of an attribute that is not the same in another model of the kind, or None."""
-        others = Attributes(model)._found
+        others = Attributes(model, tensors=self._tensors)._found
         if others.keys() != self._found.keys():
             return next(iter(others.keys() ^ self._found.keys()))
         pairs = ((name, self._found[name][1], other[1]) for name, other in others.items())

@@ -28,6 +28,7 @@ from lrfinder.tasks.state.random_states import Stream
 from lrfinder.tasks.task import Task
 from lrfinder.training.batched.few_classes import quick
 from lrfinder.training.batched.module_state import Template, dims_of, stack_batches
+from lrfinder.training.batched.replay.steps import Computed, Recordings, Replay, Step
 from lrfinder.training.batched.runs import StackedRuns
 from lrfinder.training.trainers.evaluation import as_number, eval_mode
 
@@ -52,6 +53,7 @@ class Program:
         *,
         inside: bool,
         random: bool,
+        recordings: Recordings | None = None,
     ) -> None:
         self.template, self.roles, self.random = template, roles, random
         measures = task.measures_on(device)
@@ -63,6 +65,11 @@ class Program:
         self._places = _places(template.parameter_names, (*roles.leaves, *roles.fixed))
         self._buffers = _places(template.buffer_names, range(len(template.buffers)))
         self._loss = _Call(template.model, self.measures.loss)
+        self._compute = self._plainly
+        if recordings is not None and len(roles.leaves) + len(roles.fixed) == len(
+            template.parameters
+        ):
+            self._compute = Replay(recordings, self._plainly, template.model, measures).compute
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -82,11 +89,11 @@ class Program:
         call draws from the states that are active.
         """
         if len(batches) == 1:
-            return self._gradients(population, batches[0], None, parts)
+            return self._gradients(population, batches[0], parts)
         if not self.random:
             together = stack_batches(batches, population.layout.place)
             if together is not None:
-                return self._gradients(population, together, dims_of(together), parts)
+                return self._gradients(population, together, parts, batched=True)
         return self._apart(population, batches, streams, parts)
 
     def gradients_of_run(
@@ -95,7 +102,7 @@ class Program:
         """Loss [1] of one run, over `parts`, and its leaves' gradients [1, ...]."""
         place = torch.tensor([row], device=self._device)
         one = population.only(place)
-        found = self._gradients(one, batch, None, parts)
+        found = self._gradients(one, batch, parts)
         for whole, part in zip(population.buffers, one.buffers, strict=True):
             whole[place] = part
         return found
@@ -182,20 +189,27 @@ class Program:
         self,
         population: StackedRuns,
         batch: Batch,
-        dims: Any,  # noqa: ANN401
         parts: int,
+        *,
+        batched: bool = False,
     ) -> tuple[Tensor, list[Tensor]]:
-        """One call for all runs; its backward is mapped with the forward, or goes through it."""
+        """Losses and gradients in one call for all runs."""
         p = population
-        call = torch.vmap(self._of_one(parts), (0, 0, 0, dims), randomness=self._randomness)
+        computed = self._compute(Step(p.leaves, p.fixed, p.buffers, batch, batched, parts))
+        self._take_over(p.buffers, computed.moved)
+        return computed.losses, computed.gradients
+
+    def _plainly(self, step: Step) -> Computed:
+        """Compute a step by vmap; its backward is mapped with the forward, or goes through it."""
+        dims = dims_of(step.batch) if step.batched else None
+        call = torch.vmap(self._of_one(step.parts), (0, 0, 0, dims), randomness=self._randomness)
         if self._inside:
-            leaves = [leaf.detach() for leaf in p.leaves]
-            gradients, (losses, moved) = call(leaves, p.fixed, p.buffers, batch)
+            leaves = [leaf.detach() for leaf in step.leaves]
+            gradients, (losses, moved) = call(leaves, step.fixed, step.buffers, step.batch)
         else:
-            losses, moved = call(p.leaves, p.fixed, p.buffers, batch)
-            gradients = _given(torch.autograd.grad(losses.sum(), p.leaves, allow_unused=True))
-        self._take_over(p.buffers, moved)
-        return losses.detach(), gradients
+            losses, moved = call(step.leaves, step.fixed, step.buffers, step.batch)
+            gradients = _given(torch.autograd.grad(losses.sum(), step.leaves, allow_unused=True))
+        return Computed(losses.detach(), gradients, moved)
 
     def _apart(
         self,
@@ -211,7 +225,7 @@ class Program:
         for rows, batch, stream in zip(layout.members, batches, streams, strict=True):
             some = population.only(rows)
             with stream.active() if self.random else nullcontext():
-                loss, gradient = self._gradients(some, batch, None, parts)
+                loss, gradient = self._gradients(some, batch, parts)
             losses.append(loss)
             gradients.append(gradient)
             for whole, part in zip(population.buffers, some.buffers, strict=True):

@@ -22,6 +22,7 @@ from lrfinder.training.batched.optimizers import (
     Stepper,
 )
 from lrfinder.training.batched.program import ParameterRoles, Program
+from lrfinder.training.batched.replay.steps import Recordings
 from lrfinder.training.batched.runs import SeedLayout, StackedRuns
 from lrfinder.training.batched.trial_step import BatchingPlan, shared_parameters
 from lrfinder.training.trainers.building import build_model, build_optimizer, device_of
@@ -109,7 +110,7 @@ def start_runs(
         optimizer = build_optimizer(task, template.model, lr, streams[seed])
         members.append(RunParameters(optimizer, dict(enumerate(template.parameters))))
     templates = [built[seed].template for seed in seeds]
-    program, population, stepper = _stacked(task, plan, templates, members, seeds)
+    program, population, stepper = _stacked(task, plan, device, templates, members, seeds)
     source = task.data(device).source
     return BatchedState(
         task=task,
@@ -154,6 +155,7 @@ def select_runs(state: BatchedState, rows: Sequence[int], feeds: dict[int, Feed]
 def _stacked(
     task: Task,
     plan: BatchingPlan,
+    place: torch.device | None,
     templates: list[Template],
     members: list[RunParameters],
     seeds: Sequence[int],
@@ -180,7 +182,16 @@ def _stacked(
         fixed=[column(k) for k in roles.fixed],
         buffers=[torch.stack(b) for b in zip(*(t.buffers for t in templates), strict=True)],
     )
-    program = Program(task, template, device, roles, inside=plan.inside, random=plan.random)
+    recordings = task.data(place).findings.setdefault(Recordings, Recordings())
+    program = Program(
+        task,
+        template,
+        device,
+        roles,
+        inside=plan.inside,
+        random=plan.random,
+        recordings=recordings,
+    )
     return program, population, stepper
 
 

@@ -1,0 +1,1 @@
+"""Training steps that are recorded and replayed, where that is exact."""

@@ -1,0 +1,232 @@
+"""The recorded steps of a task: when one is recorded, and when it serves.
+
+A step of a kind (shapes, types, micro-batches) is taken plainly a few times and then recorded. With
+every new number of runs, the recorded operations are carried out beside the plain step; where the
+two differ by more than rounding, the plain step serves.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrfinder.tasks.data.batches import Batch, leaves_of, map_leaves
+from lrfinder.tasks.fields.measures import Measures, forward_of_pair
+from lrfinder.tasks.state.random_states import kept
+from lrfinder.training.batched.module_state import Attributes
+from lrfinder.training.batched.replay.pure import Watch, watch_pure
+from lrfinder.training.batched.replay.recording import Operations, record
+
+_FIRST = 8
+"""Steps of a kind that are taken plainly before it is recorded."""
+_ROUNDING = 1e-4
+"""What two steps may differ by, as a share of the largest number of a run."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the losses and gradients of all runs are computed from."""
+
+    leaves: list[Tensor]
+    """Parameters that get a gradient, [runs, ...]."""
+    fixed: list[Tensor]
+    """Other parameters, [runs, ...]."""
+    buffers: list[Tensor]
+    """[runs, ...]"""
+    batch: Batch
+    batched: bool
+    """Whether each tensor of the batch has a row for every run."""
+    parts: int
+    """Micro-batches of the update."""
+
+    @property
+    def runs(self) -> int:
+        """Number of runs."""
+        return len(self.leaves[0])
+
+    def kind(self) -> tuple[Any, ...] | None:
+        """What its operations depend on beside the number of runs; None if on more than tensors."""
+        of_batch = leaves_of(self.batch)
+        if not all(isinstance(t, Tensor) and t.layout is torch.strided for t in of_batch):
+            return None
+        first = int(self.batched)
+        forms = tuple((t.shape[first:], t.dtype, t.is_contiguous()) for t in of_batch)
+        counts = len(self.leaves), len(self.fixed), len(self.buffers)
+        return self.batched, self.parts, type(self.batch), forms, counts
+
+    def tensors(self) -> list[Tensor]:
+        """All its tensors, one after another."""
+        return [*self.leaves, *self.fixed, *self.buffers, *leaves_of(self.batch)]
+
+    def of(self, tensors: Sequence[Tensor]) -> "Step":
+        """The same of other tensors."""
+        rest = iter(tensors)
+        leaves, fixed, buffers = (
+            [next(rest) for _ in own] for own in (self.leaves, self.fixed, self.buffers)
+        )
+        batch = map_leaves(lambda _: next(rest), self.batch)
+        return replace(self, leaves=leaves, fixed=fixed, buffers=buffers, batch=batch)
+
+    def repeated(self, runs: int) -> "Step":
+        """The step of its first run, so many times, on tensors of its own."""
+        place = [0] * runs
+        leaves, fixed, buffers = (
+            [t.detach()[place].requires_grad_(t.requires_grad) for t in own]
+            for own in (self.leaves, self.fixed, self.buffers)
+        )
+        batch = map_leaves(lambda t: t[place] if self.batched else t, self.batch)
+        return replace(self, leaves=leaves, fixed=fixed, buffers=buffers, batch=batch)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a step gives."""
+
+    losses: Tensor
+    """[runs]"""
+    gradients: list[Tensor]
+    """Of the leaves, [runs, ...]."""
+    moved: dict[int, Tensor]
+    """Buffers that the model put in the place of its own, by their place."""
+
+
+@dataclass
+class _Recording:
+    """What is known of a kind of step."""
+
+    seen: int = 0
+    operations: Operations | None = None
+    moved: tuple[int, ...] = ()
+    """Places of the buffers that it puts in the place of others."""
+    serves: dict[int, bool] = field(default_factory=dict[int, bool])
+    """Whether the operations give what the plain step gives, by the number of runs."""
+
+    def carry_out(self, step: Step) -> Computed:
+        """What the step gives, by its operations."""
+        if self.operations is None:
+            raise ValueError("nothing was recorded")
+        with torch.no_grad():
+            losses, *rest = self.operations(*step.tensors(), step.runs)
+        gradients, moved = rest[: len(step.leaves)], rest[len(step.leaves) :]
+        return Computed(losses, gradients, dict(zip(self.moved, moved, strict=True)))
+
+
+class Recordings:
+    """What was recorded of a task, and what that depends on."""
+
+    def __init__(self) -> None:
+        self.by_kind: dict[tuple[Any, ...], _Recording] = {}
+        self._attributes: list[Attributes] = []
+        self._watch: Watch | None = None
+
+    def hold(self, modules: Sequence[nn.Module], watch: Watch) -> bool:
+        """Whether what is recorded holds for these modules too, and for what they read now."""
+        if self._watch is None:
+            self._watch, self._attributes = (
+                watch,
+                [Attributes(module, tensors=module is not modules[0]) for module in modules],
+            )
+        pairs = zip(self._attributes, modules, strict=True)
+        return self._watch.unchanged() and all(a.difference(m) is None for a, m in pairs)
+
+
+class Replay:
+    """Computes the steps of one program: plainly, or by what was recorded where that serves."""
+
+    def __init__(
+        self,
+        recordings: Recordings,
+        plainly: Callable[[Step], Computed],
+        model: nn.Module,
+        measures: Measures,
+    ) -> None:
+        self._by_kind, self._plainly = recordings.by_kind, plainly
+        loss, forward = measures.by_name["loss"], measures.forward
+        functions = [f for f in (loss, forward) if f not in (None, forward_of_pair)]
+        modules = [model, *(f for f in (loss,) if isinstance(f, nn.Module))]
+        self._watch = watch_pure(functions, [m for module in modules for m in module.modules()])
+        if self._watch is not None and not recordings.hold(modules, self._watch):
+            self._watch = None
+
+    def compute(self, step: Step) -> Computed:
+        """What the step gives."""
+        kind = self._kind(step)
+        if kind is None:
+            return self._plainly(step)
+        known = self._by_kind.setdefault(kind, _Recording())
+        serves = known.serves.get(step.runs)
+        if serves:
+            return known.carry_out(step)
+        known.seen += 1
+        if known.seen == _FIRST:
+            self._record(known, step)
+        if known.operations is None or serves is not None:
+            return self._plainly(step)
+        return self._beside(known, step)
+
+    def _kind(self, step: Step) -> tuple[Any, ...] | None:
+        """The kind of a step that may be recorded."""
+        if self._watch is None:
+            return None
+        if not self._watch.unchanged():
+            self._watch = None
+            return None
+        return step.kind()
+
+    def _record(self, known: _Recording, step: Step) -> None:
+        def operations(*tensors: Tensor) -> list[Tensor]:
+            computed = self._plainly(step.of(tensors))
+            known.moved = tuple(computed.moved)
+            return [computed.losses, *computed.gradients, *computed.moved.values()]
+
+        with kept(step.leaves[0].device):
+            try:
+                known.operations = record(operations, lambda runs: step.repeated(runs).tensors())
+            except Exception:  # what cannot be recorded is taken plainly
+                known.operations = None
+
+    def _beside(self, known: _Recording, step: Step) -> Computed:
+        """The step, taken plainly; its operations serve from now on if they give the same."""
+        beside = replace(step, buffers=[buffer.clone() for buffer in step.buffers])
+        with kept(step.leaves[0].device):
+            try:
+                found = known.carry_out(beside)
+            except Exception:  # of a view, say, that one run alone does not allow
+                found = None
+        computed = self._plainly(step)
+        known.serves[step.runs] = found is not None and _agree(
+            _by_role(found, beside), _by_role(computed, step)
+        )
+        return computed
+
+
+def _by_role(computed: Computed, step: Step) -> list[list[Tensor]]:
+    """What a step gives and changes, in kinds of the same size of numbers."""
+    return [[computed.losses], computed.gradients, [*computed.moved.values(), *step.buffers]]
+
+
+def _agree(found: Sequence[Sequence[Tensor]], expected: Sequence[Sequence[Tensor]]) -> bool:
+    """Whether tensors [runs, ...] are the same but for rounding, in every run."""
+    pairs = [pair for own in zip(found, expected, strict=True) for pair in zip(*own, strict=True)]
+    if any(a.shape != b.shape or a.dtype != b.dtype for a, b in pairs):
+        return False
+    return all(map(_close, found, expected))
+
+
+def _close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    """Whether they are, by the largest number of each run: what is zero in theory is rounding."""
+    if not expected:
+        return True
+    a, b = _numbers(found), _numbers(expected)
+    known = b.isfinite()
+    scale = b.abs().where(known, 0.0).amax(dim=1, keepdim=True)
+    same = (a - b).abs() <= _ROUNDING * scale
+    return bool(torch.where(known, same, a.isfinite().logical_not()).all())
+
+
+def _numbers(tensors: Sequence[Tensor]) -> Tensor:
+    """All numbers of each run: float64[runs, numbers]."""
+    real = (torch.view_as_real(t) if t.is_complex() else t for t in tensors)
+    return torch.cat([t.detach().cpu().double().reshape(len(t), -1) for t in real], dim=1)
