@@ -148,7 +148,7 @@ class _Reader:
             self._watch.tensor(value)
         elif isinstance(value, FunctionType):
             self._function(value)
-        elif not any(value is module for module in self._modules):
+        elif not any(value is known for known in (*self._modules, *self._classes)):
             raise _ImpureError
 
     def _function(self, function: FunctionType) -> None:

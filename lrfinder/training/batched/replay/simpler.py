@@ -6,15 +6,16 @@ needs: reading that costs more than it should, and for few outputs the product i
 times as long as its transpose (64 rows, 128 inputs, 10 outputs, one thread of AVX-512).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import Graph, Node
+from torch.fx.node import Argument
 
 FORMS = "forms"
-"""Key of a node's meta: shape, type and device of its tensor in each graph that was traced."""
+"""Key of a node's meta: shape, type and device of its tensor, in each graph that was traced."""
 _ops = torch.ops.aten
 _VIEWS = (_ops.view.default, _ops._unsafe_view.default, _ops.expand.default)
 _SWAPPED = (1, 2)
@@ -28,54 +29,47 @@ def form_of(node: Node) -> tuple[tuple[int, ...], torch.dtype, torch.device] | N
 
 
 def simplify(graph: Graph) -> None:
-    """Make a graph of aten operations simpler, but where something is changed in place.
+    """Make a graph of aten operations, whose nodes have their `FORMS`, simpler.
 
-    Its nodes have their `FORMS`.
+    What an operation changes in place is left as it is.
     """
-    changed = {_memory_of(node) for other in graph.nodes for node in _changed_by(other)}
-    if any("as_strided" in str(node.target) for node in graph.nodes):  # takes tensors as they lie
+    if any("as_strided" in str(node.target) for node in graph.nodes):  # takes memory as it lies
         return
+    changed = {_owner(argument) for node in graph.nodes for argument in _changed_by(node)}
     for rule in (_without_effect, _product_transposed, _sum_of_product):
         for node in list(graph.nodes):
-            if node.op != "call_function" or _memory_of(node) in changed:
-                continue
-            if any(_memory_of(argument) in changed for argument in node.all_input_nodes):
-                continue
-            simpler = rule(node)
-            if simpler is not None:
-                node.replace_all_uses_with(simpler)
-                graph.erase_node(node)
+            if changed.isdisjoint(map(_owner, (node, *node.all_input_nodes))):
+                simpler = rule(node)
+                if simpler is not None:
+                    node.replace_all_uses_with(simpler)
+                    graph.erase_node(node)
     graph.eliminate_dead_code()
 
 
-def _changed_by(node: Node) -> list[Node]:
+def _changed_by(node: Node) -> Iterator[Node]:
     """The arguments that an operation changes in place."""
     schema = getattr(node.target, "_schema", None)
     if schema is None:
-        return []
-    given = zip(schema.arguments, node.args, strict=False)
-    pairs = [*given, *((a, node.kwargs.get(a.name)) for a in schema.arguments)]
-    changed = (v for a, v in pairs if a.alias_info is not None and a.alias_info.is_write)
-    return [
-        node
-        for value in changed
-        for node in (value if isinstance(value, list) else [value])
-        if isinstance(node, Node)
-    ]
+        return
+    for place, argument in enumerate(schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            own = node.args[place] if place < len(node.args) else node.kwargs.get(argument.name)
+            members = own if isinstance(own, list | tuple) else [own]
+            yield from (member for member in members if isinstance(member, Node))
 
 
-def _memory_of(node: Node) -> Node:
-    """The node whose tensor a node is a view of, or itself."""
+def _owner(node: Node) -> Node:
+    """The node in whose memory the tensor of a node lies."""
     schema = getattr(node.target, "_schema", None)
-    aliases = schema is not None and any(r.alias_info is not None for r in schema.returns)
-    first = node.args[0] if aliases and node.args else None
-    return _memory_of(first) if isinstance(first, Node) else node
+    is_view = schema is not None and any(own.alias_info is not None for own in schema.returns)
+    first = node.args[0] if is_view and node.args else None
+    return _owner(first) if isinstance(first, Node) else node
 
 
 def _without_effect(node: Node) -> Node | None:
     """The argument of an operation that returns what it was given."""
     first = node.args[0] if node.args else None
-    if not isinstance(first, Node):
+    if node.op != "call_function" or not isinstance(first, Node):
         return None
     if node.target is _ops.detach.default:
         return first
@@ -85,57 +79,66 @@ def _without_effect(node: Node) -> Node | None:
 
 def _product_transposed(node: Node) -> Node | None:
     """For the transpose of a product of stacks of matrices: the product of their transposes."""
-    if not _is_transpose(node):
-        return None
-    product = node.args[0]
-    if not _is_product(product):
+    product = _product(_transposed_by(node))
+    if product is None:
         return None
     with node.graph.inserting_before(node):
-        left, right = (_transposed(factor) for factor in reversed(product.args))
-        return _called(_ops.bmm.default, (left, right), like=node)
+        left, right = (_transposed(factor) for factor in reversed(product.all_input_nodes))
+        return _called(_ops.bmm.default, left, right, like=node)
 
 
 def _sum_of_product(node: Node) -> Node | None:
     """For something added to a product: both in one operation."""
     if node.target is not _ops.add.Tensor or node.kwargs:
         return None
-    added, product = node.args if _is_product(node.args[1]) else reversed(node.args)
-    if not (isinstance(added, Node) and _is_product(product) and _alike(node, product)):
+    product = _product(node.args[1]) or _product(node.args[0])
+    if product is None or not _alike(node, product):
         return None
-    forms = zip(_forms(added), _forms(node), strict=False)
-    if not all(a and b and a[1:] == b[1:] and len(a[0]) == len(b[0]) for a, b in forms):
+    added = node.args[0] if product is node.args[1] else node.args[1]
+    if not isinstance(added, Node) or not _fits(added, node):
         return None
     with node.graph.inserting_before(node):
-        return _called(_ops.baddbmm.default, (added, *product.args), like=node)
+        return _called(_ops.baddbmm.default, added, *product.all_input_nodes, like=node)
 
 
-def _transposed(factor: Any) -> Node:  # noqa: ANN401 (an argument of a product)
-    if _is_transpose(factor):
-        return factor.args[0]
-    return factor.graph.call_function(_ops.transpose.int, (factor, *_SWAPPED))
+def _product(node: Argument) -> Node | None:
+    """The node, where it is a product of two stacks of matrices that nothing else uses."""
+    if not isinstance(node, Node) or node.target is not _ops.bmm.default or len(node.users) > 1:
+        return None
+    return node if len(node.all_input_nodes) == 2 else None  # not that of one with itself
 
 
-def _is_transpose(node: Any) -> bool:  # noqa: ANN401
-    transposes = isinstance(node, Node) and node.target is _ops.transpose.int
-    return transposes and tuple(node.args[1:]) == _SWAPPED
+def _transposed_by(node: Argument) -> Node | None:
+    """What a node is the transpose of, each matrix of a stack."""
+    if not isinstance(node, Node) or node.target is not _ops.transpose.int:
+        return None
+    first = node.args[0]
+    return first if isinstance(first, Node) and tuple(node.args[1:]) == _SWAPPED else None
 
 
-def _is_product(node: Any) -> bool:  # noqa: ANN401
-    """Whether it is a product of stacks of matrices that one other operation uses."""
-    return isinstance(node, Node) and node.target is _ops.bmm.default and len(node.users) == 1
+def _transposed(factor: Node) -> Node:
+    before = _transposed_by(factor)
+    return before or factor.graph.call_function(_ops.transpose.int, (factor, *_SWAPPED))
 
 
-def _called(operation: Callable[..., Any], args: tuple[Any, ...], *, like: Node) -> Node:
+def _called(operation: Callable[..., Any], *args: Node, like: Node) -> Node:
     made = like.graph.call_function(operation, args)
-    made.meta[FORMS] = _forms(like)
+    made.meta[FORMS] = like.meta[FORMS]
     return made
 
 
 def _forms(node: Node) -> tuple[Any, ...]:
-    return node.meta.get(FORMS, ())
+    """The node's form in each graph; nothing where one of them is not known."""
+    forms = node.meta.get(FORMS, ())
+    return forms if all(forms) else ()
 
 
 def _alike(node: Node, other: Node) -> bool:
     """Whether both stand for tensors of the same shape, type and device, in every graph."""
-    forms = _forms(node)
-    return bool(forms) and all(forms) and forms == _forms(other)
+    return bool(_forms(node)) and _forms(node) == _forms(other)
+
+
+def _fits(added: Node, whole: Node) -> bool:
+    """Whether a tensor has the type and the dimensions of a sum, of length 1 or as long."""
+    pairs = list(zip(_forms(added), _forms(whole), strict=False))
+    return bool(pairs) and all(a[1:] == b[1:] and len(a[0]) == len(b[0]) for a, b in pairs)

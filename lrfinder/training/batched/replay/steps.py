@@ -5,14 +5,14 @@ every new number of runs, the recorded operations are carried out beside the pla
 two differ by more than rounding, the plain step serves.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from lrfinder.tasks.data.batches import Batch, leaves_of, map_leaves
+from lrfinder.tasks.data.batches import Batch, map_leaves
 from lrfinder.tasks.fields.measures import Measures, forward_of_pair
 from lrfinder.tasks.state.random_states import kept
 from lrfinder.training.batched.module_state import Attributes
@@ -46,37 +46,45 @@ class Step:
         """Number of runs."""
         return len(self.leaves[0])
 
-    def kind(self) -> tuple[Any, ...] | None:
+    def kind(self) -> Hashable | None:
         """What its operations depend on beside the number of runs; None if on more than tensors."""
-        of_batch = leaves_of(self.batch)
-        if not all(isinstance(t, Tensor) and t.layout is torch.strided for t in of_batch):
+        if not all(_is_dense(leaf) for leaf in self._of_batch()):
             return None
-        first = int(self.batched)
-        forms = tuple((t.shape[first:], t.dtype, t.is_contiguous()) for t in of_batch)
-        counts = len(self.leaves), len(self.fixed), len(self.buffers)
-        return self.batched, self.parts, type(self.batch), forms, counts
+        strides = [tuple(t.stride() for t in own) for own in self._stacked()]
+        return self.batched, self.parts, *strides, _form(self.batch, int(self.batched))
 
     def tensors(self) -> list[Tensor]:
         """All its tensors, one after another."""
-        return [*self.leaves, *self.fixed, *self.buffers, *leaves_of(self.batch)]
+        return [*self.leaves, *self.fixed, *self.buffers, *self._of_batch()]
+
+    def _stacked(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        return self.leaves, self.fixed, self.buffers
+
+    def _of_batch(self) -> list[Any]:
+        """What its batch holds: tensors, where it is of a kind."""
+        found: list[Any] = []
+        map_leaves(found.append, self.batch)
+        return found
 
     def of(self, tensors: Sequence[Tensor]) -> "Step":
         """The same of other tensors."""
         rest = iter(tensors)
-        leaves, fixed, buffers = (
-            [next(rest) for _ in own] for own in (self.leaves, self.fixed, self.buffers)
-        )
-        batch = map_leaves(lambda _: next(rest), self.batch)
+        leaves, fixed, buffers = ([next(rest) for _ in own] for own in self._stacked())
+
+        def following(_: Tensor) -> Tensor:
+            return next(rest)
+
+        batch = map_leaves(following, self.batch)
         return replace(self, leaves=leaves, fixed=fixed, buffers=buffers, batch=batch)
 
     def repeated(self, runs: int) -> "Step":
         """The step of its first run, so many times, on tensors of its own."""
-        place = [0] * runs
-        leaves, fixed, buffers = (
-            [t.detach()[place].requires_grad_(t.requires_grad) for t in own]
-            for own in (self.leaves, self.fixed, self.buffers)
-        )
-        batch = map_leaves(lambda t: t[place] if self.batched else t, self.batch)
+        leaves, fixed, buffers = ([_repeated(t, runs) for t in own] for own in self._stacked())
+
+        def of_batch(tensor: Tensor) -> Tensor:
+            return tensor[[0] * runs] if self.batched else tensor
+
+        batch = map_leaves(of_batch, self.batch)
         return replace(self, leaves=leaves, fixed=fixed, buffers=buffers, batch=batch)
 
 
@@ -117,7 +125,7 @@ class Recordings:
     """What was recorded of a task, and what that depends on."""
 
     def __init__(self) -> None:
-        self.by_kind: dict[tuple[Any, ...], _Recording] = {}
+        self.by_kind: dict[Hashable, _Recording] = {}
         self._attributes: list[Attributes] = []
         self._watch: Watch | None = None
 
@@ -166,7 +174,7 @@ class Replay:
             return self._plainly(step)
         return self._beside(known, step)
 
-    def _kind(self, step: Step) -> tuple[Any, ...] | None:
+    def _kind(self, step: Step) -> Hashable | None:
         """The kind of a step that may be recorded."""
         if self._watch is None:
             return None
@@ -200,6 +208,29 @@ class Replay:
             _by_role(found, beside), _by_role(computed, step)
         )
         return computed
+
+
+def _repeated(tensor: Tensor, runs: int) -> Tensor:
+    """The tensor of the first run so many times, which lies in memory as it does now."""
+    strides = tensor.stride()
+    room = torch.empty_strided(
+        (runs, *tensor.shape[1:]), strides, dtype=tensor.dtype, device=tensor.device
+    )
+    return room.copy_(tensor.detach()[:1]).requires_grad_(tensor.requires_grad)
+
+
+def _is_dense(leaf: object) -> bool:
+    return isinstance(leaf, Tensor) and leaf.layout is torch.strided
+
+
+def _form(batch: Batch, first: int) -> Hashable:
+    """The structure of a batch of tensors, and their shapes from a dimension on."""
+    if isinstance(batch, Tensor):
+        return batch.shape[first:], batch.dtype, batch.is_contiguous()
+    if isinstance(batch, dict):
+        pairs = cast("dict[Hashable, Batch]", batch).items()
+        return tuple((key, _form(value, first)) for key, value in pairs)
+    return type(batch), tuple(_form(part, first) for part in batch)
 
 
 def _by_role(computed: Computed, step: Step) -> list[list[Tensor]]:
