@@ -15,13 +15,14 @@ import pytest
 import lrfinder
 
 PACKAGE = Path(lrfinder.__file__).parent
-GROUND = {"errors", "paths", "arrays", "checks", "types", "statistics"}
+GROUND = {"errors", "paths", "arrays", "checks", "types", "statistics", "imports"}
 ENGINE = {"training", "tasks", "schedules", *GROUND}
 ACTS = {"range_tests", "tuning", "comparison"}
 MAY_IMPORT = {
     "errors": set(),
     "types": set(),
     "paths": set(),
+    "imports": set(),
     "arrays": set(),
     "checks": {"errors", "types"},
     "statistics": {"arrays"},

@@ -2,7 +2,6 @@
 
 import ctypes
 import errno
-import gc
 import io
 import os
 import signal
@@ -44,20 +43,6 @@ def let_threads_sleep() -> None:
     worked. Read by OpenMP when it is loaded, so before torch is.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-
-@contextmanager
-def importing() -> Generator[None]:
-    """Import without the garbage collector, now and later: what is imported stays.
-
-    Its passes over the half million objects of PyTorch take a second of a short run.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def run_to_its_end(command: Callable[[], object], say: Callable[[str], None]) -> NoReturn:

@@ -1,6 +1,7 @@
 """report.md: the pictures and the text of a finished run."""
 
 from lrfinder import plots
+from lrfinder.imports import importing
 from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.rules.suggestion import Suggestion
 from lrfinder.report.comparing import seeds_in_words
@@ -33,7 +34,9 @@ PICTURES = {
 
 def write(run: Run, folder: RunFolder) -> None:
     """Write the pictures and report.md of a finished run."""
-    for name, draw in plots.figures(run).items():
+    with importing():
+        pictures = plots.figures(run)
+    for name, draw in pictures.items():
         folder.replace(name, draw)
     folder.write_text("report.md", markdown(run))
 

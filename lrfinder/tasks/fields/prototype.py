@@ -9,6 +9,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lrfinder.errors import InvalidArgument
+from lrfinder.imports import importing
 from lrfinder.schedules.live import stand_in
 from lrfinder.tasks.fields.lr_groups import LRGroups, lr_groups
 from lrfinder.tasks.fields.task_checks import check_built, check_has_numbers, check_trainable
@@ -56,7 +57,8 @@ def prototype_of(
                 "twice; build it inside the function, or use Task.from_objects"
             )
     with kept(accelerator), user_code("building the optimizer"):
-        optimizer = unwrapped(make_optimizer(model, 1.0))
+        with importing():  # torch imports its compiler for the first optimizer
+            optimizer = unwrapped(make_optimizer(model, 1.0))
         check_built("optimizer", optimizer, Optimizer)
         check_trainable(optimizer)
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}

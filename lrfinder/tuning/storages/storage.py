@@ -18,6 +18,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from lrfinder.errors import InvalidArgument, StorageFailed
+from lrfinder.imports import importing
 from lrfinder.paths import is_file
 from lrfinder.tuning.storages.storage_urls import (
     censored,
@@ -145,7 +146,8 @@ def _opened(url: str, *, whole: bool = True, **engine: Any) -> BaseStorage:  # n
 
 def _made(url: str, engine: dict[str, Any], whole: bool) -> BaseStorage:
     if not is_journal(url):
-        database = RDBStorage(with_password(url), engine_kwargs=engine)
+        with importing():  # SQLAlchemy and the database's dialect
+            database = RDBStorage(with_password(url), engine_kwargs=engine)
         return optuna.storages.get_storage(database) if whole else database
     if not _is_journal_file(Path(url)):
         raise InvalidArgument(f"{url} is no journal file of Optuna; a database is named by its URL")
