@@ -113,6 +113,12 @@ def trained(
     return losses, [*state.population.leaves, *state.population.buffers]
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let steps be recorded soon."""
+    monkeypatch.setattr(steps, "_FIRST", 8)
+
+
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "_FIRST", 10**9)
 

@@ -19,7 +19,7 @@ from lrfinder.training.batched.module_state import Attributes
 from lrfinder.training.batched.replay.pure import Watch, watch_pure
 from lrfinder.training.batched.replay.recording import Operations, record
 
-_FIRST = 32
+_FIRST = 100
 """Steps of a kind that are taken plainly before it is recorded."""
 _ROUNDING = 1e-4
 """What two steps may differ by, as a share of the largest number of a run."""
