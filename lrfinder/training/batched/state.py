@@ -29,6 +29,8 @@ from lrfinder.training.trainers.building import build_model, build_optimizer, de
 
 _CACHED = 2**17  # parameters; with more of them, runs are stepped faster one by one
 
+_WORTH_RECORDING = 200  # updates of a training; recording takes about as long as they do
+
 
 @dataclass
 class BatchedState:
@@ -182,7 +184,9 @@ def _stacked(
         fixed=[column(k) for k in roles.fixed],
         buffers=[torch.stack(b) for b in zip(*(t.buffers for t in templates), strict=True)],
     )
-    recordings = task.data(place).findings.setdefault(Recordings, Recordings())
+    data = task.data(place)
+    long = task.epochs * data.updates_per_epoch >= _WORTH_RECORDING
+    recordings = data.findings.setdefault(Recordings, Recordings()) if long else None
     program = Program(
         task,
         template,

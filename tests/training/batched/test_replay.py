@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from lrfinder import Task
+from lrfinder.training.batched import state as states
 from lrfinder.training.batched.replay import steps
 from lrfinder.training.batched.trainer import BatchedTrainer
 
@@ -97,7 +98,7 @@ def task(model: Callable[[], nn.Module], **options: object) -> Task:
         train=rows(),
         valid=rows(),
         optimizer=lambda model, lr: torch.optim.SGD(model.parameters(), lr, momentum=0.9),
-        epochs=2,
+        epochs=100,
         **kept,
     )
 
@@ -113,14 +114,8 @@ def trained(
     return losses, [*state.population.leaves, *state.population.buffers]
 
 
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let steps be recorded soon."""
-    monkeypatch.setattr(steps, "_FIRST", 8)
-
-
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "_FIRST", 10**9)
+    monkeypatch.setattr(states, "_WORTH_RECORDING", 10**9)
 
 
 def served(one: Task) -> set[int]:
@@ -240,11 +235,11 @@ def test_frozen_weights_of_another_seed_are_not_taken():
     assert not np.allclose(other[-1], first[-1])
 
 
-def test_batches_of_another_order_are_another_kind():
+def test_batches_of_another_order_are_of_another_form():
     a, b = torch.zeros(4, 2), torch.ones(4, 2)
-    kinds = [
-        steps.Step([a], [], [], batch, batched=False, parts=1).kind()
+    forms = [
+        steps.Step([a], [], [], batch, batched=False, parts=1).form()
         for batch in ({"x": a, "y": b}, {"y": b, "x": a}, (a, b), [a, b], (a, (b,)), (a[:, :1], b))
     ]
-    assert len(set(kinds)) == len(kinds)
-    assert steps.Step([a], [], [], (a, "text"), batched=False, parts=1).kind() is None
+    assert len(set(forms)) == len(forms)
+    assert steps.Step([a], [], [], (a, "text"), batched=False, parts=1).form() is None

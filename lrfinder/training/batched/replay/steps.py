@@ -1,11 +1,12 @@
 """The recorded steps of a task: when one is recorded, and when it serves.
 
-A step of a kind (shapes, types, micro-batches) is taken plainly a few times and then recorded. With
-every new number of runs, the recorded operations are carried out beside the plain step; where the
-two differ by more than rounding, the plain step serves.
+A program records its first step, and others on batches of that form; with every new number of runs,
+the recorded operations are carried out beside the plain step, and serve from then on if the two
+differ by no more than rounding. So what a run gives does not depend on what was trained before it.
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -19,8 +20,6 @@ from lrfinder.training.batched.module_state import Attributes
 from lrfinder.training.batched.replay.pure import Watch, watch_pure
 from lrfinder.training.batched.replay.recording import Operations, record
 
-_FIRST = 100
-"""Steps of a kind that are taken plainly before it is recorded."""
 _ROUNDING = 1e-4
 """What two steps may differ by, as a share of the largest number of a run."""
 
@@ -46,12 +45,19 @@ class Step:
         """Number of runs."""
         return len(self.leaves[0])
 
-    def kind(self) -> Hashable | None:
-        """What its operations depend on beside the number of runs; None if on more than tensors."""
+    def form(self) -> Hashable | None:
+        """Structure and shapes of a run's batch; None where it holds anything but tensors."""
         if not all(_is_dense(leaf) for leaf in self._of_batch()):
             return None
-        strides = [tuple(t.stride() for t in own) for own in self._stacked()]
-        return self.batched, self.parts, *strides, _form(self.batch, int(self.batched))
+        return _form(self.batch, int(self.batched))
+
+    def layout(self) -> Hashable:
+        """What its operations depend on beside the batch and the number of runs."""
+        return (
+            self.batched,
+            self.parts,
+            *(tuple(t.stride() for t in own) for own in self._stacked()),
+        )
 
     def tensors(self) -> list[Tensor]:
         """All its tensors, one after another."""
@@ -99,12 +105,15 @@ class Computed:
     moved: dict[int, Tensor]
     """Buffers that the model put in the place of its own, by their place."""
 
+    def tensors(self) -> list[Tensor]:
+        """All its tensors, one after another."""
+        return [self.losses, *self.gradients, *self.moved.values()]
+
 
 @dataclass
 class _Recording:
     """What is known of a kind of step."""
 
-    seen: int = 0
     operations: Operations | None = None
     moved: tuple[int, ...] = ()
     """Places of the buffers that it puts in the place of others."""
@@ -151,6 +160,7 @@ class Replay:
         measures: Measures,
     ) -> None:
         self._by_kind, self._plainly = recordings.by_kind, plainly
+        self._form: Hashable | None = None
         loss, forward = measures.by_name["loss"], measures.forward
         functions = [f for f in (loss, forward) if f not in (None, forward_of_pair)]
         modules = [model, *(f for f in (loss,) if isinstance(f, nn.Module))]
@@ -160,53 +170,55 @@ class Replay:
 
     def compute(self, step: Step) -> Computed:
         """What the step gives."""
-        kind = self._kind(step)
-        if kind is None:
+        known = self._known(step)
+        if known is None or known.operations is None:
             return self._plainly(step)
-        known = self._by_kind.setdefault(kind, _Recording())
         serves = known.serves.get(step.runs)
-        if serves:
-            return known.carry_out(step)
-        known.seen += 1
-        if known.seen == _FIRST:
-            self._record(known, step)
-        if known.operations is None or serves is not None:
-            return self._plainly(step)
-        return self._beside(known, step)
+        if serves is None:
+            return self._beside(known, step)
+        return known.carry_out(step) if serves else self._plainly(step)
 
-    def _kind(self, step: Step) -> Hashable | None:
-        """The kind of a step that may be recorded."""
-        if self._watch is None:
-            return None
-        if not self._watch.unchanged():
+    def _known(self, step: Step) -> _Recording | None:
+        """What is known of a step of its kind; None where none is recorded."""
+        if self._watch is None or not self._watch.unchanged():
             self._watch = None
             return None
-        return step.kind()
+        form = step.form()
+        self._form = form if self._form is None else self._form
+        if form is None or form != self._form:
+            return None
+        kind = step.layout(), form
+        known = self._by_kind.get(kind)
+        if known is None:
+            known = self._by_kind[kind] = self._recorded(step)
+        return known
 
-    def _record(self, known: _Recording, step: Step) -> None:
+    def _recorded(self, step: Step) -> _Recording:
+        """The operations of a step, or none where it cannot be recorded."""
+        made = _Recording()
+
         def operations(*tensors: Tensor) -> list[Tensor]:
             computed = self._plainly(step.of(tensors))
-            known.moved = tuple(computed.moved)
-            return [computed.losses, *computed.gradients, *computed.moved.values()]
+            made.moved = tuple(computed.moved)
+            return computed.tensors()
 
-        with kept(step.leaves[0].device):
-            try:
-                known.operations = record(operations, lambda runs: step.repeated(runs).tensors())
-            except Exception:  # what cannot be recorded is taken plainly
-                known.operations = None
+        with kept(step.leaves[0].device), suppress(Exception):
+            made.operations = record(operations, lambda runs: step.repeated(runs).tensors())
+        return made
 
     def _beside(self, known: _Recording, step: Step) -> Computed:
-        """The step, taken plainly; its operations serve from now on if they give the same."""
+        """What the step gives by its operations, if the plain step beside it gives the same."""
         beside = replace(step, buffers=[buffer.clone() for buffer in step.buffers])
-        with kept(step.leaves[0].device):
-            try:
-                found = known.carry_out(beside)
-            except Exception:  # of a view, say, that one run alone does not allow
-                found = None
+        found: Computed | None = None
+        with kept(step.leaves[0].device), suppress(Exception):  # of a view, say, for one run
+            found = known.carry_out(beside)
         computed = self._plainly(step)
-        known.serves[step.runs] = found is not None and _agree(
-            _by_role(found, beside), _by_role(computed, step)
-        )
+        if found is not None and _agree(_by_role(found, beside), _by_role(computed, step)):
+            known.serves[step.runs] = True
+            for own, other in zip(step.buffers, beside.buffers, strict=True):
+                own.copy_(other)
+            return found
+        known.serves[step.runs] = False
         return computed
 
 
