@@ -20,6 +20,8 @@ from lrfinder.training.batched.module_state import Attributes
 from lrfinder.training.batched.replay.pure import Watch, watch_pure
 from lrfinder.training.batched.replay.recording import Operations, record
 
+_CHECKS = 3
+"""Numbers of runs, but for 1, with which it must have given what the plain step gave."""
 _ROUNDING = 1e-4
 """What two steps may differ by, as a share of the largest number of a run."""
 
@@ -56,7 +58,7 @@ class Step:
         return (
             self.batched,
             self.parts,
-            *(tuple(t.stride() for t in own) for own in self._stacked()),
+            *(tuple(t.stride()[1:] for t in own) for own in self._stacked()),
         )
 
     def tensors(self) -> list[Tensor]:
@@ -85,10 +87,12 @@ class Step:
 
     def repeated(self, runs: int) -> "Step":
         """The step of its first run, so many times, on tensors of its own."""
-        leaves, fixed, buffers = ([_repeated(t, runs) for t in own] for own in self._stacked())
+        place = [0] * runs
+        leaves = [_apart(t, runs) for t in self.leaves]
+        fixed, buffers = ([t.detach()[place] for t in own] for own in (self.fixed, self.buffers))
 
         def of_batch(tensor: Tensor) -> Tensor:
-            return tensor[[0] * runs] if self.batched else tensor
+            return tensor[place] if self.batched else tensor
 
         batch = map_leaves(of_batch, self.batch)
         return replace(self, leaves=leaves, fixed=fixed, buffers=buffers, batch=batch)
@@ -119,6 +123,16 @@ class _Recording:
     """Places of the buffers that it puts in the place of others."""
     serves: dict[int, bool] = field(default_factory=dict[int, bool])
     """Whether the operations give what the plain step gives, by the number of runs."""
+
+    def serving(self, runs: int) -> bool | None:
+        """Whether the operations serve so many runs; None where that is to be seen.
+
+        One run, and sizes that are 1 by it, are a case of their own.
+        """
+        several = [serves for count, serves in self.serves.items() if count > 1]
+        if runs > 1 and len(several) >= _CHECKS and all(several):
+            return True
+        return self.serves.get(runs)
 
     def carry_out(self, step: Step) -> Computed:
         """What the step gives, by its operations."""
@@ -173,7 +187,7 @@ class Replay:
         known = self._known(step)
         if known is None or known.operations is None:
             return self._plainly(step)
-        serves = known.serves.get(step.runs)
+        serves = known.serving(step.runs)
         if serves is None:
             return self._beside(known, step)
         return known.carry_out(step) if serves else self._plainly(step)
@@ -222,13 +236,16 @@ class Replay:
         return computed
 
 
-def _repeated(tensor: Tensor, runs: int) -> Tensor:
-    """The tensor of the first run so many times, which lies in memory as it does now."""
-    strides = tensor.stride()
-    room = torch.empty_strided(
-        (runs, *tensor.shape[1:]), strides, dtype=tensor.dtype, device=tensor.device
-    )
-    return room.copy_(tensor.detach()[:1]).requires_grad_(tensor.requires_grad)
+def _apart(leaf: Tensor, runs: int) -> Tensor:
+    """The leaf of the first run so many times, with a gap behind each, as in flat parameters.
+
+    What is recorded of it serves where there is no gap, too.
+    """
+    shape, strides = leaf.shape[1:], leaf.stride()[1:]
+    gap = 2 + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
+    lying = (runs, *shape), (gap, *strides)
+    room = torch.empty_strided(*lying, dtype=leaf.dtype, device=leaf.device)
+    return room.copy_(leaf.detach()[:1]).requires_grad_(leaf.requires_grad)
 
 
 def _is_dense(leaf: object) -> bool:
