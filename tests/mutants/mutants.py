@@ -865,4 +865,50 @@ MUTANTS = [
             "        except LRFinderError:\n            return True",
         ),
     ),
+    *_in(
+        "training/batched/replay/pure.py",
+        "tests/training/batched/test_pure.py",
+        ("code that sets an attribute is pure", '"STORE_ATTR", ', ""),
+        ("what operators call is not read", "self._called_by_syntax(base)", "pass"),
+        ("what a closure holds is not read", "self._value(cell.cell_contents)", "pass"),
+        ("the code of a nested function is not read", "self._code(one.argval, names)", "pass"),
+        ("a tensor that changed is what it was", "tensor._version == version", "True"),
+        ("a hook does not matter", "or any(own.get(hooks) for hooks in _HOOKS)", ""),
+    ),
+    *_in(
+        "training/batched/replay/simpler.py",
+        "tests/training/batched/test_recording.py",
+        (
+            "a view is taken for nothing where it is for three runs",
+            "_forms(node) == _forms(other)",
+            "_forms(node)[:1] == _forms(other)[:1]",
+        ),
+        (
+            "what is changed in place is taken for what it was",
+            "if changed.isdisjoint(map(_owner, (node, *node.all_input_nodes))):",
+            "if True:",
+        ),
+    ),
+    *_in(
+        "training/batched/replay/recording.py",
+        "tests/training/batched/test_recording.py",
+        ("a size is taken for a constant", "own if own == other else self", "own if own else self"),
+        ("any number is taken for a multiple", "own * more != other * few", "False"),
+    ),
+    *_in(
+        "training/batched/replay/steps.py",
+        "tests/training/batched/test_replay.py",
+        (
+            "operations that differ serve",
+            "return all(map(_close, found, expected))",
+            "return True",
+        ),
+        ("what code reads may change", "or not self._watch.unchanged()", ""),
+        (
+            "batches of another order are taken for the same",
+            "(key, _form(value, first))",
+            "_form(value, first)",
+        ),
+        ("parameters lie without a gap", "gap = 2 + sum(", "gap = 1 + sum("),
+    ),
 ]

@@ -86,6 +86,7 @@ IMPURE = {
     "printing": lambda m, b: print("loss") or m(b[0]).mean(),  # noqa: T201
     "setting an attribute": lambda m, b: setattr(m, "seen", 1) or m(b[0]).mean(),
     "a function that counts": lambda m, b: counting_helper(m(b[0])),
+    "in a generator": lambda m, b: sum(counting_helper(m(x)) for x in b[0].split(2)),
     "a default that is kept": lambda m, b: helper_with_a_store(m(b[0])),
     "a global": sets_a_global,
     "a closure": counter(),
