@@ -132,7 +132,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "training/trainers/sequential.py",
+        "training/trainers/training_run.py",
         "tests/training/trainers/test_float16.py",
         (
             "a fork begins with a new scale",
