@@ -23,7 +23,8 @@ from lrfinder.errors import Interrupted, LRFinderError
 from lrfinder.report.progress import NotebookCell
 from lrfinder.settings import RunSettings
 
-SMALL = {"families": ["step"], "trials": 2, "trial_seeds": 1, "confirm_seeds": 3, "steps": 30}
+SMALL = {"families": ["step"], "trials": 2, "trial_seeds": 1, "confirm_seeds": 3}
+SMALL |= {"steps": 30, "probes": 3}
 SHORT = {**SMALL, "lr": 0.1, "epochs": 5}
 QUIET = {"progress": False, "engine": "sequential"}
 

@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import runpy
 import shutil
 import signal
 import sqlite3
@@ -22,8 +23,10 @@ from typer.testing import CliRunner
 from lrfinder import open_run
 from lrfinder.cli import app
 from lrfinder.results.facts import jsonable
+from lrfinder.tasks.state.random_states import kept
 
-SMALL = ["--families", "step,inverse_time", "--trials", "3", "--confirm-runs", "8"]
+FEW = ["--families", "step,inverse_time", "--trials", "3", "--confirm-runs", "8"]
+SMALL = [*FEW, "--steps", "40", "--probes", "3"]
 FILES = {
     *("config.toml", "summary.json", "range_test.csv", "trials.csv", "curves.csv"),
     *("range_test.png", "comparison.png", "schedules.png", "parameters.png", "report.md"),
@@ -218,7 +221,7 @@ def test_json_is_one_object_that_equals_the_summary(repeated):
 
 
 def test_sweep_uses_the_lr_given(here):
-    result = call("sweep", "my_task.py", *SMALL, "--lr", "0.05", "--out", "r", "--json", "-q")
+    result = call("sweep", "my_task.py", *FEW, "--lr", "0.05", "--out", "r", "--json", "-q")
     facts = json.loads(result.stdout)
     assert facts["suggestion"] is None
     assert {family["lr"] for family in facts["families"].values()} == {0.05}
@@ -229,14 +232,14 @@ def test_sweep_uses_the_lr_given(here):
 
 def test_even_gives_every_family_as_many_trials(here):
     words = ["--lr-range", "0.01", "0.2", "--even", "--out", "r", "--json", "-q"]
-    facts = json.loads(call("sweep", "my_task.py", *SMALL, *words).stdout)
+    facts = json.loads(call("sweep", "my_task.py", *FEW, *words).stdout)
     assert {family["trials"] for family in facts["families"].values()} == {3}
     assert not any("cut the studies short" in note for note in facts["notes"])
 
 
 def test_sweep_searches_the_range_given(here):
     words = ["--lr-range", "0.01", "0.02", "--out", "r", "--json", "-q"]
-    facts = json.loads(call("sweep", "my_task.py", *SMALL, *words).stdout)
+    facts = json.loads(call("sweep", "my_task.py", *FEW, *words).stdout)
     assert all(0.01 <= family["lr"] <= 0.02 for family in facts["families"].values())
 
 
@@ -375,8 +378,8 @@ def with_own_schedule():
     assert facts["families"]["plateau"]["params"]["mode"] == "max"
     best = [family["metrics"]["gain"]["mean"] for family in facts["families"].values()]
     assert best[0] == max(best)
-    done = subprocess.run([sys.executable, "r/best_schedule.py"], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
+    with kept():
+        runpy.run_path("r/best_schedule.py", run_name="__main__")
 
 
 @pytest.mark.parametrize("name", ["range_test.csv", "curves.csv", "comparison.csv"])
@@ -562,7 +565,7 @@ def test_a_wrong_task_leaves_no_folder(here):
 
 def test_a_run_that_gained_nothing_says_so(finished, here):
     said = "Even the best ended no better than before training"
-    words = ["--lr", "0.3", *SMALL, "-q"]
+    words = ["--lr", "0.3", *FEW, "-q"]
     lost = call("sweep", "my_task.py:learns_noise", *words, "--out", "r")
     assert said in lost.stdout
     assert said in Path("r/report.md").read_text()
@@ -768,7 +771,7 @@ def alive_in_session(session: int) -> list[int]:
 
 @pytest.mark.slow
 def test_workers_find_what_one_process_finds(here):
-    shared = [*SMALL, "--lr", "0.05", "--json", "-q"]
+    shared = [*FEW, "--lr", "0.05", "--json", "-q"]
     one = call("sweep", "my_task.py", *shared, "--out", "a")
     two = call("sweep", "my_task.py", *shared, "--out", "b", "--workers", "2")
     assert one.exit_code == two.exit_code == 0

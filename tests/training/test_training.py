@@ -1,6 +1,7 @@
 """Trainers keep their contract, and `fit` equals a plain PyTorch loop."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ TRAINERS: dict[str, Callable[[], Trainer]] = {
     "batched": BatchedTrainer,
 }
 UPDATES = 10
+SEEDS, LRS = [0, 0, 1], [0.01, 0.05, 0.02]
 
 
 def loader_task(**fields) -> Task:
@@ -118,6 +120,12 @@ def run(
     return np.concatenate(losses, axis=1), [weights_of(state, k) for k in range(len(seeds))]
 
 
+@cache
+def whole_runs(trainer: Trainer, name: str) -> tuple[np.ndarray, list[dict[str, Tensor]]]:
+    """Runs that are trained at once and left alone; never changed, since tests share them."""
+    return run(trainer, TASKS[name](), SEEDS, LRS)
+
+
 def equal(a, b) -> bool:
     weights = all(same_tensors(x, y) for x, y in zip(a[1], b[1], strict=True))
     return np.array_equal(a[0], b[0], equal_nan=True) and weights
@@ -149,27 +157,26 @@ def test_advancing_in_pieces_and_evaluating_between_them_changes_nothing(trainer
     task = TASKS[name](metrics={"error": absolute_error})
     data = task.data()
     assert data.valid is not None
-    plainly = run(trainer, task, [0, 1], [0.01, 0.02])
     with no_global_draw():
         evaluated = run(
             trainer,
             task,
-            [0, 1],
-            [0.01, 0.02],
+            SEEDS,
+            LRS,
             pieces,
             lambda state: (
                 trainer.evaluate(state, data.valid),
                 trainer.evaluate(state, data.fixed_subset),
             ),
         )
-    assert equal(plainly, evaluated)
+    assert equal(whole_runs(trainer, name), evaluated)
 
 
 @EVERY_TRAINER
 @EVERY_TASK
 def test_a_run_does_not_depend_on_its_neighbours(trainer, name):
-    losses, weights = run(trainer, TASKS[name](), [0, 0, 1], [0.01, 0.05, 0.02])
-    for row, (seed, lr) in enumerate([(0, 0.01), (0, 0.05), (1, 0.02)]):
+    losses, weights = whole_runs(trainer, name)
+    for row, (seed, lr) in enumerate(zip(SEEDS, LRS, strict=True)):
         alone = run(trainer, TASKS[name](), [seed], [lr])
         assert near(trainer, alone, (losses[[row]], [weights[row]]))
 
@@ -179,10 +186,9 @@ def test_a_run_does_not_depend_on_its_neighbours(trainer, name):
 @pytest.mark.parametrize("before", [3, 4, 6])
 @pytest.mark.parametrize("rows", [[0, 0], [1, 0, 1], [2], []])
 def test_selected_runs_go_on_like_their_originals(trainer, name, before, rows):
-    seeds, lrs = [0, 0, 1], [0.01, 0.05, 0.02]
-    whole, weights = run(trainer, TASKS[name](), seeds, lrs)
-    state = trainer.start(TASKS[name](), seeds, lrs)
-    learning = table(lrs, UPDATES, base_lrs(state))
+    whole, weights = whole_runs(trainer, name)
+    state = trainer.start(TASKS[name](), SEEDS, LRS)
+    learning = table(LRS, UPDATES, base_lrs(state))
     trainer.advance(state, learning[:, :before])
     chosen = trainer.select(state, rows)
     losses = trainer.advance(chosen, learning[rows, before:])
@@ -211,10 +217,9 @@ def test_duplicates_are_independent(trainer, name):
 @EVERY_TASK
 @pytest.mark.parametrize("before", [3, 4])
 def test_a_fork_goes_on_like_its_original_which_goes_on_unharmed(trainer, name, before):
-    seeds, lrs = [0, 0, 1], [0.01, 0.05, 0.02]
-    whole, weights = run(trainer, TASKS[name](), seeds, lrs)
-    state = trainer.start(TASKS[name](), seeds, lrs)
-    learning = table(lrs, UPDATES, base_lrs(state))
+    whole, weights = whole_runs(trainer, name)
+    state = trainer.start(TASKS[name](), SEEDS, LRS)
+    learning = table(LRS, UPDATES, base_lrs(state))
     trainer.advance(state, learning[:, :before])
     rows = [2, 0, 1, 0]
     forked = trainer.fork(state, rows)
@@ -224,7 +229,7 @@ def test_a_fork_goes_on_like_its_original_which_goes_on_unharmed(trainer, name, 
     copies = found, [weights_of(forked, k) for k in range(len(rows))]
     assert near(trainer, copies, (whole[rows, before:], [weights[row] for row in rows]))
     original = trainer.advance(state, learning[:, before:])
-    same = original, [weights_of(state, k) for k in range(len(seeds))]
+    same = original, [weights_of(state, k) for k in range(len(SEEDS))]
     assert equal(same, (whole[:, before:], weights))
 
 
