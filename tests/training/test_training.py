@@ -121,9 +121,15 @@ def run(
 
 
 @cache
+def shared_task(name: str) -> Task:
+    """A task that tests share, for what trains it changes nothing of it; what it is costs time."""
+    return TASKS[name](metrics={"error": absolute_error})
+
+
+@cache
 def whole_runs(trainer: Trainer, name: str) -> tuple[np.ndarray, list[dict[str, Tensor]]]:
     """Runs that are trained at once and left alone; never changed, since tests share them."""
-    return run(trainer, TASKS[name](), SEEDS, LRS)
+    return run(trainer, shared_task(name), SEEDS, LRS)
 
 
 def equal(a, b) -> bool:
@@ -154,7 +160,7 @@ def test_the_same_plans_give_the_same_runs(trainer, name):
 @EVERY_TASK
 @pytest.mark.parametrize("pieces", [(1,) * UPDATES, (3, 7), (4, 4, 2), (6, 1, 3)])
 def test_advancing_in_pieces_and_evaluating_between_them_changes_nothing(trainer, name, pieces):
-    task = TASKS[name](metrics={"error": absolute_error})
+    task = shared_task(name)
     data = task.data()
     assert data.valid is not None
     with no_global_draw():
@@ -177,7 +183,7 @@ def test_advancing_in_pieces_and_evaluating_between_them_changes_nothing(trainer
 def test_a_run_does_not_depend_on_its_neighbours(trainer, name):
     losses, weights = whole_runs(trainer, name)
     for row, (seed, lr) in enumerate(zip(SEEDS, LRS, strict=True)):
-        alone = run(trainer, TASKS[name](), [seed], [lr])
+        alone = run(trainer, shared_task(name), [seed], [lr])
         assert near(trainer, alone, (losses[[row]], [weights[row]]))
 
 
@@ -187,7 +193,7 @@ def test_a_run_does_not_depend_on_its_neighbours(trainer, name):
 @pytest.mark.parametrize("rows", [[0, 0], [1, 0, 1], [2], []])
 def test_selected_runs_go_on_like_their_originals(trainer, name, before, rows):
     whole, weights = whole_runs(trainer, name)
-    state = trainer.start(TASKS[name](), SEEDS, LRS)
+    state = trainer.start(shared_task(name), SEEDS, LRS)
     learning = table(LRS, UPDATES, base_lrs(state))
     trainer.advance(state, learning[:, :before])
     chosen = trainer.select(state, rows)
@@ -201,13 +207,13 @@ def test_selected_runs_go_on_like_their_originals(trainer, name, before, rows):
 @EVERY_TRAINER
 @EVERY_TASK
 def test_duplicates_are_independent(trainer, name):
-    state = trainer.start(TASKS[name](), [0], [0.01])
+    state = trainer.start(shared_task(name), [0], [0.01])
     learning = table([0.01], UPDATES, base_lrs(state))
     trainer.advance(state, learning[:, :3])
     twins = trainer.select(state, [0, 0, 0])
     factors = np.array([1.0, 0.1, 1.0])[:, None, None]
     losses = trainer.advance(twins, factors * np.repeat(learning[:, 3:], 3, axis=0))
-    alone, _ = run(trainer, TASKS[name](), [0], [0.01])
+    alone, _ = run(trainer, shared_task(name), [0], [0.01])
     assert near(trainer, (losses[0], []), (losses[2], []))
     assert near(trainer, (losses[0], []), (alone[0, 3:], []))
     assert not near(trainer, (losses[1, 1:], []), (alone[0, 4:], []))
@@ -218,7 +224,7 @@ def test_duplicates_are_independent(trainer, name):
 @pytest.mark.parametrize("before", [3, 4])
 def test_a_fork_goes_on_like_its_original_which_goes_on_unharmed(trainer, name, before):
     whole, weights = whole_runs(trainer, name)
-    state = trainer.start(TASKS[name](), SEEDS, LRS)
+    state = trainer.start(shared_task(name), SEEDS, LRS)
     learning = table(LRS, UPDATES, base_lrs(state))
     trainer.advance(state, learning[:, :before])
     rows = [2, 0, 1, 0]
