@@ -42,7 +42,8 @@ from lrfinder.settings import RunSettings
 from lrfinder.training.records.history import Plan
 from lrfinder.tuning.rounds import ask_size, round_size
 from lrfinder.tuning.samplers import FINE, lacking, next_lr
-from lrfinder.tuning.trials import FamilyResult, SecondLook, TrialResult, count_of_second_seeds
+from lrfinder.tuning.second_looks import SecondLook, count_of_second_seeds
+from lrfinder.tuning.trials import FamilyResult, TrialResult
 
 FOLDER = Path(__file__).parent / "constant_lr"
 RANGES = {

@@ -39,8 +39,8 @@ from lrfinder.experiment import Experiment
 from lrfinder.results.saved_run import Run
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.tuning.space import asked_now
+from lrfinder.tuning.storages.facts import is_own, rounded
 from lrfinder.tuning.storages.storage import close, open_existing, study_name
-from lrfinder.tuning.trials import is_own, rounded
 
 TASK = """
 import torch

@@ -79,6 +79,12 @@ def seconds(*command: str) -> float:
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
+def default_run() -> float:
+    """CPU seconds of `lrfinder run`, all of it by default."""
+    with TemporaryDirectory() as folder:
+        return seconds("-m", "lrfinder", "run", "--quiet", "--out", str(Path(folder) / "run"))
+
+
 def sweep(task: str, **options: object) -> float:
     """CPU seconds of `lrfinder sweep`."""
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
@@ -138,13 +144,15 @@ def main() -> None:
     if asked.quick:
         return
     start = seconds("-c", "import torch, optuna")
+    default = statistics.median(default_run() for _ in range(rounds))
     lines = [
         "# What a study costs as a whole process",
         f"Made by `python studies/processes.py`: CPU seconds, medians of {rounds} rounds in turns, "
         f"one thread, {os.cpu_count()} cores, {platform.machine()}, Python "
         f"{platform.python_version()}; "
         f"{', '.join(f'{name} {version(name)}' for name in ('torch', 'optuna', 'lrfinder'))}. "
-        f"Importing torch and optuna alone takes {start:.1f} s.",
+        f"Importing torch and optuna alone takes {start:.1f} s, the default `lrfinder run` on "
+        f"digits {default:.0f} s.",
         *(markdown(pd.DataFrame(rows, columns=head)) for head, *rows in tables),
     ]
     (HERE.parent / "processes.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")

@@ -50,7 +50,7 @@ from lrfinder.schedules import DEFAULT_FAMILIES, Family, Schedule
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.training.records.history import History, Plan
 from lrfinder.tuning import lr_ranges
-from lrfinder.tuning.trials import count_of_second_seeds
+from lrfinder.tuning.second_looks import count_of_second_seeds
 
 KEPT = Path(__file__).parent.parent / "build" / "search_quality.csv"
 FRESH = tuple(range(900_000, 900_010))

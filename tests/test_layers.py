@@ -7,6 +7,7 @@ new one is an edit of that table, with its reason.
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def relative(path: Path) -> str:
     return str(path.relative_to(PACKAGE))
 
 
+@cache
 def parsed(path: Path) -> ast.AST:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -96,8 +98,13 @@ def file_of(module: str) -> Path | None:
     return next((f for f in files if f.is_file() and f.is_relative_to(PACKAGE)), None)
 
 
+@cache
+def imports_of(path: Path) -> tuple[str, ...]:
+    return tuple(imports(parsed(path)))
+
+
 def own_imports(path: Path) -> set[str]:
-    return {name for name in imports(parsed(path)) if name.startswith("lrfinder.")}
+    return {name for name in imports_of(path) if name.startswith("lrfinder.")}
 
 
 def room(path: Path) -> str:
@@ -152,7 +159,7 @@ def test_only_notebook_methods_import_the_face_and_take_nothing_but_html():
     for path in modules():
         methods = [n for n in ast.walk(parsed(path)) if isinstance(n, ast.FunctionDef)]
         shown = [method for method in methods if method.name == "_repr_html_"]
-        late = imports(parsed(path)).count("lrfinder")
+        late = imports_of(path).count("lrfinder")
         assert late == len(shown), relative(path)
         for method in shown:
             assert ast.unparse(method.body) == "import lrfinder\nreturn lrfinder.html(self)"
@@ -163,9 +170,7 @@ def test_only_notebook_methods_import_the_face_and_take_nothing_but_html():
 @pytest.mark.parametrize("package", ONLY_IN)
 def test_a_heavy_package_is_imported_in_its_rooms_only(package):
     users = {
-        room(path)
-        for path in modules()
-        if package in {n.split(".")[0] for n in imports(parsed(path))}
+        room(path) for path in modules() if package in {n.split(".")[0] for n in imports_of(path)}
     }
     assert users == ONLY_IN[package]
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -180,6 +181,7 @@ def test_exit_codes_are_documented():
     ]
 
 
+MARK = "loaded:"
 FACE = {"matplotlib", "pandas", "sqlalchemy", "optuna_dashboard", "rich", "pydantic", "typer"}
 SEARCH = {"optuna", "scipy"}
 NEEDLESS = {"optuna_dashboard", "sklearn", "scipy.stats"}
@@ -200,14 +202,35 @@ LOADS = {
         f"from lrfinder.cli import app; app(['find', {QUADRATIC}], standalone_mode=False)",
         NEEDLESS | {"matplotlib", "pandas", "sqlalchemy"},
     ),
-    "a run": ("lrfinder.run('quadratic', families=['step'], trials=1, confirm_seeds=2)", NEEDLESS),
+    "a run": (
+        "lrfinder.run('quadratic', epochs=3, steps=40, probes=3, families=['step'], trials=1, "
+        "confirm_seeds=2)",
+        NEEDLESS,
+    ),
 }
+"""What is done, in this order in one process, and what nothing up to there may load."""
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory) -> dict[str, set[str]]:
+    """What a fresh Python has loaded after each of `LOADS`."""
+    code = ["import sys, lrfinder"]
+    for what, (act, _) in LOADS.items():
+        code += [act, f"print({MARK!r}, {what!r}, *sys.modules, sep=',')"]
+    words = [sys.executable, "-c", "\n".join(code)]
+    folder = tmp_path_factory.mktemp("loaded")
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=folder)
+    marked = [line.split(",")[1:] for line in done.stdout.splitlines() if line.startswith(MARK)]
+    return {what: set(modules) for what, *modules in marked}
 
 
 @pytest.mark.parametrize("what", LOADS)
-def test_what_is_not_used_is_not_loaded(what, tmp_path):
-    act, unused = LOADS[what]
-    code = f"import sys, lrfinder; {act}; print(*sys.modules)"
-    words = [sys.executable, "-c", code]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert not unused & set(done.stdout.split())
+def test_what_is_not_used_is_not_loaded(what, loaded):
+    assert "lrfinder" in loaded[what]
+    assert not LOADS[what][1] & loaded[what]
+
+
+def test_what_is_done_later_may_load_more():
+    """Else what is loaded could not be told in one process."""
+    unused = [kinds for _, kinds in LOADS.values()]
+    assert all(later <= earlier for earlier, later in pairwise(unused))

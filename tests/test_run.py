@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from importlib.util import find_spec
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ from lrfinder.errors import Interrupted, LRFinderError
 from lrfinder.report.progress import NotebookCell
 from lrfinder.settings import RunSettings
 
-SMALL = {"families": ["step"], "trials": 2, "trial_seeds": 1, "confirm_seeds": 3, "steps": 30}
+SMALL = {"families": ["step"], "trials": 2, "trial_seeds": 1, "confirm_seeds": 3}
+SMALL |= {"steps": 30, "probes": 3}
+SHORT = {**SMALL, "lr": 0.1, "epochs": 5}
 QUIET = {"progress": False, "engine": "sequential"}
 
 
@@ -42,30 +45,46 @@ def from_objects():
     )
 
 
-@pytest.mark.parametrize("make", [from_factory, from_objects])
-def test_a_task_object_is_run_and_read_back(tmp_path, make):
-    task = make()
-    run = lrfinder.run(task, out=tmp_path / "r", **SMALL, **QUIET)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of a task that a factory made, never to be changed."""
+    return lrfinder.run(from_factory(), out=tmp_path_factory.mktemp("runs") / "r", **SMALL, **QUIET)
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    """A run of a name, never to be changed, and what it wrote to stderr and stdout."""
+    out = tmp_path_factory.mktemp("runs") / "r"
+    with redirect_stderr(io.StringIO()) as told, redirect_stdout(io.StringIO()) as printed:
+        run = lrfinder.run("quadratic", out=out, **SHORT, **QUIET)
+    return run, told.getvalue(), printed.getvalue()
+
+
+def is_read_back(run, name):
     assert run.summary["status"] == "complete"
-    assert run.summary["task"] == task.name
+    assert run.summary["task"] == name
     assert {"constant", "step"} <= set(run.summary["families"])
-    again = lrfinder.open_run(tmp_path / "r")
-    assert again.summary == run.summary
-    assert f"# Learning rate and decay for {task.name}" in (run.path / "report.md").read_text()
+    assert lrfinder.open_run(run.path).summary == run.summary
+    assert f"# Learning rate and decay for {name}" in (run.path / "report.md").read_text()
 
 
-def test_a_name_is_run_like_by_the_command(tmp_path):
-    run = lrfinder.run("quadratic", out=tmp_path / "r", lr=0.1, **SMALL, **QUIET)
+def test_a_task_object_is_run_and_read_back(finished):
+    is_read_back(finished, "own task")
+
+
+def test_live_objects_are_run_and_read_back(tmp_path):
+    is_read_back(lrfinder.run(from_objects(), out=tmp_path / "r", **SMALL, **QUIET), "live")
+
+
+def test_a_name_is_run_like_by_the_command(named):
+    run = named[0]
     assert run.config["task"] == "quadratic"
     assert run.summary["range_test"] is None
 
 
-def test_a_run_of_an_object_is_the_run_of_its_file(tmp_path):
+def test_a_run_of_an_object_is_the_run_of_its_file(named, tmp_path):
     task = lrfinder.load_task("quadratic")
-    runs = [
-        lrfinder.run(given, out=tmp_path / name, lr=0.1, **SMALL, **QUIET)
-        for name, given in (("object", task), ("name", "quadratic"))
-    ]
+    runs = [lrfinder.run(task, out=tmp_path / "object", **SHORT, **QUIET), named[0]]
     tables = [run.trials.drop(columns="value") for run in runs]
     assert tables[0].equals(tables[1])
     assert runs[0].summary["families"].keys() == runs[1].summary["families"].keys()
@@ -106,9 +125,9 @@ def test_an_interrupted_run_goes_on_with_the_object_given_again(tmp_path, share)
     assert finished.comparison.seeds == whole.comparison.seeds
 
 
-def test_a_run_is_resumed_with_a_task_of_its_own_name_only(tmp_path):
+def test_a_run_is_resumed_with_a_task_of_its_own_name_only(finished, tmp_path):
     task = from_factory()
-    lrfinder.run(task, out=tmp_path / "r", lr=0.1, **SMALL, **QUIET)
+    copytree(finished.path, tmp_path / "r")
     with pytest.raises(lrfinder.RunFolderError, match=r"task must stay '<own task>'"):
         lrfinder.run(replace(task, name="other"), resume=tmp_path / "r", **QUIET)
     with pytest.raises(lrfinder.RunFolderError, match=r"trials must stay 2"):
@@ -137,14 +156,12 @@ def test_workers_are_refused_for_an_object_that_cannot_be_sent(tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-def test_a_run_by_the_executor_of_another_library_is_that_of_this_process(tmp_path):
-    options = {**SMALL, **QUIET, "engine": "sequential"}
-    alone = lrfinder.run(from_factory(), out=tmp_path / "a", **options)
+def test_a_run_by_the_executor_of_another_library_is_that_of_this_process(finished, tmp_path):
     with ThreadPoolExecutor(2) as pool:
-        other = lrfinder.run(from_factory(), out=tmp_path / "b", executor=pool, **options)
+        other = lrfinder.run(from_factory(), out=tmp_path / "b", executor=pool, **SMALL, **QUIET)
     runs = [
         sorted((r.candidate, r.seed, r.value) for r in one.comparison.runs)
-        for one in (alone, other)
+        for one in (finished, other)
     ]
     assert runs[0] == runs[1]
     assert other.answers.engine.workers == 2
@@ -215,15 +232,12 @@ def test_options_are_those_of_the_settings():
         assert parameters[name].default == RunSettings.model_fields[name].default
 
 
-def test_progress_goes_to_stderr_and_can_be_left_out(tmp_path):
-    for progress in (True, False):
-        with redirect_stderr(io.StringIO()) as told, redirect_stdout(io.StringIO()) as printed:
-            out = tmp_path / str(progress)
-            lrfinder.run(
-                "quadratic", out=out, lr=0.1, engine="sequential", progress=progress, **SMALL
-            )
-        assert ("studies" in told.getvalue()) == progress
-        assert printed.getvalue() == ""
+def test_progress_goes_to_stderr_and_can_be_left_out(named, tmp_path):
+    with redirect_stderr(io.StringIO()) as told, redirect_stdout(io.StringIO()) as printed:
+        lrfinder.run("quadratic", out=tmp_path / "r", engine="sequential", **SHORT)
+    assert "studies" in told.getvalue()
+    assert "studies" not in named[1]
+    assert printed.getvalue() == named[2] == ""
 
 
 def test_a_notebook_cell_has_a_bar_per_act_and_escapes_what_it_is_told():
@@ -243,9 +257,8 @@ def test_a_notebook_cell_has_a_bar_per_act_and_escapes_what_it_is_told():
     assert len(shown) == drawn  # not drawn again without a new percent
 
 
-def test_the_script_of_an_object_has_a_marked_place_that_is_filled_in(tmp_path):
-    run = lrfinder.run(from_factory(), out=tmp_path / "r", lr=0.1, **SMALL, **QUIET)
-    script = (run.path / "best_schedule.py").read_text()
+def test_the_script_of_an_object_has_a_marked_place_that_is_filled_in(finished, tmp_path):
+    script = (finished.path / "best_schedule.py").read_text()
     compile(script, "best_schedule.py", "exec")
     assert "task." not in script.replace("task.py", "")
     filled = {

@@ -27,8 +27,8 @@ from lrfinder.cli.process import interrupt_on_signals, let_threads_sleep, run_to
 from lrfinder.errors import InvalidArgument
 from lrfinder.imports import importing, keep_what_is_imported
 from lrfinder.settings import FindSettings, RunSettings, settings_from
-from lrfinder.tasks.templates import KINDS, filled_in
-from lrfinder.types import CodeKind
+from lrfinder.tasks.templates import KINDS, write_template
+from lrfinder.types import CodeKind, Per
 
 _YOU_ASK = """\b
 You ask                               you type
@@ -147,8 +147,6 @@ def check(
 ) -> None:
     """Look for mistakes in a schedule, without training. Exit status 4 if something was found."""
     with reported():
-        if per not in ("epoch", "batch"):
-            raise InvalidArgument(f"per must be 'epoch' or 'batch', but got {per!r}")
         with importing():
             from lrfinder.report.check import check as look
         with tasks_output(as_json):
@@ -157,7 +155,7 @@ def check(
                 task=task,
                 epochs=epochs,
                 updates_per_epoch=updates_per_epoch,
-                per=per,
+                per=cast(Per, per),
                 warmup=warmup,
             )
         if as_json:
@@ -217,19 +215,8 @@ def init(
 ) -> None:
     """Write a commented file to put your program into. It runs as it is."""
     with reported():
-        if kind not in KINDS:
-            raise InvalidArgument(f"kind must be one of {', '.join(KINDS)}, but got {kind!r}")
-        file = file or Path(f"my_{kind}.py")
-        if file.suffix != ".py":
-            raise InvalidArgument(f"a task file must end in .py, but got {str(file)!r}")
-        try:
-            with file.open("x", encoding="utf-8") as new:
-                new.write(filled_in(kind, file.name))
-        except FileExistsError as error:
-            raise InvalidArgument(f"{file} exists already; give another name") from error
-        except OSError as error:
-            raise InvalidArgument(f"{file} cannot be written: {error.strerror}") from error
-        OUT.print(f"wrote {file}; next: lrfinder run {file}")
+        written = write_template(kind, file)
+        OUT.print(f"wrote {written}; next: lrfinder run {written}")
 
 
 @app.command()

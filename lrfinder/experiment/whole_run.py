@@ -20,9 +20,10 @@ from lrfinder.tasks.task import Task
 from lrfinder.training.rehearsal import rehearse
 from lrfinder.training.speed import Work
 from lrfinder.tuning import lr_ranges
+from lrfinder.tuning.second_looks import count_of_second_seeds, second_looks
 from lrfinder.tuning.shares import total
 from lrfinder.tuning.space import Space
-from lrfinder.tuning.trials import count_of_second_seeds, overhead, second_looks
+from lrfinder.tuning.storages.facts import overhead
 from lrfinder.types import Direction
 
 

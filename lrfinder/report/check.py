@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lrfinder.comparison.candidates import START
 from lrfinder.errors import InvalidArgument, LRFinderError, TaskLoadError
@@ -75,6 +75,8 @@ def check(
     options that only a schedule has. Raises InvalidArgument, TaskLoadError or RunFolderError in one
     line for what cannot be read.
     """
+    if per not in get_args(Per):
+        raise InvalidArgument(f"per must be 'epoch' or 'batch', but got {per!r}")
     if _looks_like_a_schedule(what) and not Path(what).exists():
         return _specification(what, task, epochs, updates_per_epoch, per, warmup)
     given = {"--task": task, "--updates-per-epoch": updates_per_epoch, "--warmup": warmup or None}

@@ -164,23 +164,8 @@ class Task:
         check_name("name", self.name)
         check_by_name("metrics", self.metrics)
         check_by_name("schedules", self.schedules)
-        check_one_loss(self.criterion, self.loss, self.forward)
-        loss = {"criterion": self.criterion} if self.loss is None else {"loss": self.loss}
-        further = {"valid_loss": self.valid_loss, "forward": self.forward}
-        further |= {"evaluate": self.evaluate}
-        loss |= {name: given for name, given in further.items() if given is not None}
-        metrics = {f"metrics[{name!r}]": metric for name, metric in self.metrics.items()}
-        functions = {"model": self.model, "optimizer": self.optimizer, "rows": self.rows}
-        check_factories(self.model, self.optimizer)
-        check_functions(functions)
-        check_measures(metrics | loss)
-        check_target(self.target)
-        counts = {"batch_size": self.batch_size, "epochs": self.epochs}
-        counts |= {"accumulate": self.accumulate, "valid_size": self.valid_size}
-        asked = {"steps_per_epoch": self.steps_per_epoch, "updates": self.updates}
-        counts |= {name: count for name, count in asked.items() if count is not None}
-        for name, count in counts.items():
-            check_count(name, count)
+        self._check_functions()
+        self._check_counts()
         self._settle_length()
         self._settle_data()
         check_clip_norm(self.clip_norm)
@@ -190,11 +175,26 @@ class Task:
             check_data("valid", self.valid)
         check_metric_names(self.metrics)
         check_schedules(self.schedules)
-        object.__setattr__(self, "code_for", code_kind(self.code_for, self.baseline))
-        if self.baseline is not None:
-            asked = self.updates or self.epochs * (self.steps_per_epoch or STEPS_ASKED)
-            baseline = as_baseline(self.baseline, self.per, asked, self.schedules)
-            object.__setattr__(self, "baseline", baseline)
+        self._settle_baseline()
+
+    def _check_functions(self) -> None:
+        check_one_loss(self.criterion, self.loss, self.forward)
+        check_factories(self.model, self.optimizer)
+        check_functions({"model": self.model, "optimizer": self.optimizer, "rows": self.rows})
+        check_measures({f"metrics[{name!r}]": metric for name, metric in self.metrics.items()})
+        losses = {"criterion": self.criterion, "loss": self.loss, "valid_loss": self.valid_loss}
+        further = {"forward": self.forward, "evaluate": self.evaluate}
+        measures = {**losses, **further}
+        check_measures({name: given for name, given in measures.items() if given is not None})
+        check_target(self.target)
+
+    def _check_counts(self) -> None:
+        counts = {"batch_size": self.batch_size, "epochs": self.epochs}
+        counts |= {"accumulate": self.accumulate, "valid_size": self.valid_size}
+        asked = {"steps_per_epoch": self.steps_per_epoch, "updates": self.updates}
+        counts |= {name: count for name, count in asked.items() if count is not None}
+        for name, count in counts.items():
+            check_count(name, count)
 
     def _settle_length(self) -> None:
         """Work out epochs and their updates where the length is told in updates."""
@@ -215,6 +215,14 @@ class Task:
         valid = data_or_drawn(("valid", "valid_batches"), self.valid, drawn, self.valid_size)
         object.__setattr__(self, "train", train)
         object.__setattr__(self, "valid", valid)
+
+    def _settle_baseline(self) -> None:
+        """Make a Baseline of what stands for one, and settle what its code is written for."""
+        object.__setattr__(self, "code_for", code_kind(self.code_for, self.baseline))
+        if self.baseline is not None:
+            asked = self.updates or self.epochs * (self.steps_per_epoch or STEPS_ASKED)
+            baseline = as_baseline(self.baseline, self.per, asked, self.schedules)
+            object.__setattr__(self, "baseline", baseline)
 
     @staticmethod
     def from_objects(

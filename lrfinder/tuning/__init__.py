@@ -1,6 +1,7 @@
 """Act 2: an Optuna study per decay family.
 
-`search` asks and tells one `FamilyStudy` a family, and `shares` says how many trials each gets.
+`search` asks and tells one `FamilyStudy` a family, `shares` says how many trials each gets, and
+`second_looks` which of them are trained on other seeds.
 
-    storages     Optuna's storages: how they are named and opened, and what is read back
+    storages     Optuna's storages: how they are opened, what is written there and read back
 """

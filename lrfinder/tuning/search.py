@@ -29,11 +29,12 @@ from lrfinder.training.records.history import History, Plan
 from lrfinder.training.trainers.trainer import AnyTrainer
 from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.samplers import MakeSampler, sampler_for
+from lrfinder.tuning.second_looks import MOST_STAGES
 from lrfinder.tuning.shares import even_goals, goals, trials_of_scout
 from lrfinder.tuning.space import Space
 from lrfinder.tuning.storages.storage import open_storage
 from lrfinder.tuning.study import FamilyStudy, PendingTrial
-from lrfinder.tuning.trials import MOST_STAGES, Conditions, FamilyResult, TrialDone
+from lrfinder.tuning.trials import Conditions, FamilyResult, TrialDone
 
 
 def search(

@@ -12,13 +12,11 @@ training; a trial goes to the storage when it has ended.
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from lrfinder.errors import LRFinderError
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.fields.measures import evaluated, measure_column
 from lrfinder.tasks.state.random_states import derive
@@ -26,15 +24,10 @@ from lrfinder.tasks.user_code import user_code
 from lrfinder.training.records.history import History
 from lrfinder.tuning.interrupts import deferred
 from lrfinder.tuning.samplers import FINE, lacking, next_lr, scouted
+from lrfinder.tuning.second_looks import SecondLook
 from lrfinder.tuning.shares import Scouting, Told, rank
 from lrfinder.tuning.space import Space, asked_now
-from lrfinder.tuning.storages.storage import study_name
-from lrfinder.tuning.storages.stored import StoredStudy, retry_of
-from lrfinder.tuning.trials import (
-    Conditions,
-    FamilyResult,
-    SecondLook,
-    TrialResult,
+from lrfinder.tuning.storages.facts import (
     asked_params,
     counts,
     is_own,
@@ -42,6 +35,9 @@ from lrfinder.tuning.trials import (
     rounded,
     trial_facts,
 )
+from lrfinder.tuning.storages.storage import study_name
+from lrfinder.tuning.storages.stored import StoredStudy, retry_of
+from lrfinder.tuning.trials import Conditions, FamilyResult, TrialResult
 
 
 @dataclass
@@ -77,7 +73,7 @@ class FamilyStudy:
         self._conditions, self._space = conditions, space
         name, metric = study_name(prefix, space.family.name), measure_column(conditions.measure)
         self._stored = StoredStudy(storage, name, space.direction, metric)
-        self._stored.refuse_other_conditions(self._recorded_conditions())
+        self._stored.refuse_other_conditions(conditions.recorded(space))
         self._stored.settle()
         self._points = space.all_trials(conditions.trials)
         self._first = space.first_trials()
@@ -240,31 +236,6 @@ class FamilyStudy:
         ended = [trial for trial in self._stored.trials if trial.state == TrialState.COMPLETE]
         return [trial for trial in ended if is_own(trial)]
 
-    def _recorded_conditions(self) -> dict[str, Any]:
-        """What the trials of a study have in common."""
-        shared, space = self._conditions, self._space
-        return {
-            "task": shared.task,
-            "epochs": space.epochs,
-            "updates_per_epoch": space.updates_per_epoch,
-            "seeds": list(shared.seeds),
-            "measure": measure_column(shared.measure),
-            "direction": space.direction,
-            "lr_range": [rounded(space.lr_low), rounded(space.lr_high)],
-            "per": space.per,
-            "warmup_epochs": "search" if space.warmup_searched else space.warmup_epochs,
-            "metrics": list(shared.metrics),
-            "searched": self._searched(),
-        }
-
-    def _searched(self) -> dict[str, str] | None:
-        """What is searched; None where a family of the task's own does not say it beforehand."""
-        try:
-            with user_code("asking for a schedule's parameters"):
-                return self._space.searched()
-        except LRFinderError:  # it may be asked by a real trial, or raise where it is asked
-            return None
-
     def _enqueue_scout(self) -> None:
         """Queue the defaults at the next lr, where those that are tried first did not do."""
         made = self._results
@@ -311,11 +282,7 @@ class FamilyStudy:
         before = self._stored.again.get(str(number))
         seeds = [] if before is None else list(before["seeds"])
         made = SecondLook((), (), 0) if before is None else SecondLook.read(before)
-        look = SecondLook(
-            values=(*made.values, *(outcome.value for outcome in outcomes)),
-            lost=(*made.lost, *(outcome.diverged for outcome in outcomes)),
-            updates=made.updates + history.updates_trained,
-        )
+        look = made.extended(outcomes, history.updates_trained)
         with deferred():
             if shared.trial_done is not None:
                 shared.trial_done(self._space.family.name, number, history)

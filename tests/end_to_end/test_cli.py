@@ -3,13 +3,14 @@
 import gc
 import json
 import os
+import runpy
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import chdir, closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from typer.testing import CliRunner
 from lrfinder import open_run
 from lrfinder.cli import app
 from lrfinder.results.facts import jsonable
+from lrfinder.tasks.state.random_states import kept
 
-SMALL = ["--families", "step,inverse_time", "--trials", "3", "--confirm-runs", "8"]
+FEW = ["--families", "step,inverse_time", "--trials", "3", "--confirm-runs", "8"]
+SMALL = [*FEW, "--steps", "40", "--probes", "3"]
 FILES = {
     *("config.toml", "summary.json", "range_test.csv", "trials.csv", "curves.csv"),
     *("range_test.png", "comparison.png", "schedules.png", "parameters.png", "report.md"),
@@ -121,14 +124,42 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+def made(folder: Path, *words: str):
+    """What a run in the folder r of a folder with my_task.py in it printed."""
+    (folder / "my_task.py").write_text(TASK, encoding="utf-8")
+    with chdir(folder):
+        result = call("run", *words, "--out", "r")
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A finished run, to copy and never to change."""
+    """Folder of a finished run, to copy and never to change, and what it printed."""
     folder = tmp_path_factory.mktemp("finished")
-    (folder / "my_task.py").write_text(TASK, encoding="utf-8")
-    words = ["run", str(folder / "my_task.py"), *SMALL, "--out", str(folder / "r"), "-q"]
-    assert call(*words).exit_code == 0
-    return folder / "r"
+    return folder, made(folder, "my_task.py", *SMALL)
+
+
+@pytest.fixture(scope="module")
+def repeated(finished, tmp_path_factory):
+    """The same of the run that the config of the finished one makes, quietly and as JSON."""
+    folder = tmp_path_factory.mktemp("repeated")
+    return folder, made(folder, str(finished[0] / "r" / "config.toml"), "--json", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def batched(tmp_path_factory):
+    """The same of a run by the batched trainer."""
+    folder = tmp_path_factory.mktemp("batched")
+    return folder, made(folder, "my_task.py", *SMALL, "--engine", "batched")
+
+
+def put_here(ended, here: Path) -> Path:
+    """A copy of a run in the folder r, as if it had been made here."""
+    shutil.copytree(ended[0] / "r", here / "r")
+    config = here / "r" / "config.toml"
+    config.write_text(config.read_text().replace(str(ended[0]), str(here)))
+    return here / "r"
 
 
 def call(*words: str):
@@ -160,24 +191,23 @@ def assert_complete(folder: Path, trials: int, families: set[str]):
         assert len({json.dumps(p, sort_keys=True) for p in params}) == len(params) > 0
 
 
-def test_run_answers_and_leaves_a_folder(here):
-    result = call("run", "my_task.py", *SMALL, "--out", "r")
-    assert result.exit_code == 0
+def test_run_answers_and_leaves_a_folder(finished):
+    folder, result = finished
     assert "Best:" in result.stdout
     assert "scheduler = torch.optim.lr_scheduler." in result.stdout
     assert "range test: 100%" in result.stderr
     assert "comparison: 100%" in result.stderr
     assert "about" in result.stderr.splitlines()[0]  # the estimate comes first
-    names = {path.name for path in Path("r").iterdir() if path.name != ".lock"}
+    names = {path.name for path in (folder / "r").iterdir() if path.name != ".lock"}
     assert names == FILES
-    assert_complete(Path("r"), 3, {"constant", "step", "inverse_time"})
+    assert_complete(folder / "r", 3, {"constant", "step", "inverse_time"})
 
 
-def test_json_is_one_object_that_equals_the_summary(here):
-    result = call("run", "my_task.py", *SMALL, "--out", "r", "--json", "--quiet")
+def test_json_is_one_object_that_equals_the_summary(repeated):
+    folder, result = repeated
     assert result.stderr == ""
     facts = json.loads(result.stdout)
-    assert facts == json.loads(Path("r/summary.json").read_text())
+    assert facts == json.loads((folder / "r" / "summary.json").read_text())
     assert facts["schema"] == 3
     assert facts["task"] == "my_task"
     assert set(facts["families"]) == {"constant", "step", "inverse_time", "start"}
@@ -191,7 +221,7 @@ def test_json_is_one_object_that_equals_the_summary(here):
 
 
 def test_sweep_uses_the_lr_given(here):
-    result = call("sweep", "my_task.py", *SMALL, "--lr", "0.05", "--out", "r", "--json", "-q")
+    result = call("sweep", "my_task.py", *FEW, "--lr", "0.05", "--out", "r", "--json", "-q")
     facts = json.loads(result.stdout)
     assert facts["suggestion"] is None
     assert {family["lr"] for family in facts["families"].values()} == {0.05}
@@ -202,14 +232,14 @@ def test_sweep_uses_the_lr_given(here):
 
 def test_even_gives_every_family_as_many_trials(here):
     words = ["--lr-range", "0.01", "0.2", "--even", "--out", "r", "--json", "-q"]
-    facts = json.loads(call("sweep", "my_task.py", *SMALL, *words).stdout)
+    facts = json.loads(call("sweep", "my_task.py", *FEW, *words).stdout)
     assert {family["trials"] for family in facts["families"].values()} == {3}
     assert not any("cut the studies short" in note for note in facts["notes"])
 
 
 def test_sweep_searches_the_range_given(here):
     words = ["--lr-range", "0.01", "0.02", "--out", "r", "--json", "-q"]
-    facts = json.loads(call("sweep", "my_task.py", *SMALL, *words).stdout)
+    facts = json.loads(call("sweep", "my_task.py", *FEW, *words).stdout)
     assert all(0.01 <= family["lr"] <= 0.02 for family in facts["families"].values())
 
 
@@ -299,8 +329,9 @@ def test_run_goes_on_without_a_suggestion_and_says_so(here):
     assert "inconclusive" in Path("r/report.md").read_text()
 
 
-def test_report_rebuilds_what_was_deleted(here):
-    printed = call("run", "my_task.py", *SMALL, "--out", "r").stdout
+def test_report_rebuilds_what_was_deleted(finished, here):
+    put_here(finished, here)
+    printed = finished[1].stdout
     text = Path("r/report.md").read_text()
     for name in ("report.md", *(file for file in FILES if file.endswith(".png"))):
         Path("r", name).unlink()
@@ -310,8 +341,8 @@ def test_report_rebuilds_what_was_deleted(here):
     assert Path("r/schedules.png").stat().st_size > 5000
 
 
-def test_best_schedule_runs_and_gives_the_loss_of_the_report(here):
-    call("run", "my_task.py", *SMALL, "--out", "r", "-q")
+def test_best_schedule_runs_and_gives_the_loss_of_the_report(finished, here):
+    put_here(finished, here)
     done = subprocess.run(
         [sys.executable, "r/best_schedule.py"], capture_output=True, text=True, check=True
     )
@@ -347,15 +378,15 @@ def with_own_schedule():
     assert facts["families"]["plateau"]["params"]["mode"] == "max"
     best = [family["metrics"]["gain"]["mean"] for family in facts["families"].values()]
     assert best[0] == max(best)
-    done = subprocess.run([sys.executable, "r/best_schedule.py"], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
+    with kept():
+        runpy.run_path("r/best_schedule.py", run_name="__main__")
 
 
 @pytest.mark.parametrize("name", ["range_test.csv", "curves.csv", "comparison.csv"])
 @pytest.mark.parametrize("damage", ["missing", "garbage", "cut"])
 def test_a_damaged_folder_is_told_in_one_line(finished, tmp_path, name, damage):
     folder = tmp_path / "copy"
-    shutil.copytree(finished, folder)
+    shutil.copytree(finished[0] / "r", folder)
     lines = (folder / name).read_text().splitlines(keepends=True)
     if damage == "missing":
         (folder / name).unlink()
@@ -382,10 +413,9 @@ def test_a_relative_storage_is_found_again_from_anywhere(here, monkeypatch):
     assert not Path("mine.db").exists()
 
 
-def test_a_config_repeats_its_run(here):
-    first = json.loads(call("run", "my_task.py", *SMALL, "--out", "r", "--json", "-q").stdout)
-    again = json.loads(call("run", "r/config.toml", "--out", "r2", "--json", "-q").stdout)
-    assert again["best"] == first["best"]
+def test_a_config_repeats_its_run(finished, repeated):
+    first = json.loads((finished[0] / "r" / "summary.json").read_text())
+    assert json.loads(repeated[1].stdout)["best"] == first["best"]
 
 
 def test_an_interrupted_find_leaves_no_folder(here):
@@ -533,13 +563,13 @@ def test_a_wrong_task_leaves_no_folder(here):
     assert not Path("r").exists()
 
 
-def test_a_run_that_gained_nothing_says_so(here):
+def test_a_run_that_gained_nothing_says_so(finished, here):
     said = "Even the best ended no better than before training"
-    words = ["--lr", "0.3", *SMALL, "-q"]
+    words = ["--lr", "0.3", *FEW, "-q"]
     lost = call("sweep", "my_task.py:learns_noise", *words, "--out", "r")
     assert said in lost.stdout
     assert said in Path("r/report.md").read_text()
-    assert said not in call("sweep", "my_task.py", *words, "--out", "r2").stdout
+    assert said not in finished[1].stdout
 
 
 def test_a_folder_that_cannot_be_written_is_told(here):
@@ -552,8 +582,8 @@ def test_a_folder_that_cannot_be_written_is_told(here):
     assert "cannot be made" in result.stderr
 
 
-def test_a_resumed_run_must_keep_its_options(here):
-    call("run", "my_task.py", *SMALL, "--out", "r", "-q")
+def test_a_resumed_run_must_keep_its_options(finished, here):
+    put_here(finished, here)
     before = Path("r/summary.json").read_text()
     result = call("run", "--resume", "r", "--trials", "9", "-q")
     assert result.exit_code == 2
@@ -561,8 +591,8 @@ def test_a_resumed_run_must_keep_its_options(here):
     assert Path("r/summary.json").read_text() == before
 
 
-def test_a_wrong_option_or_a_lost_task_on_resume_gets_one_line(here):
-    call("run", "my_task.py", *SMALL, "--out", "r", "-q")
+def test_a_wrong_option_or_a_lost_task_on_resume_gets_one_line(finished, here):
+    put_here(finished, here)
     result = call("run", "--resume", "r", "--trials", "0", "-q")
     assert (result.exit_code, "trials must " in result.stderr) == (2, True)
     Path("my_task.py").rename("renamed.py")
@@ -574,15 +604,15 @@ def test_a_wrong_option_or_a_lost_task_on_resume_gets_one_line(here):
 
 
 @pytest.mark.slow
-def test_a_changed_task_file_is_told_on_resume(here):
-    call("run", "my_task.py", *SMALL, "--out", "r", "-q")
+def test_a_changed_task_file_is_told_on_resume(finished, here):
+    put_here(finished, here)
     Path("my_task.py").write_text(TASK + "\n# changed\n", encoding="utf-8")
     result = call("run", "--resume", "r")
     assert result.exit_code == 0
     assert "has changed since this run was started" in result.stderr
 
 
-def test_a_task_that_cannot_be_batched_is_refused_before_anything_is_written(here):
+def test_a_task_that_cannot_be_batched_is_refused_before_anything_is_written(batched, here):
     words = ["my_task.py", *SMALL, "--engine", "batched", "--out", "r"]
     unbatchable = TASK.replace(
         "nn.MSELoss()", "lambda o, y: ((o - y) ** 2).mean() + 0 * o[0].item()"
@@ -592,8 +622,7 @@ def test_a_task_that_cannot_be_batched_is_refused_before_anything_is_written(her
     result = call("run", *words)
     assert (result.exit_code, "; use --engine auto" in result.stderr) == (2, True)
     assert not Path("r").exists()
-    Path("my_task.py").write_text(TASK, encoding="utf-8")
-    assert call("run", *words).exit_code == 0
+    put_here(batched, here)
     before = Path("r/summary.json").read_bytes()
     Path("my_task.py").write_text(unbatchable, encoding="utf-8")
     result = call("run", "--resume", "r")
@@ -602,8 +631,10 @@ def test_a_task_that_cannot_be_batched_is_refused_before_anything_is_written(her
     assert Path("r/summary.json").read_bytes() == before
 
 
-def test_a_run_is_resumed_from_any_folder_and_a_task_named_again_is_the_same(here, monkeypatch):
-    call("run", "my_task.py", *SMALL, "--out", "r", "-q")
+def test_a_run_is_resumed_from_any_folder_and_a_task_named_again_is_the_same(
+    finished, here, monkeypatch
+):
+    put_here(finished, here)
     assert call("run", "my_task.py", "--resume", "r", "-q").exit_code == 0
     assert call("run", "my_task.py:slow", "--resume", "r", "-q").exit_code == 2
     Path("elsewhere").mkdir()
@@ -644,8 +675,8 @@ def test_find_takes_its_keys_from_a_study_file(here):
     assert len(facts["seeds"]) == 2
 
 
-def test_resuming_a_finished_run_trains_nothing_and_says_the_same(here):
-    first = json.loads(call("run", "my_task.py", *SMALL, "--out", "r", "--json", "-q").stdout)
+def test_resuming_a_finished_run_trains_nothing_and_says_the_same(finished, here):
+    first = json.loads((put_here(finished, here) / "summary.json").read_text())
     again = json.loads(call("run", "--resume", "r", "--json", "-q").stdout)
     for facts in (first, again):
         facts["cost"].pop("wall_seconds")
@@ -740,7 +771,7 @@ def alive_in_session(session: int) -> list[int]:
 
 @pytest.mark.slow
 def test_workers_find_what_one_process_finds(here):
-    shared = [*SMALL, "--lr", "0.05", "--json", "-q"]
+    shared = [*FEW, "--lr", "0.05", "--json", "-q"]
     one = call("sweep", "my_task.py", *shared, "--out", "a")
     two = call("sweep", "my_task.py", *shared, "--out", "b", "--workers", "2")
     assert one.exit_code == two.exit_code == 0
@@ -770,10 +801,9 @@ def test_an_interrupt_ends_the_workers_too_and_loses_nothing_that_was_told(here)
     assert count_complete(Path("r")) >= 2
 
 
-def test_what_trains_is_said_recorded_and_can_be_asked_for(here):
-    result = call("run", "my_task.py", *SMALL, "--engine", "batched", "--out", "r")
-    assert result.exit_code == 0
+def test_what_trains_is_said_recorded_and_can_be_asked_for(batched):
+    folder, result = batched
     assert "batched trainer, 1 thread: as asked" in result.stderr
-    summary = json.loads((Path("r") / "summary.json").read_text())
+    summary = json.loads((folder / "r" / "summary.json").read_text())
     assert summary["engine"]["trainer"] == "batched"
-    assert "batched trainer" in (Path("r") / "report.md").read_text()
+    assert "batched trainer" in (folder / "r" / "report.md").read_text()

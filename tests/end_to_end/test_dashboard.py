@@ -33,6 +33,7 @@ SETTINGS = {
     "trials": 3,
     "find_seeds": 3,
     "steps": 60,
+    "probes": 3,
     "confirm_seeds": 3,
 }
 FAMILIES = ["constant", "step", "cosine"]

@@ -48,10 +48,18 @@ def task() -> lrfinder.Task:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
+def whole(tmp_path_factory) -> tuple[Path, int]:
+    """Folder of a finished run, never to be changed, and how many forward passes it made."""
     folder = tmp_path_factory.mktemp("halved") / "r"
+    Stops.left = enough = 10**9
     lrfinder.run(task(), out=folder, **OPTIONS)
-    return folder
+    passes, Stops.left = enough - Stops.left, enough
+    return folder, passes
+
+
+@pytest.fixture
+def finished(whole) -> Path:
+    return whole[0]
 
 
 @pytest.fixture
@@ -83,17 +91,16 @@ def test_a_run_is_compared_by_halving(finished):
 
 
 @pytest.mark.parametrize("share", [pytest.param(0.5, marks=pytest.mark.slow), 0.85])
-def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path, finished, share):
-    Stops.left = enough = 10**9
-    lrfinder.run(task(), out=tmp_path / "whole", **OPTIONS)
-    Stops.left = round(share * (enough - Stops.left))
+def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path, whole, share):
+    finished, passes = whole
+    Stops.left = round(share * passes)
     with pytest.raises(KeyboardInterrupt):
         lrfinder.run(task(), out=tmp_path / "r", **OPTIONS)
     Stops.left = 10**9
-    run, whole = resumed(tmp_path / "r"), lrfinder.open_run(finished)
-    assert run.comparison.looks == whole.comparison.looks
-    assert run.comparison.values.equals(whole.comparison.values)
-    assert run.summary["verdict"] == whole.summary["verdict"]
+    run, other = resumed(tmp_path / "r"), lrfinder.open_run(finished)
+    assert run.comparison.looks == other.comparison.looks
+    assert run.comparison.values.equals(other.comparison.values)
+    assert run.summary["verdict"] == other.summary["verdict"]
 
 
 def test_a_comparison_is_continued_once(copy):

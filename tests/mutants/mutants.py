@@ -132,7 +132,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "training/trainers/sequential.py",
+        "training/trainers/training_run.py",
         "tests/training/trainers/test_float16.py",
         (
             "a fork begins with a new scale",
@@ -331,16 +331,6 @@ MUTANTS = [
             "key=lambda trial: 0",
         ),
         (
-            "one trial is looked at again",
-            "(2 if is_reference else 3)",
-            "(1 if is_reference else 1)",
-        ),
-        (
-            "the constant lr is chosen on two seeds",
-            "planned = _OF_REFERENCE if is_reference else _STAGES",
-            "planned = _STAGES",
-        ),
-        (
             "the worst are looked at again",
             "key=lambda one: self._sign * one.mean_with(made))",
             "key=lambda one: -self._sign * one.mean_with(made))",
@@ -360,6 +350,20 @@ MUTANTS = [
             "the luckiest on few seeds is chosen",
             "left = [one for one in held if one.looks == most]",
             "left = held",
+        ),
+    ),
+    *_in(
+        "tuning/second_looks.py",
+        "tests/tuning/test_second_looks.py",
+        (
+            "one trial is looked at again",
+            "(2 if is_reference else 3)",
+            "(1 if is_reference else 1)",
+        ),
+        (
+            "the constant lr is chosen on two seeds",
+            "planned = _OF_REFERENCE if is_reference else _STAGES",
+            "planned = _STAGES",
         ),
         (
             "an older study's second looks are lost",

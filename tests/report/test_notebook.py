@@ -64,7 +64,14 @@ class Checker(HTMLParser):
 def run(tmp_path_factory):
     """A small finished run with a range test."""
     settings = RunSettings(
-        task="classifier", epochs=2, families=["step"], trials=2, confirm_seeds=2, find_seeds=2
+        task="classifier",
+        epochs=2,
+        families=["step"],
+        trials=2,
+        confirm_seeds=2,
+        find_seeds=2,
+        steps=40,
+        probes=3,
     )
     return start(settings, tmp_path_factory.mktemp("runs") / "r")
 

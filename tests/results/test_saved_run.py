@@ -24,6 +24,8 @@ SETTINGS = RunSettings(
     trials=2,
     confirm_runs=12,
     find_seeds=2,
+    steps=40,
+    probes=3,
     engine="sequential",
 )
 

@@ -31,12 +31,12 @@ from lrfinder.training.fit import fit
 from lrfinder.training.trainers.sequential import SequentialTrainer
 
 ACTIONS = {
-    "range test": lambda task: range_test(task, steps=9, seeds=2, max_lr=1.0),
+    "range test": lambda task: range_test(task, steps=9, seeds=2, probes=3, max_lr=1.0),
     "range test per epoch": lambda task: range_test(
-        task, steps=8, seeds=1, every="epoch", max_lr=0.1
+        task, steps=8, seeds=1, probes=3, every="epoch", max_lr=0.1
     ),
     "fit": lambda task: fit(task, [plan(0.01, seed) for seed in (0, 1)]),
-    "a run that diverges": lambda task: range_test(task, steps=20, seeds=1, max_lr=1e6),
+    "a run that diverges": lambda task: range_test(task, steps=20, seeds=1, probes=3, max_lr=1e6),
 }
 FAMILIES = {
     "SGD": lambda params: torch.optim.SGD(params, 0.01, momentum=0.9),

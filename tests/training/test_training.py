@@ -1,6 +1,7 @@
 """Trainers keep their contract, and `fit` equals a plain PyTorch loop."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ TRAINERS: dict[str, Callable[[], Trainer]] = {
     "batched": BatchedTrainer,
 }
 UPDATES = 10
+SEEDS, LRS = [0, 0, 1], [0.01, 0.05, 0.02]
 
 
 def loader_task(**fields) -> Task:
@@ -118,6 +120,18 @@ def run(
     return np.concatenate(losses, axis=1), [weights_of(state, k) for k in range(len(seeds))]
 
 
+@cache
+def shared_task(name: str) -> Task:
+    """A task that tests share, for what trains it changes nothing of it; what it is costs time."""
+    return TASKS[name](metrics={"error": absolute_error})
+
+
+@cache
+def whole_runs(trainer: Trainer, name: str) -> tuple[np.ndarray, list[dict[str, Tensor]]]:
+    """Runs that are trained at once and left alone; never changed, since tests share them."""
+    return run(trainer, shared_task(name), SEEDS, LRS)
+
+
 def equal(a, b) -> bool:
     weights = all(same_tensors(x, y) for x, y in zip(a[1], b[1], strict=True))
     return np.array_equal(a[0], b[0], equal_nan=True) and weights
@@ -146,31 +160,30 @@ def test_the_same_plans_give_the_same_runs(trainer, name):
 @EVERY_TASK
 @pytest.mark.parametrize("pieces", [(1,) * UPDATES, (3, 7), (4, 4, 2), (6, 1, 3)])
 def test_advancing_in_pieces_and_evaluating_between_them_changes_nothing(trainer, name, pieces):
-    task = TASKS[name](metrics={"error": absolute_error})
+    task = shared_task(name)
     data = task.data()
     assert data.valid is not None
-    plainly = run(trainer, task, [0, 1], [0.01, 0.02])
     with no_global_draw():
         evaluated = run(
             trainer,
             task,
-            [0, 1],
-            [0.01, 0.02],
+            SEEDS,
+            LRS,
             pieces,
             lambda state: (
                 trainer.evaluate(state, data.valid),
                 trainer.evaluate(state, data.fixed_subset),
             ),
         )
-    assert equal(plainly, evaluated)
+    assert equal(whole_runs(trainer, name), evaluated)
 
 
 @EVERY_TRAINER
 @EVERY_TASK
 def test_a_run_does_not_depend_on_its_neighbours(trainer, name):
-    losses, weights = run(trainer, TASKS[name](), [0, 0, 1], [0.01, 0.05, 0.02])
-    for row, (seed, lr) in enumerate([(0, 0.01), (0, 0.05), (1, 0.02)]):
-        alone = run(trainer, TASKS[name](), [seed], [lr])
+    losses, weights = whole_runs(trainer, name)
+    for row, (seed, lr) in enumerate(zip(SEEDS, LRS, strict=True)):
+        alone = run(trainer, shared_task(name), [seed], [lr])
         assert near(trainer, alone, (losses[[row]], [weights[row]]))
 
 
@@ -179,10 +192,9 @@ def test_a_run_does_not_depend_on_its_neighbours(trainer, name):
 @pytest.mark.parametrize("before", [3, 4, 6])
 @pytest.mark.parametrize("rows", [[0, 0], [1, 0, 1], [2], []])
 def test_selected_runs_go_on_like_their_originals(trainer, name, before, rows):
-    seeds, lrs = [0, 0, 1], [0.01, 0.05, 0.02]
-    whole, weights = run(trainer, TASKS[name](), seeds, lrs)
-    state = trainer.start(TASKS[name](), seeds, lrs)
-    learning = table(lrs, UPDATES, base_lrs(state))
+    whole, weights = whole_runs(trainer, name)
+    state = trainer.start(shared_task(name), SEEDS, LRS)
+    learning = table(LRS, UPDATES, base_lrs(state))
     trainer.advance(state, learning[:, :before])
     chosen = trainer.select(state, rows)
     losses = trainer.advance(chosen, learning[rows, before:])
@@ -195,13 +207,13 @@ def test_selected_runs_go_on_like_their_originals(trainer, name, before, rows):
 @EVERY_TRAINER
 @EVERY_TASK
 def test_duplicates_are_independent(trainer, name):
-    state = trainer.start(TASKS[name](), [0], [0.01])
+    state = trainer.start(shared_task(name), [0], [0.01])
     learning = table([0.01], UPDATES, base_lrs(state))
     trainer.advance(state, learning[:, :3])
     twins = trainer.select(state, [0, 0, 0])
     factors = np.array([1.0, 0.1, 1.0])[:, None, None]
     losses = trainer.advance(twins, factors * np.repeat(learning[:, 3:], 3, axis=0))
-    alone, _ = run(trainer, TASKS[name](), [0], [0.01])
+    alone, _ = run(trainer, shared_task(name), [0], [0.01])
     assert near(trainer, (losses[0], []), (losses[2], []))
     assert near(trainer, (losses[0], []), (alone[0, 3:], []))
     assert not near(trainer, (losses[1, 1:], []), (alone[0, 4:], []))
@@ -211,10 +223,9 @@ def test_duplicates_are_independent(trainer, name):
 @EVERY_TASK
 @pytest.mark.parametrize("before", [3, 4])
 def test_a_fork_goes_on_like_its_original_which_goes_on_unharmed(trainer, name, before):
-    seeds, lrs = [0, 0, 1], [0.01, 0.05, 0.02]
-    whole, weights = run(trainer, TASKS[name](), seeds, lrs)
-    state = trainer.start(TASKS[name](), seeds, lrs)
-    learning = table(lrs, UPDATES, base_lrs(state))
+    whole, weights = whole_runs(trainer, name)
+    state = trainer.start(shared_task(name), SEEDS, LRS)
+    learning = table(LRS, UPDATES, base_lrs(state))
     trainer.advance(state, learning[:, :before])
     rows = [2, 0, 1, 0]
     forked = trainer.fork(state, rows)
@@ -224,7 +235,7 @@ def test_a_fork_goes_on_like_its_original_which_goes_on_unharmed(trainer, name, 
     copies = found, [weights_of(forked, k) for k in range(len(rows))]
     assert near(trainer, copies, (whole[rows, before:], [weights[row] for row in rows]))
     original = trainer.advance(state, learning[:, before:])
-    same = original, [weights_of(state, k) for k in range(len(seeds))]
+    same = original, [weights_of(state, k) for k in range(len(SEEDS))]
     assert equal(same, (whole[:, before:], weights))
 
 

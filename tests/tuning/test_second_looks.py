@@ -17,7 +17,8 @@ from lrfinder.schedules.recipe import Recipe
 from lrfinder.training.fit import fit
 from lrfinder.training.records.history import Plan
 from lrfinder.tuning.search import search
-from lrfinder.tuning.trials import FamilyResult, SecondLook, TrialResult, stages
+from lrfinder.tuning.second_looks import SecondLook, stages
+from lrfinder.tuning.trials import FamilyResult, TrialResult
 
 OPTIONS = {"trials": 5, "seeds": [0], "again": [7]}
 

@@ -5,6 +5,9 @@ A kind is one line of the table below, and a module of its name here that holds 
 """
 
 from importlib import import_module
+from pathlib import Path
+
+from lrfinder.errors import InvalidArgument
 
 KINDS = {
     "task": "a model, data, a loss and an optimizer, which lrfinder trains with",
@@ -16,6 +19,22 @@ KINDS = {
 """Name of each kind of file, and what it holds."""
 
 
-def filled_in(kind: str, name: str) -> str:
-    """Text of the file of a kind in `KINDS`, under a name."""
-    return str(import_module(f"{__name__}.{kind}").TEMPLATE).format(name=name)
+def write_template(kind: str, file: Path | None = None) -> Path:
+    """Write the file of a kind in `KINDS`, by default my_KIND.py; returns where it is.
+
+    Raises InvalidArgument for another kind, and where the file exists or cannot be written.
+    """
+    if kind not in KINDS:
+        raise InvalidArgument(f"kind must be one of {', '.join(KINDS)}, but got {kind!r}")
+    file = file or Path(f"my_{kind}.py")
+    if file.suffix != ".py":
+        raise InvalidArgument(f"a task file must end in .py, but got {str(file)!r}")
+    template = str(import_module(f"{__name__}.{kind}").TEMPLATE)
+    try:
+        with file.open("x", encoding="utf-8") as new:
+            new.write(template.format(name=file.name))
+    except FileExistsError as error:
+        raise InvalidArgument(f"{file} exists already; give another name") from error
+    except OSError as error:
+        raise InvalidArgument(f"{file} cannot be written: {error.strerror}") from error
+    return file

@@ -1,12 +1,10 @@
 """The reference trainer: any model, any optimizer, one run after another."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
@@ -15,72 +13,22 @@ from lrfinder.errors import InvalidArgument, TaskFailed
 from lrfinder.schedules.live import stand_in
 from lrfinder.tasks.data.batches import Batch
 from lrfinder.tasks.data.sources import Feed, in_pieces
-from lrfinder.tasks.fields.measures import Measures, check_has_gradient
-from lrfinder.tasks.fields.whole_measures import whole_measures
-from lrfinder.tasks.state.optimizer_copies import copied
-from lrfinder.tasks.state.random_states import Stream
 from lrfinder.tasks.task import Task
 from lrfinder.tasks.user_code import describe, user_code
 from lrfinder.training.trainers.at_start import Update, check_lost
 from lrfinder.training.trainers.building import (
-    NEEDS_CLOSURE,
     build_model,
     build_optimizer,
     device_of,
 )
 from lrfinder.training.trainers.evaluation import (
-    as_number,
     evaluating,
-    evaluation_stream,
     read_numbers,
 )
 from lrfinder.training.trainers.optimizer_modes import in_evaluation
 from lrfinder.training.trainers.raised import NO_LR, is_divergence
-
-
-@dataclass
-class _Training:
-    """One run."""
-
-    seed: int
-    model: nn.Module
-    measures: Measures
-    optimizer: Optimizer
-    random: Stream
-    update: int = 0
-    broken: bool = False
-    """A loss was not finite; the run is trained no further."""
-    last: list[Batch] | None = None
-    """Micro-batches of the last update."""
-    raised: str | None = None
-    """What the task raised, where the run has diverged by it."""
-    scaler: GradScaler | None = None
-    """What scales the loss, where the task trains in float16."""
-    control: bool = False
-    """Whatever the task raises is raised."""
-
-    def copy(self) -> "_Training":
-        model, optimizer = copied(self.model, self.optimizer)
-        return replace(
-            self,
-            model=model,
-            measures=self.measures.copy(),
-            optimizer=optimizer,
-            random=self.random.copy(),
-            scaler=self._copied_scaler(),
-        )
-
-    def _copied_scaler(self) -> GradScaler | None:
-        if self.scaler is None:
-            return None
-        twin = GradScaler(self.measures.device.type)
-        twin.load_state_dict(self.scaler.state_dict())
-        return twin
-
-    @property
-    def modules(self) -> list[nn.Module]:
-        """The model, and what of the measures are Modules."""
-        return [self.model, *self.measures.modules.values()]
+from lrfinder.training.trainers.run_evaluation import RunEvaluation
+from lrfinder.training.trainers.training_run import TrainingRun, make_update
 
 
 @dataclass
@@ -88,7 +36,7 @@ class SequentialState:
     """Runs, and one feed of batches for each of their seeds."""
 
     task: Task
-    runs: list[_Training]
+    runs: list[TrainingRun]
     feeds: dict[int, Feed]
     stand_ins: list[Optimizer]
 
@@ -134,7 +82,7 @@ class SequentialTrainer:
     def evaluate(self, state: SequentialState, batches: Iterable[Batch]) -> dict[str, Floats]:
         """Row-weighted means over the batches, in eval mode, by measure: float64[runs]."""
         task, weight = state.task, 0
-        evaluations = [_Evaluation(task, run, self.may_go_on) for run in state.runs]
+        evaluations = [RunEvaluation(task, run, self.may_go_on) for run in state.runs]
         modules = [module for run in state.runs for module in run.modules]
         modes = in_evaluation(run.optimizer for run in state.runs)
         with modes, evaluating(modules), user_code("evaluating"):
@@ -178,7 +126,7 @@ class SequentialTrainer:
         self.advance(state, np.full((1, updates, groups), NO_LR))
 
     def may_go_on(
-        self, error: Exception, task: Task, run: _Training, batches: Sequence[Batch]
+        self, error: Exception, task: Task, run: TrainingRun, batches: Sequence[Batch]
     ) -> bool:
         """Whether what an evaluation raised is a divergence of the run; without batches the whole.
 
@@ -188,12 +136,12 @@ class SequentialTrainer:
         control = self.train_at_no_lr
         return is_divergence(error, task, self.device, made, control, evaluating=True)
 
-    def _build(self, task: Task, seed: int, lr: float) -> _Training:
+    def _build(self, task: Task, seed: int, lr: float) -> TrainingRun:
         model, random = build_model(task, seed, self.device)
         optimizer = build_optimizer(task, model, lr, random)
         device = device_of(model)
         scaler = GradScaler(device.type) if task.autocast is torch.float16 else None
-        return _Training(seed, model, task.measures_on(device), optimizer, random, scaler=scaler)
+        return TrainingRun(seed, model, task.measures_on(device), optimizer, random, scaler=scaler)
 
     def _advance(self, state: SequentialState, rows: list[int], lrs: Floats, out: Floats) -> None:
         """Train runs of one seed that stand at the same update."""
@@ -219,7 +167,9 @@ class SequentialTrainer:
                 out[row, span] = self._train(task, state.runs[row], parts, lrs[row, span])
             done += count
 
-    def _train(self, task: Task, run: _Training, updates: list[list[Batch]], lrs: Floats) -> Floats:
+    def _train(
+        self, task: Task, run: TrainingRun, updates: list[list[Batch]], lrs: Floats
+    ) -> Floats:
         """Make one update per list of micro-batches; returns the losses: float64[updates]."""
         losses = np.full(len(updates), np.nan)
         with run.random.active(), user_code("training"):
@@ -229,7 +179,7 @@ class SequentialTrainer:
                     continue
                 made = Update(run.seed, run.update - 1, micro_batches)
                 try:
-                    losses[index] = _update(task, run, micro_batches, lrs[index])
+                    losses[index] = make_update(task, run, micro_batches, lrs[index])
                 except Exception as error:
                     if run.control or not is_divergence(
                         error, task, self.device, made, self.train_at_no_lr
@@ -241,106 +191,3 @@ class SequentialTrainer:
                     check_lost(task, self.device, made, run.last)
                 run.last = micro_batches
         return losses
-
-
-def _update(
-    task: Task, run: _Training, micro_batches: list[Batch], lrs: NDArray[np.float64]
-) -> float:
-    run.optimizer.zero_grad(set_to_none=True)
-    total = 0.0
-    for batch in micro_batches:
-        loss = run.measures.loss(run.model, batch)
-        check_has_gradient(loss)
-        loss = loss / len(micro_batches)
-        (loss if run.scaler is None else run.scaler.scale(loss)).backward()
-        total += loss.item()
-    run.broken = not np.isfinite(total)
-    if run.broken:
-        return total
-    if task.clip_norm is not None:
-        if run.scaler is not None:
-            run.scaler.unscale_(run.optimizer)
-        nn.utils.clip_grad_norm_(run.model.parameters(), task.clip_norm)
-    for group, lr in zip(run.optimizer.param_groups, lrs.tolist(), strict=True):
-        group["lr"] = lr
-    if run.update == 1:
-        _check_gradients(run.optimizer)
-    try:
-        _step(run)
-    except Exception as error:
-        if run.update == 1 and _wants_closure(error):
-            name = type(run.optimizer).__name__
-            raise InvalidArgument(NEEDS_CLOSURE.format(name=name)) from error
-        raise
-    return total
-
-
-def _step(run: _Training) -> None:
-    if run.scaler is None:
-        run.optimizer.step()
-        return
-    run.scaler.step(run.optimizer)  # unless a gradient is not finite
-    run.scaler.update()
-
-
-def _check_gradients(optimizer: Optimizer) -> None:
-    """Refuse a loss that does not depend on what the optimizer trains."""
-    held = [p for group in optimizer.param_groups for p in group["params"]]
-    if all(p.grad is None for p in held):
-        raise InvalidArgument(
-            "no parameter of the optimizer gets a gradient; the loss must use the model that it is "
-            "given, and the optimizer must hold its parameters"
-        )
-
-
-def _wants_closure(error: Exception) -> bool:
-    """Whether a step failed for want of a closure, which SAM and others ask for at run time."""
-    called_none = isinstance(error, TypeError) and "NoneType" in str(error)
-    return "closure" in str(error).lower() or (called_none and "callable" in str(error))
-
-
-_MayGoOn = Callable[[Exception, Task, _Training, Sequence[Batch]], bool]
-
-
-class _Evaluation:
-    """The sums of one run's measures over rows, kept on its device: nothing waits for them."""
-
-    def __init__(self, task: Task, run: _Training, may_go_on: _MayGoOn) -> None:
-        self._task, self._run, self._may_go_on = task, run, may_go_on
-        self._random = evaluation_stream(run.measures.device)
-        self.sums: dict[str, Tensor | float] = dict.fromkeys(task.means, 0.0)
-
-    def add(self, batches: Sequence[Batch], rows: Sequence[float]) -> None:
-        """Measure the batches, whose means weigh so many rows."""
-        with self._random.active():
-            for batch, weight in zip(batches, rows, strict=True):
-                if self._run.raised is None:
-                    self._add(batch, weight)
-
-    def whole(self) -> Sequence[Tensor | float]:
-        """The measures of the whole set, by name."""
-        task, run = self._task, self._run
-        if task.evaluate is None or run.raised is not None:
-            return [float("nan")] * len(task.whole)
-        try:
-            with evaluation_stream(run.measures.device).active():
-                values = whole_measures(task.evaluate, run.model, task.whole)
-            return [as_number(name, value, run.measures.device) for name, value in values.items()]
-        except Exception as error:
-            self._lose(error, [])
-            return [float("nan")] * len(task.whole)
-
-    def _add(self, batch: Batch, weight: float) -> None:
-        run = self._run
-        try:
-            for name, value in run.measures.measure(run.model, batch).items():
-                self.sums[name] += weight * as_number(name, value, run.measures.device)
-        except Exception as error:
-            self._lose(error, [batch])
-            self.sums = dict.fromkeys(self.sums, float("nan"))
-
-    def _lose(self, error: Exception, batches: Sequence[Batch]) -> None:
-        """Give the run up, or raise what is no divergence."""
-        if not self._may_go_on(error, self._task, self._run, batches):
-            raise error
-        self._run.raised = describe(error)

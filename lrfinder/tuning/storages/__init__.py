@@ -1,1 +1,1 @@
-"""Optuna's storages: how they are named and opened, and what is read back from one."""
+"""Optuna's storages: how they are named and opened, what is written there and read back."""

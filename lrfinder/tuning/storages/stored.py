@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.tuning.trials import asked_params
+from lrfinder.tuning.storages.facts import asked_params
 from lrfinder.types import Direction
 
 _IN_TRAINING = "in training"
