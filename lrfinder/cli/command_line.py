@@ -23,7 +23,12 @@ from lrfinder.cli.printing import (
     say_error,
     tasks_output,
 )
-from lrfinder.cli.process import interrupt_on_signals, let_threads_sleep, run_to_its_end
+from lrfinder.cli.process import (
+    interrupt_on_signals,
+    keep_freed_memory,
+    let_threads_sleep,
+    run_to_its_end,
+)
 from lrfinder.errors import InvalidArgument
 from lrfinder.imports import importing, keep_what_is_imported
 from lrfinder.settings import FindSettings, RunSettings, settings_from
@@ -251,6 +256,7 @@ def worker(
 def main() -> NoReturn:
     """Run the command line; exits with its status."""
     let_threads_sleep()
+    keep_freed_memory()
     keep_what_is_imported()
     interrupt_on_signals()
     run_to_its_end(app, say_error)

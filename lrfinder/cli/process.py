@@ -12,6 +12,8 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from types import FrameType
 from typing import NoReturn
 
+_MALLOC_OPTIONS = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+_KEPT = 2**29, 2**25  # bytes; the second is the most that glibc takes
 _AT_ONCE = 5.0  # seconds in which further signals mean what the first one meant
 
 
@@ -43,6 +45,23 @@ def let_threads_sleep() -> None:
     worked. Read by OpenMP when it is loaded, so before torch is.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def keep_freed_memory() -> None:
+    """Let malloc keep what is freed, unless the environment says otherwise.
+
+    glibc gives the memory of an update's activations back to the system, which clears it anew for
+    the next update: 14% of the time of 16 small CNNs, 25% where their steps are recorded. Held are
+    at most 512 MiB more than what is in use. Processes that are started from here do the same.
+    """
+    names = "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"
+    if "GLIBC_TUNABLES" in os.environ or any(name in os.environ for name in names):
+        return
+    with suppress(OSError, AttributeError, TypeError):  # another system, or another malloc
+        of_c = ctypes.CDLL(None)
+        for name, option, size in zip(names, _MALLOC_OPTIONS, _KEPT, strict=True):
+            of_c.mallopt(option, size)
+            os.environ[name] = str(size)
 
 
 def run_to_its_end(command: Callable[[], object], say: Callable[[str], None]) -> NoReturn:
