@@ -29,7 +29,7 @@ from lrfinder.training.trainers.building import build_model, build_optimizer, de
 
 _CACHED = 2**17  # parameters; with more of them, runs are stepped faster one by one
 
-_WORTH_RECORDING = 200  # updates of a training; recording takes about as long as they do
+_WORTH_RECORDING = 100  # updates of a training; recording takes as long as some tens of them
 
 
 @dataclass

@@ -256,3 +256,13 @@ def test_what_is_read_is_watched(monkeypatch):
     assert fourth.unchanged()
     monkeypatch.setattr(Block, "power", 3)
     assert not fourth.unchanged()
+
+
+@pytest.mark.parametrize("change", [{"p": 0.1}, {"training": False}])
+def test_what_a_module_of_torch_holds_is_watched(change):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5))
+    found = watch_pure([criterion], model.modules())
+    assert found is not None
+    assert found.unchanged()
+    vars(model[1]).update(change)
+    assert not found.unchanged()

@@ -104,10 +104,11 @@ class _Reader:
             raise _ImpureError
         if "forward" in own or any(own.get(hooks) for hooks in _HOOKS):
             raise _ImpureError
-        if _of_torch(kind):  # its own code is pure, but not what it may have been given
+        self._watch.name(own, "training")
+        if _of_torch(kind):  # its own code is pure, but reads what it was given
             for name, value in own.items():
-                if callable(value) and not name.startswith("_"):
-                    self._value(value)
+                if not name.startswith("_") and (callable(value) or isinstance(value, _CONSTANTS)):
+                    self._named(own, name)
 
     def _called_by_syntax(self, kind: type) -> None:
         """Follow the methods that operators call, without a word of theirs in the code."""
