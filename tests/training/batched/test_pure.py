@@ -266,3 +266,12 @@ def test_what_a_module_of_torch_holds_is_watched(change):
     assert found.unchanged()
     vars(model[1]).update(change)
     assert not found.unchanged()
+
+
+def test_a_hook_of_all_modules_is_called():
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: calls.append(1))
+    try:
+        assert not is_pure(nn.Linear(3, 3))
+    finally:
+        handle.remove()
+    assert is_pure(nn.Linear(3, 3))

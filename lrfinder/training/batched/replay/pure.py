@@ -25,6 +25,7 @@ _ASSIGNS = {"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR", "IMPOR
 _READS_ATTRIBUTE = {"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"}
 _CONSTANTS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_GLOBAL_HOOKS = tuple(f"_global{name}" for name in _HOOKS)
 _NEVER_CALLED = {"__init__", "__repr__", "__str__", "__getstate__", "__setstate__", "__deepcopy__"}
 """Methods that no operator of a forward calls."""
 
@@ -87,6 +88,8 @@ class _Reader:
 
     def read(self, functions: Iterable[Callable[..., Any]]) -> Watch:
         """Follow the functions and the forward of every module."""
+        if any(getattr(nn.modules.module, hooks) for hooks in _GLOBAL_HOOKS):
+            raise _ImpureError
         for module in self._modules:
             self._module(module)
         for base in self._classes:
