@@ -872,7 +872,7 @@ MUTANTS = [
     *_in(
         "training/batched/replay/pure.py",
         "tests/training/batched/test_pure.py",
-        ("code that sets an attribute is pure", '"STORE_ATTR", ', ""),
+        ("code that sets an attribute is pure", '{"STORE_ATTR", ', "{"),
         ("what operators call is not read", "self._called_by_syntax(base)", "pass"),
         ("what a closure holds is not read", "self._value(cell.cell_contents)", "pass"),
         ("the code of a nested function is not read", "self._code(one.argval, names)", "pass"),

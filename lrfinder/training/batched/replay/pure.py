@@ -21,7 +21,7 @@ _BUILTINS = {
     "abs", "all", "any", "bool", "enumerate", "float", "int", "isinstance", "len", "list", "max",
     "min", "range", "reversed", "round", "sorted", "str", "sum", "super", "tuple", "zip",
 }  # fmt: skip
-_ASSIGNS = {"STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR", "IMPORT_NAME"}
+_ASSIGNS = {"STORE_ATTR", "DELETE_ATTR"}
 _READS_ATTRIBUTE = {"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"}
 _CONSTANTS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -171,12 +171,13 @@ class _Reader:
             return
         self._codes.add(code)
         for one in dis.get_instructions(code):
-            if one.opname in _ASSIGNS:
+            by_name = "GLOBAL" in one.opname or one.opname.endswith("_NAME")
+            if one.opname == "LOAD_GLOBAL":
+                self._global(one.argval, names)
+            elif by_name or one.opname in _ASSIGNS:
                 raise _ImpureError
             if one.opname == "STORE_DEREF" and one.argval in code.co_freevars:
                 raise _ImpureError
-            if one.opname == "LOAD_GLOBAL":
-                self._global(one.argval, names)
             if one.opname in _READS_ATTRIBUTE:
                 self._attribute(one.argval)
             if one.opname == "LOAD_CONST" and isinstance(one.argval, CodeType):
