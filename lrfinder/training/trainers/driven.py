@@ -129,6 +129,27 @@ class DrivenTrainer:
         """Raise TaskFailed: a loop cannot be copied."""
         raise TaskFailed(f"a run cannot be copied: {NO_COPIES}")
 
+    def losses_at_no_lr(self, loop: Loop, seed: int, updates: int) -> Floats:
+        """The losses float64[updates] of a training at next to no lr.
+
+        Raises TaskFailed where one is not finite, and what the loop raises.
+        """
+        loop = loop.lasting(updates, self.device)
+        updates = min(updates, loop.epochs * loop.data(self.device).updates_per_epoch)
+        training = loop.begun(seed, self.device)
+        losses = np.full(updates, np.nan)
+        try:
+            with user_code("training"):
+                training.advance(
+                    np.tile(group_lrs(training.lrs_built, LITTLE), (updates, 1)), losses
+                )
+        finally:
+            training.close()
+        if training.broken:
+            raise TaskFailed(lost_at_no_lr(training))
+        self._passed(loop).by_seed[seed] = updates
+        return losses
+
     def _train(self, loop: Loop, run: _Run, lrs: Floats, losses: Floats) -> None:
         training, before = run.training, run.training.made
         try:
@@ -180,7 +201,7 @@ class DrivenTrainer:
     def _first_loss(self, loop: Loop, seed: int) -> float:
         known = self._passed(loop).first
         if seed not in known:
-            losses = self._at_no_lr(loop, seed, _FIRST)
+            losses = self.losses_at_no_lr(loop, seed, _FIRST)
             known[seed] = float(np.mean(losses))
         return known[seed]
 
@@ -201,28 +222,7 @@ class DrivenTrainer:
         if max(passed.get(seed, 0), whole if whole >= per_epoch else 0) >= updates:
             return
         further = min(2 * updates, loop.epochs * per_epoch)
-        self._at_no_lr(loop, seed, max(updates, further))
-
-    def _at_no_lr(self, loop: Loop, seed: int, updates: int) -> Floats:
-        """The losses float64[updates] of a training at next to no lr.
-
-        Raises TaskFailed where one is not finite, and what the loop raises.
-        """
-        loop = loop.lasting(updates, self.device)
-        updates = min(updates, loop.epochs * loop.data(self.device).updates_per_epoch)
-        training = loop.begun(seed, self.device)
-        losses = np.full(updates, np.nan)
-        try:
-            with user_code("training"):
-                training.advance(
-                    np.tile(group_lrs(training.lrs_built, LITTLE), (updates, 1)), losses
-                )
-        finally:
-            training.close()
-        if training.broken:
-            raise TaskFailed(lost_at_no_lr(training))
-        self._passed(loop).by_seed[seed] = updates
-        return losses
+        self.losses_at_no_lr(loop, seed, max(updates, further))
 
     def _passed(self, loop: Loop) -> _Passed:
         return loop.data(self.device).findings.setdefault(_Passed, _Passed())
