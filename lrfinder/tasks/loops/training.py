@@ -41,18 +41,23 @@ class Training:
     def __init__(
         self, line: "Line", epochs: int, updates: int | None, seed: int, device: torch.device
     ) -> None:
-        self.epochs = epochs
-        """Epochs to go on for; the loop may be left before."""
         self.seed = seed
         """Seed that the random states of Python, NumPy and torch were set to."""
         self.device = device
         """Where lrfinder was asked to train; a loop is free to train elsewhere."""
-        self._updates = updates
+        self._epochs, self._updates = epochs, updates
         self._line = line
+
+    @property
+    def epochs(self) -> int:
+        """Epochs to go on for; the loop may be left before."""
+        self._line.length_read = True
+        return self._epochs
 
     @property
     def updates(self) -> int:
         """Updates to go on for, where an epoch's length is given: Loop(steps_per_epoch=...)."""
+        self._line.length_read = True
         if self._updates is None:
             self._line.refuse(
                 "training.updates is not known before an epoch is counted; "
@@ -125,6 +130,8 @@ class Line:
     ended: bool = False
     broken: bool = False
     """A loss was not finite."""
+    length_read: bool = False
+    """Whether the loop has asked how long to go on."""
     fault: InvalidArgument | None = None
     _stepped: bool = False
     _scaled: bool = False

@@ -246,9 +246,9 @@ def check_trains(trainer: AnyTrainer, task: Problem) -> None:
 def _ended_early(loop: Loop, made: int, device: torch.device | None) -> str:
     asked = loop.epochs * loop.data(device).updates_per_epoch
     cure = (
-        "go on for training.epochs epochs"
+        "go on for training.epochs epochs, without early stopping"
         if loop.steps_per_epoch is None
-        else f"go on for training.updates, or correct steps_per_epoch={loop.steps_per_epoch}"
+        else f"go on for training.updates, without early stopping, or correct steps_per_epoch={loop.steps_per_epoch}"
     )
     return (
         f"the loop must go on for training.epochs == {loop.epochs} epochs, {asked} updates, "
