@@ -92,7 +92,8 @@ class TreeWalk:
                 with user_code(starting(schedule)):
                     self._schedules[row] = schedule.start(optimizer)
         none = np.empty((0, groups))
-        watched = [Divergence(partial(self._rise, seed)) for seed in seeds]
+        rise = partial(rise_by_itself, self._task, self._trainer.device, self._record.updates)
+        watched = [Divergence(partial(rise, seed)) for seed in seeds]
         branches = [_Branch(rows, none, place, watched[place]) for place, rows in enumerate(runs)]
         population = _RunGroup(state, branches)
         self._evaluate(population, 0)
@@ -190,11 +191,6 @@ class TreeWalk:
                 diverged[place] = at
         self._count(losses.shape[1] * population.plans)
         self._drop(population, diverged, first + losses.shape[1])
-
-    def _rise(self, seed: int, updates: int) -> Floats:
-        """By how much losses have risen in so many updates whatever the lr is."""
-        most = self._record.updates
-        return rise_by_itself(self._task, self._trainer.device, seed, updates, most)
 
     def _evaluate(self, population: _RunGroup, at: int) -> None:
         """Record the measures of all runs after so many updates."""

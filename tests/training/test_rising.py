@@ -82,4 +82,4 @@ def test_both_trainers_take_the_rise_off():
 
 
 def test_a_loss_that_only_varies_does_not_rise():
-    assert rise_by_itself(linear_task(epochs=20), None, 0, 80, 80).tolist() == [0.0] * 80
+    assert rise_by_itself(linear_task(epochs=20), None, 80, 0, 80).tolist() == [0.0] * 80

@@ -147,9 +147,10 @@ class Line:
         optimizer = unwrapped(given) if isinstance(given, Optimizer) else given
         if not isinstance(optimizer, Optimizer):
             kind = type(given).__name__
-            hint = "; return its .optimizer" if hasattr(given, "optimizer") else ""
+            inner = hasattr(given, "optimizer")
+            cure = "give its .optimizer" if inner else "make it a torch.optim.Optimizer"
             self.refuse(
-                f"training.drive(...) must be given torch optimizers, but got a {kind}{hint}"
+                f"training.drive(...) must be given torch optimizers, but got a {kind}; {cure}"
             )
         if self.begun or any(optimizer is other for other in self.optimizers):
             when = "after the first update" if self.begun else "twice"

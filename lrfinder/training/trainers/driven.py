@@ -248,7 +248,8 @@ def _ended_early(loop: Loop, made: int, device: torch.device | None) -> str:
     cure = (
         "go on for training.epochs epochs, without early stopping"
         if loop.steps_per_epoch is None
-        else f"go on for training.updates, without early stopping, or correct steps_per_epoch={loop.steps_per_epoch}"
+        else "go on for training.updates, without early stopping, or correct "
+        f"steps_per_epoch={loop.steps_per_epoch}"
     )
     return (
         f"the loop must go on for training.epochs == {loop.epochs} epochs, {asked} updates, "

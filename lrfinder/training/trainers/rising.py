@@ -32,12 +32,12 @@ class _Known:
 
 
 def rise_by_itself(
-    task: Problem, device: torch.device | None, seed: int, updates: int, most: int
+    task: Problem, device: torch.device | None, most: int, seed: int, updates: int
 ) -> Floats:
     """By how much the loss of initial weights has risen until each update: float64[updates].
 
-    0 up to the range of its first 8 losses, and where it cannot be computed. `most` updates may be
-    asked for.
+    0 up to the range of its first 8 losses, and where it cannot be computed. No more than `most`
+    updates are ever asked for.
     """
     known: _Known = task.data(device).findings.setdefault(_Known, _Known())
     losses = known.by_seed.get(seed, np.empty(0))
