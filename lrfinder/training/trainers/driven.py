@@ -13,6 +13,7 @@ import torch
 from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
+from lrfinder.checks import shown_value
 from lrfinder.errors import InvalidArgument, LRFinderError, TaskFailed
 from lrfinder.tasks.data.batches import Batch
 from lrfinder.tasks.loops.driving import DrivenTraining
@@ -235,6 +236,9 @@ def reference_trainer(task: Problem, device: torch.device | None = None) -> AnyT
 
 def check_trains(trainer: AnyTrainer, task: Problem) -> None:
     """Raise InvalidArgument where a trainer is of the other kind than what it is to train."""
+    if not hasattr(trainer, "advance"):
+        got = shown_value(trainer)
+        raise InvalidArgument(f"trainer must be one, as SequentialTrainer() is, but got {got}")
     if isinstance(task, Loop) != isinstance(trainer, DrivenTrainer):
         kind, usual = type(task).__name__, type(reference_trainer(task)).__name__
         raise InvalidArgument(

@@ -7,6 +7,7 @@ batch in training mode, which cost no more than the forward passes; of a `Loop`,
 next to no lr. All are of the run's own seed: what it asks for, no other run changes.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,8 +42,9 @@ def rise_by_itself(
     """
     known: _Known = task.data(device).findings.setdefault(_Known, _Known())
     losses = known.by_seed.get(seed, np.empty(0))
-    if len(losses) < updates:
-        losses = known.by_seed[seed] = _losses(task, device, seed, min(2 * updates, most))
+    if len(losses) < updates:  # who asks again will go on asking
+        further = min(2 * updates, most) if len(losses) else updates
+        losses = known.by_seed[seed] = _losses(task, device, seed, further)
     losses = losses[:updates]
     if len(losses) < WINDOW or not np.isfinite(losses).all():
         return np.zeros(updates)
@@ -53,26 +55,27 @@ def rise_by_itself(
 
 
 def _losses(task: Problem, device: torch.device | None, seed: int, updates: int) -> Floats:
-    """Losses at initial weights: float64[updates], nan from where they cannot be computed."""
-    losses = np.full(updates, np.nan)
-    try:
+    """Losses at initial weights: float64[updates], nan where they cannot be computed."""
+    with suppress(LRFinderError):
         if isinstance(task, Loop):
             return DrivenTrainer(device).losses_at_no_lr(task, seed, updates)
-        _forward(task, device, seed, losses)
-    except LRFinderError:
-        return losses
-    return losses
+        with suppress(LRFinderError), torch.no_grad():
+            return _forward(task, device, seed, updates)
+        return _forward(task, device, seed, updates)  # a loss may need gradients
+    return np.full(updates, np.nan)
 
 
-def _forward(task: Task, device: torch.device | None, seed: int, losses: Floats) -> None:
+def _forward(task: Task, device: torch.device | None, seed: int, updates: int) -> Floats:
+    losses = np.empty(updates)
     model, random = build_model(task, seed, device)
     measures = task.measures_on(device_of(model))
     data, parts = task.data(device), task.accumulate
     feed = Feed(data.source, seed)
-    for update in range(len(losses)):
+    for update in range(updates):
         epoch, start = divmod(update, data.updates_per_epoch)
         with user_code("reading the training data"):
             batches = feed.take(epoch, start * parts, parts)
-        with random.active(), user_code("training"), torch.enable_grad():
+        with random.active(), user_code("training"):
             found = [measures.loss(model, batch).item() for batch in batches]
         losses[update] = np.mean(found)
+    return losses
