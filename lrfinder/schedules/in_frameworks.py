@@ -117,8 +117,9 @@ def _lightning(answer: Answer) -> str:
         monitor = "val_loss" if answer.measure == "valid_loss" else answer.measure
         config += f', "monitor": "{monitor}"'
     kind = f"torch.optim.{answer.optimizer}" if answer.is_torchs else answer.optimizer
+    plain = answer.lr_is == f"lr of your {answer.optimizer}"
     body = [
-        f"# {answer.lr_is}",
+        *([] if plain else [f"# {answer.lr_is}"]),
         f"optimizer = {kind}(self.parameters(), lr={lr!r})  # with your other arguments",
         *scheduler,
         f'return {{"optimizer": optimizer, "lr_scheduler": {{{config}}}}}',
