@@ -105,8 +105,8 @@ class Training:
     def log(self, loss: Tensor | float) -> None:
         """Report one update, after the optimizer's step; waits here until it may go on.
 
-        A loss that is not finite, or rises far above its first values, says that the training has
-        diverged; of a GAN, log the discriminator's.
+        A loss that is not finite, or rises far above its first values and those of a training at
+        next to no lr, says that the training has diverged; of a GAN, log the discriminator's.
         Raises LeaveLoop, which is no Exception, where the training ends: only `finally` sees it.
         """
         self._line.log(loss)
