@@ -42,8 +42,29 @@ def check_seeds(seeds: Sequence[int]) -> None:
 
 def check_lr(name: str, lr: float) -> None:
     """Raise InvalidArgument unless the lr is positive and finite."""
-    if not 0 < lr < math.inf:
-        raise InvalidArgument(f"{name} must be positive and finite, but got {lr}")
+    try:
+        usable = 0 < lr < math.inf
+    except TypeError:
+        usable = False
+    if not usable:
+        raise InvalidArgument(f"{name} must be positive and finite, but got {shown_value(lr)}")
+
+
+def check_is(name: str, value: object, kind: type, example: str) -> None:
+    """Raise InvalidArgument unless the value is of the class, of which `example` makes one."""
+    if not isinstance(value, kind):
+        got = shown_value(value)
+        raise InvalidArgument(f"{name} must be a {kind.__name__}, as {example} is, but got {got}")
+
+
+def shown_value(value: object) -> str:
+    """A value in a message: itself where it is a number or a text, else what it is.
+
+    >>> shown_value("cosine"), shown_value(print), shown_value({})
+    ("'cosine'", 'a builtin_function_or_method', 'a dict')
+    """
+    plain = value is None or isinstance(value, str | bool | int | float)
+    return repr(value) if plain else f"a {type(value).__name__}"
 
 
 def whole(low: int) -> Rule:

@@ -4,11 +4,13 @@ import pickle
 import re
 
 import pytest
+from small_tasks import linear_task
 from typer.testing import CliRunner
 
+import lrfinder
 from lrfinder import errors
 from lrfinder.cli import app
-from lrfinder.errors import LRFinderError
+from lrfinder.errors import InvalidArgument, LRFinderError
 
 KINDS = [
     kind
@@ -94,3 +96,50 @@ def test_a_loop_of_links_is_no_place_for_a_run(where, tmp_path, monkeypatch):
     (tmp_path / "loop").symlink_to("loop")
     value = "loop" if where == "--out" else "sqlite:///loop"
     refusal("sweep", "quadratic", "--lr", "0.1", "-q", where, value)
+
+
+CONSTANT = lrfinder.Schedule(lrfinder.FAMILIES["constant"])
+OF_ANOTHER_KIND = {
+    "a name for a task": (
+        lambda: lrfinder.range_test("digits"),
+        r"'digits'; .*load_task\('digits'\)",
+    ),
+    "what makes a task": (
+        lambda: lrfinder.fit(linear_task, []),
+        "got a function; call what makes it",
+    ),
+    "a number for a task": (lambda: lrfinder.run(3), "must be a Task or a Loop, but got 3"),
+    "no task to search": (
+        lambda: lrfinder.search(None, [], trials=1, seeds=[0]),
+        "must be a Task or a Loop, but got None",
+    ),
+    "no task to compare": (lambda: lrfinder.compare({}, [], seeds=[0]), "but got a dict"),
+    "a name for a family": (
+        lambda: lrfinder.Schedule("cosine"),
+        r"as lrfinder.FAMILIES\[.*'cosine'",
+    ),
+    "a name for a schedule": (lambda: lrfinder.Plan(0.1, "cosine", 0), "be a Schedule, .*'cosine'"),
+    "a family for a schedule": (
+        lambda: lrfinder.Candidate("a", 0.1, lrfinder.FAMILIES["step"]),
+        "must be a Schedule, .* but got a Family",
+    ),
+    "a text for an lr": (lambda: lrfinder.Plan("0.1", CONSTANT, 0), "lr must be .* but got '0.1'"),
+    "a text for a seed": (lambda: lrfinder.Plan(0.1, CONSTANT, "0"), "whole number, but got '0'"),
+    "one plan": (
+        lambda: lrfinder.fit(linear_task(), lrfinder.Plan(0.1, CONSTANT, 0)),
+        "must be a list of them, but got a Plan",
+    ),
+    "names for plans": (lambda: lrfinder.fit(linear_task(), ["a"]), "every plan must be a Plan"),
+    "a name for a trainer": (
+        lambda: lrfinder.range_test(linear_task(), trainer="batched"),
+        r"as SequentialTrainer\(\) is, but got 'batched'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OF_ANOTHER_KIND)
+def test_what_is_of_another_kind_is_told_in_one_line(case):
+    call, says = OF_ANOTHER_KIND[case]
+    with pytest.raises(InvalidArgument, match=says) as caught:
+        call()
+    assert "\n" not in str(caught.value)

@@ -12,7 +12,7 @@ from lrfinder.report.progress import shown, standard_error
 from lrfinder.results.saved_run import Run
 from lrfinder.settings import RunSettings, settings_from
 from lrfinder.tasks.loops.loop import Loop
-from lrfinder.tasks.problem import Problem
+from lrfinder.tasks.problem import Problem, check_problem
 from lrfinder.tasks.reference import live_reference
 from lrfinder.tasks.task import Task
 from lrfinder.training.executors.choice import AnyExecutor
@@ -88,6 +88,8 @@ def run(
     if out is not None and resume is not None:
         raise InvalidArgument("out and resume exclude each other, but got both")
     if task is not None:
+        if not isinstance(task, str):
+            check_problem(task)
         given["task"] = live_reference(task.name) if isinstance(task, Task | Loop) else task
     live = task if isinstance(task, Task | Loop) else None
     with shown(standard_error(), quiet=not progress) as shows:

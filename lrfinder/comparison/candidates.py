@@ -24,6 +24,9 @@ class Candidate:
     lr: float
     schedule: Schedule
 
+    def __post_init__(self) -> None:
+        Recipe(self.lr, self.schedule)  # refuses what nothing trains with
+
     @property
     def recipe(self) -> Recipe:
         """The lr and the schedule alone."""

@@ -11,7 +11,7 @@ from lrfinder.comparison.ranking import Comparison
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.fields.measures import evaluated
 from lrfinder.tasks.loops.loop import Loop
-from lrfinder.tasks.problem import Problem
+from lrfinder.tasks.problem import Problem, check_problem
 from lrfinder.training.executors.choice import AnyExecutor, at_work
 from lrfinder.training.executors.job import Crew, Job, Setup
 from lrfinder.training.records.history import History, Outcome, Plan
@@ -46,6 +46,7 @@ def compare(
         progress: called with the number of updates made since the last call.
         run_done: called with each run and its History as it finishes.
     """
+    check_problem(task)
     check_seeds(seeds)
     names = _names(candidates)
     with at_work(executor, Setup(task, trainer)) as crew:

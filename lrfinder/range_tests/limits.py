@@ -3,7 +3,7 @@
 Some updates take longer the higher the lr is, as those of an adaptive solver whose step underflows;
 at a high one they may never end. A training ends where an update takes 30 times as long as the
 median of the earlier ones and more than two seconds, three times in a row, or more than a minute
-once: so long, and so often, a busy machine does not make it.
+once, unless updates at next to no lr are slow just then, too, as on a machine that does other work.
 """
 
 import time
@@ -11,7 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
 
+import numpy as np
+
 from lrfinder.range_tests.curve import Curve
+from lrfinder.tasks.problem import Problem
+from lrfinder.training.trainers.raised import NO_LR
+from lrfinder.training.trainers.trainer import AnyTrainer
 
 OUT_OF_TIME = "out of time"
 _FACTOR, _LEAST, _ONCE = 30.0, 2.0, 60.0
@@ -19,6 +24,24 @@ _FACTOR, _LEAST, _ONCE = 30.0, 2.0, 60.0
 _IN_A_ROW = 3
 _FEWEST = 8
 """Updates, or pieces of several, that a median is of."""
+
+
+Control = Callable[[Callable[[], float]], float]
+"""Seconds of an update at next to no lr, by the clock that is given."""
+_TIMED = 3
+
+
+def seconds_at_no_lr(
+    task: Problem, trainer: AnyTrainer, seed: int, clock: Callable[[], float]
+) -> float:
+    """Seconds of an update at next to no lr."""
+    state = trainer.start(task, [seed], [NO_LR])
+    lrs = np.full((1, _TIMED, len(state.stand_ins[0].param_groups)), NO_LR)
+    began = clock()
+    trainer.advance(state, lrs)
+    seconds = (clock() - began) / _TIMED
+    trainer.select(state, [])
+    return seconds
 
 
 class Limits:
@@ -31,6 +54,8 @@ class Limits:
         self, timeout: float | None, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._clock = clock
+        self.control: Control | None = None
+        """Times updates at next to no lr."""
         self._deadline = float("inf") if timeout is None else clock() + timeout
         self._usual: list[float] = []
         self._began, self._made, self._in_a_row = clock(), 0, 0
@@ -61,6 +86,9 @@ class Limits:
             return None
         self._in_a_row += 1
         if self._in_a_row < _IN_A_ROW and seconds < _ONCE:
+            return None
+        if self.control is not None and seconds < _FACTOR * self.control(self._clock):
+            self._began, self._in_a_row = self._clock(), 0
             return None
         return f"an update took {seconds:.3g} s, {seconds / usual:.0f} times as long as before"
 

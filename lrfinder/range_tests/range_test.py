@@ -20,6 +20,7 @@ mend that.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -27,14 +28,20 @@ from lrfinder.checks import check_count, check_seeds
 from lrfinder.errors import InvalidArgument
 from lrfinder.range_tests import defaults
 from lrfinder.range_tests.curve import Curve
-from lrfinder.range_tests.limits import Limits, only_with_probes, timeout_note
+from lrfinder.range_tests.limits import (
+    Limits,
+    only_with_probes,
+    seconds_at_no_lr,
+    timeout_note,
+)
 from lrfinder.range_tests.rules.probes import check_probes
 from lrfinder.range_tests.rules.refusals import too_narrow
 from lrfinder.range_tests.rules.rule import features_of
 from lrfinder.range_tests.several_optimizers import works_against
 from lrfinder.range_tests.trainings import Trainings
 from lrfinder.schedules import GROWTHS
-from lrfinder.tasks.problem import Problem
+from lrfinder.tasks.problem import Problem, check_problem
+from lrfinder.training.trainers.driven import check_trains
 from lrfinder.training.trainers.trainer import AnyTrainer
 from lrfinder.types import Every, Growth
 
@@ -89,6 +96,9 @@ def range_test(
     Raises InvalidArgument for a range, steps or seeds that cannot be tested, and TaskFailed when
     the task's code raises or its loss is not finite before the first update.
     """
+    check_problem(task)
+    if trainer is not None:
+        check_trains(trainer, task)
     _check(min_lr, max_lr, steps, seeds, every, growth)
     check_probes(probes)
     if timeout is not None and not timeout > 0:
@@ -98,6 +108,7 @@ def range_test(
     test = Trainings(
         task, numbers, steps, every, growth, trainer, progress, limits, probes=probes, cost=cost
     )
+    limits.control = partial(seconds_at_no_lr, task, test.trainer, numbers[0])
     planned = len(numbers) * test.lengths.updates
     before = time.perf_counter()
     curve = test.sweep(min_lr, max_lr)

@@ -68,13 +68,13 @@ class Trainings:
         self._task, self._seeds = _with_probe_rows(measured), seeds
         self._every: Every = every
         self._growth: Growth = growth
-        self._trainer = trainer or reference_trainer(task)
+        self.trainer = trainer or reference_trainer(task)
         self._progress = progress
-        self._data = self._task.data(self._trainer.device)
+        self._data = self._task.data(self.trainer.device)
         self._per_step = 1 if every == "batch" else self._data.updates_per_epoch
         self.counted = 0
         """Updates that `progress` was told of."""
-        self._whole = task.data(self._trainer.device)
+        self._whole = task.data(self.trainer.device)
         self._task_per_epoch = self._whole.updates_per_epoch
         self._budget = task.epochs * self._task_per_epoch
         per_epoch = self._data.updates_per_epoch
@@ -235,7 +235,7 @@ class Trainings:
                 updates=few,
                 evaluate_every=few,
                 evaluate_on=self._data.fixed_subset,
-                trainer=self._trainer,
+                trainer=self.trainer,
             )
         except TaskFailed:  # the sweep is what counts; this tells nothing
             return True
@@ -299,7 +299,7 @@ class Trainings:
         """Whether the loss pairs rows with targets."""
         if isinstance(self._task, Loop) or isinstance(self._exchange, Unchecked):
             return False
-        return pairs(self._task, self._exchange, self._seeds[0], self._trainer.device)
+        return pairs(self._task, self._exchange, self._seeds[0], self.trainer.device)
 
     @property
     def unchecked(self) -> str | None:
@@ -335,7 +335,7 @@ class Trainings:
             updates=updates,
             evaluate_every=evaluate_every,
             evaluate_on=self._evaluated,
-            trainer=self._trainer,
+            trainer=self.trainer,
             progress=self._count,
             stop=self._limits,
             at_end=exchanged if at_end else None,

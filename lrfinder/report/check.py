@@ -98,11 +98,12 @@ def check(
 
 def _looks_like_a_schedule(what: str) -> bool:
     """Whether it names a schedule, or has parameters as only a schedule has."""
-    name, _, params = what.partition(",")
+    _, _, params = what.partition(",")
     if "=" in params or re.fullmatch(r"[\w. ]+\(.*\)\s*", what):
         return True
     with suppress(InvalidArgument):
-        family(name.strip())
+        called, *_ = re.split(r"[,(]", what)
+        family(called.strip().rpartition(".")[2])
         return True
     return False
 

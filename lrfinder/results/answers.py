@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Literal
 
+import numpy as np
+
 from lrfinder.comparison.candidates import Candidate
 from lrfinder.comparison.ranking import Comparison, Standing
 from lrfinder.comparison.verdict import verdict
@@ -26,7 +28,10 @@ from lrfinder.results.summary import (
 from lrfinder.schedules.families.codegen import variable_name
 from lrfinder.schedules.in_frameworks import Answer, codes
 from lrfinder.schedules.recipe import Recipe
+from lrfinder.tasks.fields.lr_groups import TRIED
 from lrfinder.tasks.fields.measures import evaluated, measure_column
+from lrfinder.tasks.loops.loop import Loop
+from lrfinder.training.trainers.building import lrs_of_groups
 from lrfinder.tuning.trials import FamilyResult
 
 _PACKAGES = ("lrfinder", "torch", "optuna", "numpy", "pandas")
@@ -136,14 +141,18 @@ def best_facts(best: Candidate, measure: str) -> BestFacts:
 
 def _answer(best: Candidate, experiment: Experiment, measure: str) -> Answer:
     """The winner, and the training that it is for, to be written as code."""
-    task = experiment.task
+    task, lr = experiment.task, best.lr
+    asked_for = task.prototype.groups.lrs == np.array(TRIED)[:, None]
+    optimizers = len(task.data().groups) if isinstance(task, Loop) else 1
     return Answer(
-        recipe=Recipe(best.lr, best.schedule),
+        recipe=Recipe(lr, best.schedule),
         epochs=task.epochs,
         updates_per_epoch=experiment.updates // task.epochs,
         optimizer=task.prototype.optimizer,
         measure=measure,
         direction=experiment.direction,
+        group_lrs=() if asked_for.all() else tuple(lrs_of_groups(task, [lr])[0].tolist()),
+        optimizers=optimizers,
     )
 
 

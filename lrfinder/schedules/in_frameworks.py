@@ -1,12 +1,15 @@
 """A recipe in the words of a framework, as code to paste.
 
 For torch, as a plain function, for Lightning, Transformers and skorch. Each piece of code makes the
-learning rates that lrfinder trained with, update for update.
+learning rates that lrfinder trained with, update for update. Its ``LR`` is the lr of the optimizer
+itself, where that is the same in all groups, even if the task makes it of another one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
+
+from torch import optim
 
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules.as_function import function_code
@@ -25,7 +28,13 @@ class Answer:
     epochs: int
     updates_per_epoch: int
     optimizer: str
-    """Name of the optimizer's class."""
+    """Name of the optimizer's class; of several classes "Adam and SGD"."""
+    group_lrs: tuple[float, ...] = ()
+    """The lr of each parameter group where the recipe's is asked for; none where they are equal."""
+    optimizers: int = 1
+    """How many optimizers share the recipe."""
+    asked: float | None = None
+    """The lr that the task was asked for, where its optimizer makes the recipe's of it."""
     measure: str = "valid_loss"
     """Variable by which a schedule that follows a measure is stepped."""
     direction: Direction = "minimize"
@@ -35,6 +44,27 @@ class Answer:
         """Scheduler steps of the training."""
         per_epoch = 1 if self.recipe.schedule.stepped_per == "epoch" else self.updates_per_epoch
         return self.epochs * per_epoch
+
+    @property
+    def is_torchs(self) -> bool:
+        """Whether the optimizer is one of torch's."""
+        return hasattr(optim, self.optimizer)
+
+    @property
+    def lr_is(self) -> str:
+        """What the lr of the recipe is, for a comment."""
+        if len(set(self.group_lrs)) > 1:
+            lrs = " and ".join(f"{lr:.4g}" for lr in self.group_lrs)
+            return f"the lr asked for; the groups of your {self.optimizer} are at {lrs}"
+        made = "" if self.asked is None else f", which optimizer(model, {self.asked:.6g}) makes"
+        return f"lr of your {self.optimizer}{made}"
+
+    def at_own_lr(self) -> "Answer":
+        """The answer at the lr that all groups have, where that is not the one asked for."""
+        asked, lrs = self.recipe.lr, set(self.group_lrs)
+        if len(lrs) != 1 or asked in lrs:
+            return self
+        return replace(self, recipe=Recipe(lrs.pop(), self.recipe.schedule), asked=asked)
 
 
 def codes(answer: Answer) -> dict[str, str]:
@@ -47,9 +77,10 @@ def codes(answer: Answer) -> dict[str, str]:
         "skorch": _skorch,
     }
     found: dict[str, str] = {}
+    own = answer.at_own_lr()
     for kind in KINDS:
         try:
-            found[kind] = writers[kind](answer)
+            found[kind] = writers[kind](own)
         except InvalidArgument:
             continue
     return found
@@ -57,7 +88,7 @@ def codes(answer: Answer) -> dict[str, str]:
 
 def _torch(answer: Answer) -> str:
     """The optimizer's lr and the scheduler."""
-    head = f"import torch\n\nLR = {answer.recipe.lr!r}  # lr of your {answer.optimizer}"
+    head = f"import torch\n\nLR = {answer.recipe.lr!r}  # {answer.lr_is}"
     return f"{head}\n{answer.recipe.schedule.code(answer.measure)}"
 
 
@@ -74,15 +105,22 @@ def _function(answer: Answer) -> str:
 def _lightning(answer: Answer) -> str:
     """The method of a LightningModule."""
     schedule, lr = answer.recipe.schedule, answer.recipe.lr
+    if answer.optimizers > 1:
+        raise InvalidArgument(
+            f"{answer.optimizers} optimizers are no single configure_optimizers; "
+            "use the code for torch"
+        )
     functions, scheduler = _definitions(answer)
     interval = "epoch" if schedule.stepped_per == "epoch" else "step"
     config = f'"scheduler": scheduler, "interval": "{interval}"'
     if schedule.family.by_measure:
         monitor = "val_loss" if answer.measure == "valid_loss" else answer.measure
         config += f', "monitor": "{monitor}"'
+    kind = f"torch.optim.{answer.optimizer}" if answer.is_torchs else answer.optimizer
+    plain = answer.lr_is == f"lr of your {answer.optimizer}"
     body = [
-        f"optimizer = torch.optim.{answer.optimizer}(self.parameters(), lr={lr!r})"
-        "  # with your other arguments",
+        *([] if plain else [f"# {answer.lr_is}"]),
+        f"optimizer = {kind}(self.parameters(), lr={lr!r})  # with your other arguments",
         *scheduler,
         f'return {{"optimizer": optimizer, "lr_scheduler": {{{config}}}}}',
     ]

@@ -8,7 +8,8 @@ import copy
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -65,8 +66,27 @@ def _twin(optimizer: Optimizer, state: dict[str, Any]) -> Optimizer:
     kind = type(optimizer)
     twin = kind.__new__(kind)
     own = {key: value for key, value in vars(optimizer).items() if not _of_torch(kind, key)}
-    Optimizer.__setstate__(twin, own | state)
+    with step_kept(kind):
+        Optimizer.__setstate__(twin, own | state)
     return twin
+
+
+@contextmanager
+def step_kept(kind: type) -> Generator[None]:
+    """Leave the `step` of a class as it is while an optimizer of it is copied.
+
+    torch wraps it, at the latest when a copy is given its state, and the wrapper needs what torch's
+    own `__init__` makes: an optimizer of a class that does not call that, as many that wrap another
+    one do not, could never be stepped again.
+    """
+    wrapped, own = hasattr(kind.step, "hooked"), vars(kind).get("step")
+    try:
+        yield
+    finally:
+        if not wrapped and own is not None:
+            kind.step = own
+        elif not wrapped and "step" in vars(kind):
+            del kind.step
 
 
 def _of_torch(kind: type, attribute: str) -> bool:

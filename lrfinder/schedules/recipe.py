@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lrfinder.checks import check_lr
+from lrfinder.checks import check_is, check_lr
 from lrfinder.schedules.schedule import Schedule
 
 
@@ -18,6 +18,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_lr("lr", self.lr)
+        check_is("schedule", self.schedule, Schedule, 'Schedule(lrfinder.FAMILIES["constant"])')
 
     def __str__(self) -> str:
         return f"{self.schedule} at lr {self.lr:.3g}"

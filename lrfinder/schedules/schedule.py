@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch.optim import SGD, Optimizer
 
 from lrfinder.arrays import Floats
-from lrfinder.checks import COUNT, one_of, whole
+from lrfinder.checks import COUNT, check_is, one_of, whole
 from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import lint
 from lrfinder.schedules.families.codegen import call, variable_name, written
@@ -57,6 +57,7 @@ class Schedule:
     """Scheduler steps of linear warm-up before the family's own step 0."""
 
     def __post_init__(self) -> None:
+        check_is("family", self.family, Family, 'lrfinder.FAMILIES["cosine"]')
         one_of("epoch", "batch").check("per", self.per)
         whole(0).check("warmup", self.warmup)
         given = self.params if self.family.kept is None else self.family.kept(self.params)

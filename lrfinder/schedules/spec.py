@@ -96,6 +96,8 @@ def read_parts(text: str, custom: Mapping[str, Family] | None = None) -> tuple[F
 
 def _in_one_line(text: str) -> str:
     """A call of a scheduler as a specification: its arguments but for the optimizer."""
+    if any(text.count(a) != text.count(b) for a, b in ("()", "[]")):
+        raise InvalidArgument(f"the brackets of a schedule must match, but got {text!r}")
     call = re.fullmatch(r"\s*(?:\w+\.)*(\w+)\((.*)\)\s*", text, re.DOTALL)
     if call is None:
         return text

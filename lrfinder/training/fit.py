@@ -21,13 +21,14 @@ The learning rates come from live torch schedulers; nothing else in the project 
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast
 
+from lrfinder.checks import check_is, shown_value
 from lrfinder.errors import InvalidArgument
 from lrfinder.tasks.data.batches import Batch
 from lrfinder.tasks.fields.measures import evaluated
 from lrfinder.tasks.loops.loop import Loop
-from lrfinder.tasks.problem import Problem
+from lrfinder.tasks.problem import Problem, check_problem
 from lrfinder.tasks.user_code import user_code
 from lrfinder.training.forks import why_not_forked
 from lrfinder.training.prefix_tree import Finished, Stop, TreeWalk, may_share, together
@@ -76,6 +77,8 @@ def fit(
     Raises InvalidArgument for lengths below 1 or a missing validation set, and TaskFailed when the
     task's code raises, or its loss or the watched measure is not finite before the first update.
     """
+    check_problem(task)
+    _check_plans(plans)
     trainer = trainer or reference_trainer(task)
     check_trains(trainer, task)
     watch = evaluated(watch, task.measures)
@@ -93,6 +96,14 @@ def fit(
     for runs in together(plans, capacity, shared=shared):
         walk.train(runs)
     return record.history(range(len(plans)))
+
+
+def _check_plans(plans: object) -> None:
+    if isinstance(plans, Sequence) and not isinstance(plans, str):
+        for plan in cast(Sequence[object], plans):
+            check_is("every plan", plan, Plan, 'Plan(0.1, Schedule(FAMILIES["constant"]), 0)')
+        return
+    raise InvalidArgument(f"plans must be a list of them, but got {shown_value(plans)}")
 
 
 def _renamed(

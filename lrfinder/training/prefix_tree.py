@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +18,7 @@ from lrfinder.training.divergence import Divergence
 from lrfinder.training.records.history import History, Plan
 from lrfinder.training.records.record import Record
 from lrfinder.training.rehearsal import starting, stepping, watched_by
+from lrfinder.training.trainers.rising import rise_by_itself
 from lrfinder.training.trainers.trainer import AnyTrainer, State
 
 Finished = Callable[[Sequence[int], History], None]
@@ -36,7 +38,7 @@ class _Branch:
     """Learning rates of the present epoch: float64[updates, groups]."""
     source: int
     """Place of the run it was forked from, in the population before."""
-    divergence: Divergence = field(default_factory=Divergence)
+    divergence: Divergence
     last: dict[str, float] = field(default_factory=dict[str, float])
     """The most recent finite values of the measures."""
 
@@ -90,7 +92,9 @@ class TreeWalk:
                 with user_code(starting(schedule)):
                     self._schedules[row] = schedule.start(optimizer)
         none = np.empty((0, groups))
-        branches = [_Branch(rows, none, place) for place, rows in enumerate(runs)]
+        rise = partial(rise_by_itself, self._task, self._trainer.device, self._record.updates)
+        watched = [Divergence(partial(rise, seed)) for seed in seeds]
+        branches = [_Branch(rows, none, place, watched[place]) for place, rows in enumerate(runs)]
         population = _RunGroup(state, branches)
         self._evaluate(population, 0)
         self._refuse_unusable_start(population)

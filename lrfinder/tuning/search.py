@@ -22,7 +22,7 @@ import optuna
 from threadpoolctl import threadpool_limits
 
 from lrfinder.checks import check_count, check_seeds
-from lrfinder.tasks.problem import Problem
+from lrfinder.tasks.problem import Problem, check_problem
 from lrfinder.training.executors.choice import AnyExecutor, at_work
 from lrfinder.training.executors.job import Crew, Job, Setup
 from lrfinder.training.records.history import History, Plan
@@ -96,6 +96,7 @@ def search(
     Raises InvalidArgument for a budget in which a family cannot decay or a storage that cannot be
     opened, and TaskFailed when the task's code raises; trials in flight are then told as FAIL.
     """
+    check_problem(task)
     check_count("trials", trials)
     check_seeds([*seeds, *again])
     for space in spaces:

@@ -89,6 +89,9 @@ def test_the_script_of_a_loop_that_was_an_object_has_a_place_for_it(per, tmp_pat
     families = ["plateau"] if per == "epoch" else ["cosine"]
     loop = small_loop(gan, epochs=6)
     run = lrfinder.run(loop, out=tmp_path / "run", **{**QUICK, "families": families}, per=per)
+    assert "the groups of your Adam and SGD are at" in run.code("torch")
+    with pytest.raises(InvalidArgument, match="lightning"):
+        run.code("lightning")
     text = (run.path / "best_schedule.py").read_text()
     place = "train = ...  # train(training)"
     assert text.count(place) == 1

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from small_tasks import linear_task, plan
 from torch.utils.data import DataLoader
 
@@ -40,12 +41,16 @@ def clock(monkeypatch) -> Clock:
 
 
 def timed(clock: Clock, seconds, **fields):
-    """A task whose updates take so many seconds, or a function of the largest weight."""
+    """A task whose updates take so many seconds, or a function of the largest weight.
+
+    A forward pass alone takes a third of that.
+    """
 
     def loss(model, batch):
         if model.training:
             size = float(model.weight.detach().abs().max())
-            clock.now += seconds(size) if callable(seconds) else seconds
+            share = 1 if torch.is_grad_enabled() else 1 / 3
+            clock.now += share * (seconds(size) if callable(seconds) else seconds)
         return (model(batch[0]) - batch[1]).square().mean()
 
     return linear_task(criterion=None, loss=loss, **fields)
@@ -167,6 +172,13 @@ def test_a_sweep_ends_where_updates_become_absurdly_slow(clock):
     assert np.isfinite(curve.diverged_at).all()
     assert curve.suggest().lr is not None
     assert "became too slow" in curve.suggest().reason
+
+
+def test_a_machine_that_is_slow_for_a_while_ends_nothing(clock):
+    calls = itertools.count()
+    task = timed(clock, lambda size: 20.0 if 40 < next(calls) < 200 else 0.1)
+    curve = run_range_test(task, steps=60, probes=3)
+    assert curve.notes == ()
 
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan")])

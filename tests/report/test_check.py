@@ -46,6 +46,8 @@ def test_a_schedule_is_known_by_torch_s_names_and_a_wrong_name_is_said():
         check("cosin,T_max=10", epochs=20)
     with pytest.raises(InvalidArgument, match=r"did you mean 'cosine'.*and no task .* called so"):
         check("cosin")
+    with pytest.raises(InvalidArgument, match="brackets of a schedule must match"):
+        check("torch.optim.lr_scheduler.StepLR(optimizer, 30", epochs=20)
 
 
 def test_a_task_and_a_study_file_are_checked_by_their_baseline(here):

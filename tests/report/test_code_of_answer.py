@@ -2,7 +2,7 @@
 
 import pytest
 from small_loops import small_loop
-from small_tasks import linear_task
+from small_tasks import linear_task, plain_sgd
 
 import lrfinder
 from lrfinder.errors import InvalidArgument
@@ -34,10 +34,14 @@ def test_what_a_task_is_answered_in(kind, make, fields):
 
 
 def test_the_report_and_the_notes_have_the_code_for_it(tmp_path):
-    task = linear_task(code_for="lightning", epochs=3)
+    twice = {"optimizer": lambda model, lr: plain_sgd(model, 2 * lr)}
+    task = linear_task(code_for="lightning", epochs=3, **twice)
     run = lrfinder.run(task, out=tmp_path / "run", progress=False, **SMALL)
     code = run.code("lightning")
     assert "def configure_optimizers(self):" in code
+    lr = 2 * run.answers.winner.lr
+    assert f"torch.optim.SGD(self.parameters(), lr={lr!r})" in code
+    assert f"LR = {lr!r}  # lr of your SGD, which optimizer(model, " in run.code("torch")
     note = study_note(run, "step", Pages({"step": 1}), {})
     for text in (markdown(run), (run.path / "report.md").read_text(), note):
         assert f"```python\n{code}\n```" in text

@@ -1,5 +1,7 @@
 """Code for a framework makes the learning rates that a schedule was trained with."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -127,3 +129,37 @@ def test_transformers_names_only_what_is_the_same(schedule, kind):
     text = codes(answer_of(schedule))["transformers"]
     assert ("TrainingArguments(  #" in text) == (kind is not None)
     assert kind is None or kind in text
+
+
+EXPONENTIAL = Schedule(FAMILIES["exponential"], {"gamma": 0.5})
+
+
+def test_the_lr_is_the_optimizers_own_where_it_is_made_of_another():
+    answer = replace(answer_of(EXPONENTIAL), group_lrs=(2 * LR, 2 * LR))
+    found = codes(answer)
+    assert (
+        f"LR = {2 * LR!r}  # lr of your SGD, which optimizer(model, {LR}) makes" in found["torch"]
+    )
+    assert f"SGD(self.parameters(), lr={2 * LR!r})" in found["lightning"]
+    assert executed(found["function"])["get_lr"](1) == LR
+    for kind in ("transformers", "skorch"):
+        assert repr(2 * LR) in found[kind]
+
+
+def test_groups_at_other_lrs_are_named():
+    found = codes(replace(answer_of(EXPONENTIAL), group_lrs=(LR, LR / 10)))
+    for kind in ("torch", "lightning"):
+        assert "the groups of your SGD are at 0.3 and 0.03" in found[kind]
+    made = executed(found["lightning"])["configure_optimizers"](nn.Linear(2, 2))
+    assert made["optimizer"].param_groups[0]["lr"] == LR
+
+
+def test_an_optimizer_that_torch_does_not_have_is_not_called_torchs():
+    text = codes(replace(answer_of(EXPONENTIAL), optimizer="Lion"))["lightning"]
+    made = executed(text, Lion=torch.optim.SGD)["configure_optimizers"](nn.Linear(2, 2))
+    assert made["optimizer"].param_groups[0]["lr"] == LR
+
+
+def test_several_optimizers_are_no_configure_optimizers():
+    answer = replace(answer_of(EXPONENTIAL), optimizer="Adam and SGD", optimizers=2)
+    assert list(codes(answer)) == [kind for kind in KINDS if kind != "lightning"]

@@ -92,6 +92,12 @@ def test_a_name_that_there_is_not_gets_the_nearest(name, meant):
         read_parts(name)
 
 
+@pytest.mark.parametrize("text", ["StepLR(optimizer, 30", "StepLR(T=3))", "MultiStepLR(o, [3, 6)"])
+def test_brackets_that_do_not_match_are_told(text):
+    with pytest.raises(InvalidArgument, match="the brackets of a schedule must match"):
+        read_parts(text)
+
+
 def test_warm_up_is_taken_off_the_decay():
     asked: dict = {"epochs": 20, "updates_per_epoch": 5, "warmup": 2.5}
     assert schedule_of_training("cosine", **asked).params["T_max"] == 18

@@ -440,3 +440,38 @@ def test_what_replaces_a_step_and_can_be_copied_goes_on_after_a_fork(build, fact
     plans = [plan(0.02, family="step", step_size=1, gamma=gamma) for gamma in (0.5, 0.1)]
     found, expected = fit(linear_task(optimizer=build), plans), fit(plain, plans)
     np.testing.assert_allclose(found.train_loss, expected.train_loss, rtol=1e-9)
+
+
+class Around(torch.optim.Optimizer):
+    """Wraps an optimizer without torch's `__init__`, as Lookahead and its like are written."""
+
+    def __init__(self, base: torch.optim.Optimizer) -> None:
+        self.base = base
+        self.param_groups, self.state, self.defaults = base.param_groups, base.state, base.defaults
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.base.zero_grad(set_to_none)
+
+    def step(self, closure=None) -> None:
+        self.base.step()
+
+
+class FurtherAround(Around):
+    """Has the step of its parent."""
+
+
+@pytest.mark.parametrize("kind", [Around, FurtherAround])
+def test_an_optimizer_around_another_is_trained_and_its_class_left_alone(kind):
+    def around(model, lr):
+        return kind(torch.optim.SGD(model.parameters(), lr, momentum=0.9))
+
+    plans = [plan(0.02, family="step", step_size=1, gamma=gamma) for gamma in (0.5, 0.1)]
+    expected = fit(linear_task(), plans)
+    found = fit(linear_task(optimizer=around), plans)
+    np.testing.assert_allclose(found.train_loss, expected.train_loss, rtol=1e-9)
+    model = linear_model()
+    mine = around(model, 0.1)
+    fit(Task.from_objects(model, mine, nn.MSELoss(), *[regression_rows()] * 2), plans)
+    assert not hasattr(kind.step, "hooked")
+    model(torch.ones(1, FEATURES, dtype=torch.float64)).sum().backward()
+    mine.step()

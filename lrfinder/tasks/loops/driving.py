@@ -114,6 +114,11 @@ class DrivenTraining:
         return self._line.broken
 
     @property
+    def length_read(self) -> bool:
+        """Whether the loop has asked how long to go on."""
+        return self._line.length_read
+
+    @property
     def optimizers(self) -> Sequence[Optimizer]:
         """What it drives."""
         return self._line.optimizers

@@ -41,7 +41,7 @@ OWN_SCHEDULER = (
 )
 LITTLE = 1e-12
 """An lr at which nothing is learnt."""
-_AT_ONCE, _MOST_COUNTED = 256, 1_000_000
+_AT_ONCE, _MOST_COUNTED, _MOST_UNASKED = 256, 1_000_000, 2_000
 
 
 @dataclass
@@ -232,6 +232,12 @@ def _counted(training: DrivenTraining) -> int:
             raise TaskFailed(lost_at_no_lr(training))
         if training.ended:
             break
+        if training.made > _MOST_UNASKED and not training.length_read:
+            raise InvalidArgument(
+                f"the loop has made {training.made:,} updates without asking how long to go on, "
+                "so that an epoch may have no end; go on for training.epochs epochs, or give "
+                "Loop(steps_per_epoch=...)"
+            )
         if training.made > _MOST_COUNTED:
             raise InvalidArgument(
                 f"an epoch must have an end, but training.epochs == 1 made {training.made:,} "

@@ -41,18 +41,23 @@ class Training:
     def __init__(
         self, line: "Line", epochs: int, updates: int | None, seed: int, device: torch.device
     ) -> None:
-        self.epochs = epochs
-        """Epochs to go on for; the loop may be left before."""
         self.seed = seed
         """Seed that the random states of Python, NumPy and torch were set to."""
         self.device = device
         """Where lrfinder was asked to train; a loop is free to train elsewhere."""
-        self._updates = updates
+        self._epochs, self._updates = epochs, updates
         self._line = line
+
+    @property
+    def epochs(self) -> int:
+        """Epochs to go on for; the loop may be left before."""
+        self._line.length_read = True
+        return self._epochs
 
     @property
     def updates(self) -> int:
         """Updates to go on for, where an epoch's length is given: Loop(steps_per_epoch=...)."""
+        self._line.length_read = True
         if self._updates is None:
             self._line.refuse(
                 "training.updates is not known before an epoch is counted; "
@@ -100,8 +105,8 @@ class Training:
     def log(self, loss: Tensor | float) -> None:
         """Report one update, after the optimizer's step; waits here until it may go on.
 
-        A loss that is not finite, or rises far above its first values, says that the training has
-        diverged; of a GAN, log the discriminator's.
+        A loss that is not finite, or rises far above its first values and those of a training at
+        next to no lr, says that the training has diverged; of a GAN, log the discriminator's.
         Raises LeaveLoop, which is no Exception, where the training ends: only `finally` sees it.
         """
         self._line.log(loss)
@@ -125,6 +130,8 @@ class Line:
     ended: bool = False
     broken: bool = False
     """A loss was not finite."""
+    length_read: bool = False
+    """Whether the loop has asked how long to go on."""
     fault: InvalidArgument | None = None
     _stepped: bool = False
     _scaled: bool = False
@@ -140,9 +147,10 @@ class Line:
         optimizer = unwrapped(given) if isinstance(given, Optimizer) else given
         if not isinstance(optimizer, Optimizer):
             kind = type(given).__name__
-            hint = "; return its .optimizer" if hasattr(given, "optimizer") else ""
+            inner = hasattr(given, "optimizer")
+            cure = "give its .optimizer" if inner else "make it a torch.optim.Optimizer"
             self.refuse(
-                f"training.drive(...) must be given torch optimizers, but got a {kind}{hint}"
+                f"training.drive(...) must be given torch optimizers, but got a {kind}; {cure}"
             )
         if self.begun or any(optimizer is other for other in self.optimizers):
             when = "after the first update" if self.begun else "twice"

@@ -17,6 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lrfinder.errors import InvalidArgument
+from lrfinder.schedules.live import step_kept
 
 COPIED_BY_TORCH = ("defaults", "state", "param_groups")
 """Attributes of an optimizer that copy.deepcopy keeps."""
@@ -45,7 +46,8 @@ def copied_model(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 def copied_optimizer(optimizer: Optimizer, memo: dict[int, Any]) -> Optimizer:
     """Return a copy of the optimizer, with its hooks and attributes; see copy.deepcopy for memo."""
-    twin = copy.deepcopy(optimizer, memo)
+    with step_kept(type(optimizer)):
+        twin = copy.deepcopy(optimizer, memo)
     for name, value in vars(optimizer).items():
         if name not in COPIED_BY_TORCH and not _replaces_method(optimizer, name, value):
             vars(twin)[name] = copy.deepcopy(value, memo)

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lrfinder.arrays import Floats, Ints
+from lrfinder.checks import shown_value
+from lrfinder.errors import InvalidArgument
 from lrfinder.schedules import Schedule
 from lrfinder.schedules.recipe import Recipe
 from lrfinder.tasks.fields.measures import evaluated, measure_column
@@ -25,7 +28,10 @@ class Plan:
     seed: int
 
     def __post_init__(self) -> None:
-        Recipe(self.lr, self.schedule)  # refuses an lr that nothing trains with
+        Recipe(self.lr, self.schedule)  # refuses what nothing trains with
+        if not isinstance(self.seed, Integral):
+            got = shown_value(self.seed)
+            raise InvalidArgument(f"seed must be a whole number, but got {got}")
 
     @property
     def recipe(self) -> Recipe:

@@ -13,6 +13,7 @@ import torch
 from torch.optim import Optimizer
 
 from lrfinder.arrays import Floats
+from lrfinder.checks import shown_value
 from lrfinder.errors import InvalidArgument, LRFinderError, TaskFailed
 from lrfinder.tasks.data.batches import Batch
 from lrfinder.tasks.loops.driving import DrivenTraining
@@ -129,6 +130,27 @@ class DrivenTrainer:
         """Raise TaskFailed: a loop cannot be copied."""
         raise TaskFailed(f"a run cannot be copied: {NO_COPIES}")
 
+    def losses_at_no_lr(self, loop: Loop, seed: int, updates: int) -> Floats:
+        """The losses float64[updates] of a training at next to no lr.
+
+        Raises TaskFailed where one is not finite, and what the loop raises.
+        """
+        loop = loop.lasting(updates, self.device)
+        updates = min(updates, loop.epochs * loop.data(self.device).updates_per_epoch)
+        training = loop.begun(seed, self.device)
+        losses = np.full(updates, np.nan)
+        try:
+            with user_code("training"):
+                training.advance(
+                    np.tile(group_lrs(training.lrs_built, LITTLE), (updates, 1)), losses
+                )
+        finally:
+            training.close()
+        if training.broken:
+            raise TaskFailed(lost_at_no_lr(training))
+        self._passed(loop).by_seed[seed] = updates
+        return losses
+
     def _train(self, loop: Loop, run: _Run, lrs: Floats, losses: Floats) -> None:
         training, before = run.training, run.training.made
         try:
@@ -180,7 +202,7 @@ class DrivenTrainer:
     def _first_loss(self, loop: Loop, seed: int) -> float:
         known = self._passed(loop).first
         if seed not in known:
-            losses = self._at_no_lr(loop, seed, _FIRST)
+            losses = self.losses_at_no_lr(loop, seed, _FIRST)
             known[seed] = float(np.mean(losses))
         return known[seed]
 
@@ -201,28 +223,7 @@ class DrivenTrainer:
         if max(passed.get(seed, 0), whole if whole >= per_epoch else 0) >= updates:
             return
         further = min(2 * updates, loop.epochs * per_epoch)
-        self._at_no_lr(loop, seed, max(updates, further))
-
-    def _at_no_lr(self, loop: Loop, seed: int, updates: int) -> Floats:
-        """The losses float64[updates] of a training at next to no lr.
-
-        Raises TaskFailed where one is not finite, and what the loop raises.
-        """
-        loop = loop.lasting(updates, self.device)
-        updates = min(updates, loop.epochs * loop.data(self.device).updates_per_epoch)
-        training = loop.begun(seed, self.device)
-        losses = np.full(updates, np.nan)
-        try:
-            with user_code("training"):
-                training.advance(
-                    np.tile(group_lrs(training.lrs_built, LITTLE), (updates, 1)), losses
-                )
-        finally:
-            training.close()
-        if training.broken:
-            raise TaskFailed(lost_at_no_lr(training))
-        self._passed(loop).by_seed[seed] = updates
-        return losses
+        self.losses_at_no_lr(loop, seed, max(updates, further))
 
     def _passed(self, loop: Loop) -> _Passed:
         return loop.data(self.device).findings.setdefault(_Passed, _Passed())
@@ -235,6 +236,9 @@ def reference_trainer(task: Problem, device: torch.device | None = None) -> AnyT
 
 def check_trains(trainer: AnyTrainer, task: Problem) -> None:
     """Raise InvalidArgument where a trainer is of the other kind than what it is to train."""
+    if not hasattr(trainer, "advance"):
+        got = shown_value(trainer)
+        raise InvalidArgument(f"trainer must be one, as SequentialTrainer() is, but got {got}")
     if isinstance(task, Loop) != isinstance(trainer, DrivenTrainer):
         kind, usual = type(task).__name__, type(reference_trainer(task)).__name__
         raise InvalidArgument(
@@ -246,9 +250,10 @@ def check_trains(trainer: AnyTrainer, task: Problem) -> None:
 def _ended_early(loop: Loop, made: int, device: torch.device | None) -> str:
     asked = loop.epochs * loop.data(device).updates_per_epoch
     cure = (
-        "go on for training.epochs epochs"
+        "go on for training.epochs epochs, without early stopping"
         if loop.steps_per_epoch is None
-        else f"go on for training.updates, or correct steps_per_epoch={loop.steps_per_epoch}"
+        else "go on for training.updates, without early stopping, or correct "
+        f"steps_per_epoch={loop.steps_per_epoch}"
     )
     return (
         f"the loop must go on for training.epochs == {loop.epochs} epochs, {asked} updates, "

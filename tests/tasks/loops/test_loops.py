@@ -187,7 +187,13 @@ def test_a_loop_that_ends_early_is_told_how_far_it_came(monkeypatch):
 def test_an_epoch_without_an_end_is_told(monkeypatch):
     monkeypatch.setattr("lrfinder.tasks.loops.looking._MOST_COUNTED", 1000)
     with pytest.raises(InvalidArgument, match="an epoch must have an end"):
+        Loop(lambda training: steps(training, updates=10**12 * training.epochs)).data()
+
+
+def test_a_loop_that_never_asks_for_its_length_is_told_soon_and_needs_none_that_is_given():
+    with pytest.raises(InvalidArgument, match=r"without asking .*Loop\(steps_per_epoch=\.\.\.\)"):
         Loop(no_end).data()
+    assert Loop(no_end, steps_per_epoch=4).data().updates_per_epoch == 4
 
 
 FIELDS = {
