@@ -64,6 +64,22 @@ class Tied(nn.Module):
         return self.out(torch.tanh(x @ self.weight) @ self.weight.t())
 
 
+class Averaged(nn.Module):
+    """A model with a teacher, its own weights averaged, which its forward updates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.teacher = nn.Linear(6, 3), nn.Linear(6, 3).requires_grad_(False)
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.steps.add_(1)
+                self.teacher.weight.mul_(0.9).add_(self.inner.weight, alpha=0.1)
+        return self.inner(x) + self.teacher(x) / (1 + self.steps)
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "mlp": lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)),
     "as wide as what is recorded": lambda: nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3)),
@@ -80,6 +96,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "attention": Attention,
     "recurrent": Recurrent,
     "tied": Tied,
+    "an averaged teacher": Averaged,
     "in place": lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(inplace=True), nn.Linear(8, 3)),
 }
 
@@ -111,7 +128,8 @@ def trained(
     state = trainer.start(one, [run % seeds for run in range(runs)], [LRS] * runs)
     lrs = LRS * np.linspace(0.2, 1, runs)[:, None, None] * np.ones((1, updates, 1))
     losses = trainer.advance(state, lrs)
-    return losses, [*state.population.leaves, *state.population.buffers]
+    p = state.population
+    return losses, [*p.leaves, *p.fixed, *p.buffers]
 
 
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:

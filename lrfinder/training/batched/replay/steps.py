@@ -85,6 +85,18 @@ class Step:
         batch = map_leaves(following, self.batch)
         return replace(self, leaves=leaves, fixed=fixed, buffers=buffers, batch=batch)
 
+    def copy(self) -> "Step":
+        """The same on tensors of its own, but for the batch."""
+        leaves, fixed, buffers = ([t.detach().clone() for t in own] for own in self._stacked())
+        return replace(self, leaves=leaves, fixed=fixed, buffers=buffers)
+
+    def become(self, other: "Step") -> None:
+        """Put the numbers of another step into this one's tensors: a forward may change them."""
+        with torch.no_grad():
+            for own, others in zip(self._stacked(), other._stacked(), strict=True):
+                for tensor, new in zip(own, others, strict=True):
+                    tensor.copy_(new)
+
     def repeated(self, runs: int) -> "Step":
         """The step of its first run, so many times, on tensors of its own."""
         place = [0] * runs
@@ -222,15 +234,14 @@ class Replay:
 
     def _beside(self, known: _Recording, step: Step) -> Computed:
         """What the step gives by its operations, if the plain step beside it gives the same."""
-        beside = replace(step, buffers=[buffer.clone() for buffer in step.buffers])
+        beside = step.copy()
         found: Computed | None = None
         with kept(step.leaves[0].device), suppress(Exception):  # of a view, say, for one run
             found = known.carry_out(beside)
         computed = self._plainly(step)
         if found is not None and _agree(_by_role(found, beside), _by_role(computed, step)):
             known.serves[step.runs] = True
-            for own, other in zip(step.buffers, beside.buffers, strict=True):
-                own.copy_(other)
+            step.become(beside)
             return found
         known.serves[step.runs] = False
         return computed
@@ -263,8 +274,9 @@ def _form(batch: Batch, first: int) -> Hashable:
 
 
 def _by_role(computed: Computed, step: Step) -> list[list[Tensor]]:
-    """What a step gives and changes, in kinds of the same size of numbers."""
-    return [[computed.losses], computed.gradients, [*computed.moved.values(), *step.buffers]]
+    """What a step gives, and what it leaves behind, in kinds of the same size of numbers."""
+    moved = [*computed.moved.values(), *step.buffers]
+    return [[computed.losses], computed.gradients, [*step.leaves, *step.fixed], moved]
 
 
 def _agree(found: Sequence[Sequence[Tensor]], expected: Sequence[Sequence[Tensor]]) -> bool:
