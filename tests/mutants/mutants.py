@@ -556,7 +556,18 @@ MUTANTS = [
             "_MOST_MOVED) - rate",
             "_MOST_MOVED) + rate",
         ),
-        ("the exponent has no bounds", "- rate, 0.0, 1.0))", "- rate, -9.0, 9.0))"),
+        ("the exponent has no bounds", "fitted, 0.0, _MOST))", "fitted, -9.0, 9.0))"),
+        (
+            "over-fitting counts the other way",
+            "losses[best] - trained[best]",
+            "trained[best] - losses[best]",
+        ),
+        (
+            "what bounds the lr of training counts as over-fitting",
+            "np.clip(higher, 0.0, 1.0)",
+            "1.0",
+        ),
+        ("over-fitting has no bounds", "np.clip(lower, 0.0, 1.0)", "lower"),
         (
             "what probes show counts alike at every length",
             "+ _DRAWN * _EXPONENT) / (length + _DRAWN)",

@@ -10,12 +10,19 @@ without anything learnt of the inputs (`probes.level`). That is the lr that a ru
 favours. The best lr of a longer run is lower, by a power of its length that
 differs from task to task: near 0 where the loss falls on and on, 1 where the training has seen its
 lowest loss after a fixed distance, lr x updates (over-fitting, fine-tuning). The probes show it
-themselves: by how far the favoured lr has moved from n / 2 to n updates, and by how fast the best
-probe's loss still falls, as a share of the whole fall for each factor e of the updates:
+themselves: by how far the favoured lr has moved from n / 2 to n updates; by how fast the best
+probe's loss still falls, as a share of the whole fall for each factor e of the updates; and by how
+far it has begun to over-fit:
 
     lr = favoured(n) * (n / budget)^exponent
-    shown = 0.6 + 0.5 log2(favoured(n / 2) / favoured(n)) - (rate of the fall), within [0, 1]
+    shown = 0.6 + 0.25 log2(favoured(n / 2) / favoured(n)) - (rate of the fall)
+            + 1.5 (over-fitting), within [0, 1.2]
     exponent = (L shown + 0.5 * 0.6) / (L + 0.5),  L = log(budget / n)
+
+Over-fitting is the share of the fall by which the best probe's loss is lower on the rows that it is
+trained on, as far as the losses of training favour a higher lr than the others: it counts in full
+where that is twice as high. A loss that differs as much, but is bounded by where training breaks,
+has its lowest values there in a longer training too.
 
 The second line is what the probes show, with noise. The third draws it towards the usual exponent,
 most where the training is hardly longer than the probes: there it matters least which power it is,
@@ -34,7 +41,8 @@ from lrfinder.range_tests.rules.probes import Probe, finite, level
 from lrfinder.statistics import Mean
 
 _ALIKE = 0.08  # share of the fall that lowers an lr's weight by a factor e
-_EXPONENT, _MOVED = 0.6, 0.5
+_EXPONENT, _MOVED, _FITTED = 0.6, 0.25, 1.5
+_MOST = 1.2
 _MOST_MOVED = (-0.5, 1.5)  # beyond which the move of the favoured lr is noise
 _FASTEST = 1.0  # rate of the fall that counts
 _DRAWN = 0.5  # log of the length, over a probe's, at which half of an exponent is the usual one
@@ -130,7 +138,21 @@ def _shown(probes: Sequence[Probe], losses: Floats, top: float, now: float) -> f
     moved = 0.5 if before is None else math.log2(before / now)
     rate = (halfway[best] - losses[best]) / (top - losses[best]) / math.log(2)
     rate = float(np.clip(rate, -0.3, _FASTEST)) if np.isfinite(rate) else 0.2
-    return float(np.clip(_EXPONENT + _MOVED * np.clip(moved, *_MOST_MOVED) - rate, 0.0, 1.0))
+    shown = _EXPONENT + _MOVED * np.clip(moved, *_MOST_MOVED) - rate
+    fitted = _over_fitting(probes, losses, top, now)
+    return float(np.clip(shown + _FITTED * fitted, 0.0, _MOST))
+
+
+def _over_fitting(probes: Sequence[Probe], losses: Floats, top: float, now: float) -> float:
+    """How far the best probe over-fits, from 0 to 1; 0 where its training losses are not known."""
+    trained = np.array([probe.train_loss for probe in probes], dtype=float)
+    best = int(np.argmin(finite(losses, np.inf)))
+    favoured = _favoured(probes, trained, top)
+    if favoured is None or not np.isfinite(trained[best]):
+        return 0.0
+    lower = (losses[best] - trained[best]) / (top - losses[best])
+    higher = math.log2(favoured / now)
+    return float(np.clip(lower, 0.0, 1.0) * np.clip(higher, 0.0, 1.0))
 
 
 def _band(
