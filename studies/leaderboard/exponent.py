@@ -25,7 +25,7 @@ from lrfinder.range_tests.rules.suggestion import RULE
 from lrfinder.tuning.lr_ranges import BEYOND
 from studies.leaderboard.oracle import trainer_of
 from studies.leaderboard.score import truths
-from studies.leaderboard.tasks import TASKS, task
+from studies.leaderboard.tasks import EVERY, task
 from studies.markdown import markdown
 
 Floats = NDArray[np.float64]
@@ -35,7 +35,7 @@ KINDS = ("short", "long", "fine-tuning")
 def tested(repeats: int) -> pd.DataFrame:
     """What the probes of every test say: a row per task for tuning and repeat."""
     rows: list[dict[str, object]] = []
-    for name, entry in TASKS.items():
+    for name, entry in EVERY.items():
         for seed in range(0 if entry.held_out else repeats):
             made = task(name)
             curve = range_test(made, seeds=[5 * seed], trainer=trainer_of(made))
