@@ -46,7 +46,8 @@ _MOST = 1.2
 _MOST_MOVED = (-0.5, 1.5)  # beyond which the move of the favoured lr is noise
 _FASTEST = 1.0  # rate of the fall that counts
 _DRAWN = 0.5  # log of the length, over a probe's, at which half of an exponent is the usual one
-_USUAL, _GROWS = (0.5, 0.4), (0.6, 1.3)  # log lr below and above, and for each of the length
+_USUAL = (0.5, 0.8)  # log lr of the interval below and above
+_KEPT, _LOWERED = 0.6, (0.3, 0.6)  # for each that the lr kept of the length, or was lowered by
 _TOLERATED = 0.05  # share of the fall that may be lost within the band
 _BELOW = (0.15, 0.32, 0.08)  # log lr of the band: least, share of as good lrs, of the length
 _ABOVE = (0.3, 0.06)  # least, and share of what the lr was lowered by
@@ -98,12 +99,12 @@ def widened(scatter: Mean, readings: Sequence[Reading]) -> Mean:
 
     How far the best lr may lie from the one that is read off was measured over tasks: more where
     the training is longer than the probes, upwards where the lr was lowered for that, downwards
-    where it was not.
+    more where it was not.
     """
     length = float(np.mean([math.log(reading.stretch) for reading in readings]))
     lowered = float(np.mean([r.exponent * math.log(r.stretch) for r in readings]))
-    below = _USUAL[0] + _GROWS[0] * (length - lowered)
-    above = _USUAL[1] + _GROWS[1] * lowered
+    below = _USUAL[0] + _KEPT * max(length - lowered, 0.0) + _LOWERED[0] * lowered
+    above = _USUAL[1] + _LOWERED[1] * lowered
     return Mean(
         scatter.mean,
         scatter.mean - math.hypot(scatter.mean - scatter.low, below),

@@ -180,7 +180,7 @@ def test_the_interval_grows_with_the_length_of_the_training(a, b, moved, rate):
 
 def test_the_best_lr_may_lie_above_where_it_was_lowered_and_below_where_it_was_not():
     scatter = Mean(-3.0, -3.3, -2.7)
-    lowered = widened(scatter, [read(1.0, valley(-2, moved=1.5, rate=-0.3), 10_000)])
+    lowered = widened(scatter, [read(1.0, valley(-2, rate=0.0, lower=1, higher=1), 10_000)])
     kept = widened(scatter, [read(1.0, valley(-2, rate=0.9), 10_000)])
     assert lowered.high > kept.high + 1
     assert kept.low < lowered.low - 1
