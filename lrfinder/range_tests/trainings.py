@@ -157,6 +157,7 @@ class Trainings:
             updates_per_step=self._per_step,
             cut=steps < self._steps,
             repeats=self._whole.repeats,
+            weights=self._task.prototype.weights,
             of_training=isinstance(self._data, LoopData) and not self._data.measured,
         )
 

@@ -64,6 +64,7 @@ class RangeTestFacts(Facts):
     against: bool = False
     """Whether optimizers of a loop work against each other in it."""
     updates_per_epoch: Count | None = None
+    weights: Count | None = None
     """Of the task; older folders do not say."""
 
     @classmethod

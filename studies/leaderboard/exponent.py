@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from lrfinder import range_test
+from lrfinder import Curve, range_test
 from lrfinder.range_tests.rules import longer_training
 from lrfinder.range_tests.rules.longer_training import read
 from lrfinder.range_tests.rules.suggestion import RULE
@@ -34,34 +34,36 @@ KINDS = ("short", "long", "fine-tuning")
 
 def tested(repeats: int) -> pd.DataFrame:
     """What the probes of every test say: a row per task for tuning and repeat."""
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, object] | None] = []
     for name, entry in EVERY.items():
         for seed in range(0 if entry.held_out else repeats):
             made = task(name)
-            curve = range_test(made, seeds=[5 * seed], trainer=trainer_of(made))
-            said, start = curve.suggest(), float(curve.start[0])
-            found = read(start, curve.probes, curve.budget)
-            if found is None:
-                continue
-            lowered = found.stretch**-found.exponent
-            moved, rate, fitted = _measured(start, curve.probes, found.lr / lowered)
-            rows.append(
-                {
-                    "task": name,
-                    "kind": entry.kind,
-                    "favoured": found.lr / lowered,
-                    "exponent": found.exponent,
-                    "n": curve.probes[0].updates,
-                    "budget": curve.budget,
-                    "moved": moved,
-                    "rate": rate,
-                    "fitted": fitted,
-                    "low": said.low,
-                    "high": said.high,
-                }
-            )
+            rows.append(row_of(name, range_test(made, seeds=[5 * seed], trainer=trainer_of(made))))
         print(name, file=sys.stderr, flush=True)
-    return pd.DataFrame(rows)
+    return pd.DataFrame([row for row in rows if row is not None])
+
+
+def row_of(name: str, curve: Curve) -> dict[str, object] | None:
+    """What the probes of one test of a task say; None where no loss fell."""
+    said, start = curve.suggest(), float(curve.start[0])
+    found = read(start, curve.probes, curve.budget)
+    if found is None:
+        return None
+    favoured = found.lr * found.stretch**found.exponent
+    moved, rate, fitted = _measured(start, curve.probes, favoured)
+    return {
+        "task": name,
+        "kind": EVERY[name].kind,
+        "favoured": favoured,
+        "exponent": found.exponent,
+        "n": curve.probes[0].updates,
+        "budget": curve.budget,
+        "moved": moved,
+        "rate": rate,
+        "fitted": fitted,
+        "low": said.low,
+        "high": said.high,
+    }
 
 
 def _measured(

@@ -556,7 +556,13 @@ MUTANTS = [
             "_MOST_MOVED) - rate",
             "_MOST_MOVED) + rate",
         ),
-        ("the exponent has no bounds", "fitted, 0.0, _MOST))", "fitted, -9.0, 9.0))"),
+        ("the exponent has no bounds", "prone, 0.0, _MOST))", "prone, -9.0, 9.0))"),
+        ("what is prone to memorise is not", "* fitted + prone", "* fitted"),
+        (
+            "few passes memorise",
+            "math.log(epochs / _OFTEN), 0.0)",
+            "math.log(epochs / _OFTEN), 1.0)",
+        ),
         (
             "over-fitting counts the other way",
             "losses[best] - trained[best]",

@@ -1,5 +1,7 @@
 """The range test: the lr grows, and what is recorded belongs to the lr beside it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,20 @@ def test_a_loop_may_measure_what_it_likes_so_that_its_losses_of_training_say_not
     probes = range_test(small_loop(), steps=8, seeds=1).probes
     assert probes
     assert all(np.isnan(probe.train_loss) for probe in probes)
+
+
+def test_many_weights_for_few_rows_lower_the_lr_of_a_training_of_many_epochs():
+    def wide() -> nn.Module:
+        body = nn.Linear(4, 400).double().requires_grad_(requires_grad=False)
+        return nn.Sequential(body, nn.Linear(400, 1).double())
+
+    curve = range_test(linear_task(model=wide), steps=12, seeds=[3])
+    assert curve.weights == 401
+    unknown = replace(curve, weights=None)
+    for epochs, lower in ((3, False), (300, True)):
+        assert (curve.suggest(epochs=epochs).lr < unknown.suggest(epochs=epochs).lr) is lower
+    stream = replace(curve, repeats=False)
+    assert stream.suggest(epochs=300).lr == unknown.suggest(epochs=300).lr
 
 
 def by_hand(steps: int, per_step: int, lrs: np.ndarray) -> tuple[list[float], list[float]]:

@@ -16,13 +16,16 @@ far it has begun to over-fit:
 
     lr = favoured(n) * (n / budget)^exponent
     shown = 0.6 + 0.25 log2(favoured(n / 2) / favoured(n)) - (rate of the fall)
-            + 1.5 (over-fitting), within [0, 1.2]
+            + 1.5 (over-fitting) + prone, within [0, 1.2]
     exponent = (L shown + 0.5 * 0.6) / (L + 0.5),  L = log(budget / n)
 
 Over-fitting is the share of the fall by which the best probe's loss is lower on the rows that it is
 trained on, as far as the losses of training favour a higher lr than the others: it counts in full
 where that is twice as high. A loss that differs as much, but is bounded by where training breaks,
-has its lowest values there in a longer training too.
+has its lowest values there in a longer training too. What begins after the probes they cannot show;
+a model of many weights for the rows, which sees each of them often, is the more prone to it:
+
+    prone = 0.15 log10(weights / rows) log(epochs / 10), factors within [0, 2] and [0, 3]
 
 The second line is what the probes show, with noise. The third draws it towards the usual exponent,
 most where the training is hardly longer than the probes: there it matters least which power it is,
@@ -43,6 +46,7 @@ from lrfinder.statistics import Mean
 _ALIKE = 0.08  # share of the fall that lowers an lr's weight by a factor e
 _EXPONENT, _MOVED, _FITTED = 0.6, 0.25, 1.5
 _MOST = 1.2
+_MEMORISES, _OFTEN = 0.15, 10  # for a decade of weights over rows; epochs that do not memorise
 _MOST_MOVED = (-0.5, 1.5)  # beyond which the move of the favoured lr is noise
 _FASTEST = 1.0  # rate of the fall that counts
 _DRAWN = 0.5  # log of the length, over a probe's, at which half of an exponent is the usual one
@@ -73,13 +77,26 @@ class Reading:
     """Update after which the loss of a good probe rose again, where one did."""
 
 
-def read(start: float, probes: Sequence[Probe], budget: int | None) -> Reading | None:
+def proneness(weights: int, rows: int, epochs: float) -> float:
+    """How much of the exponent is for over-fitting that is still to come.
+
+    >>> proneness(20_000, 2_000, 10), round(proneness(20_000, 2_000, 60), 2), proneness(9, 9, 60)
+    (0.0, 0.27, 0.0)
+    """
+    decades = min(max(math.log10(weights / rows), 0.0), 2.0)
+    return _MEMORISES * decades * min(max(math.log(epochs / _OFTEN), 0.0), 3.0)
+
+
+def read(
+    start: float, probes: Sequence[Probe], budget: int | None, prone: float = 0.0
+) -> Reading | None:
     """Read the probes of one seed; None where no loss fell.
 
     Args:
         start: loss before training.
         probes: runs at a constant lr, all of one length.
         budget: updates of the training; None where it is not known.
+        prone: how prone it is to memorise its rows.
     """
     losses = np.array([probe.loss for probe in probes], dtype=float)
     top = level(start, probes)
@@ -88,7 +105,8 @@ def read(start: float, probes: Sequence[Probe], budget: int | None) -> Reading |
         return None
     updates = probes[0].updates
     stretch = max(1.0, (budget or max(_UNKNOWN_BUDGET, updates)) / updates)
-    exponent = _drawn(_shown(probes, losses, top, now), math.log(stretch))
+    shown = _shown(probes, losses, top, now, prone)
+    exponent = _drawn(shown, math.log(stretch))
     below, above = _band(probes, losses, top, now, stretch, exponent)
     turn = _turned_up_at(probes, top)
     return Reading(now * stretch**-exponent, exponent, stretch, below, above, turn)
@@ -132,7 +150,7 @@ def _drawn(shown: float, length: float) -> float:
     return (length * shown + _DRAWN * _EXPONENT) / (length + _DRAWN)
 
 
-def _shown(probes: Sequence[Probe], losses: Floats, top: float, now: float) -> float:
+def _shown(probes: Sequence[Probe], losses: Floats, top: float, now: float, prone: float) -> float:
     halfway = np.array([probe.halfway for probe in probes], dtype=float)
     best = int(np.argmin(finite(losses, np.inf)))
     before = _favoured(probes, halfway, top)
@@ -141,7 +159,7 @@ def _shown(probes: Sequence[Probe], losses: Floats, top: float, now: float) -> f
     rate = float(np.clip(rate, -0.3, _FASTEST)) if np.isfinite(rate) else 0.2
     shown = _EXPONENT + _MOVED * np.clip(moved, *_MOST_MOVED) - rate
     fitted = _over_fitting(probes, losses, top, now)
-    return float(np.clip(shown + _FITTED * fitted, 0.0, _MOST))
+    return float(np.clip(shown + _FITTED * fitted + prone, 0.0, _MOST))
 
 
 def _over_fitting(probes: Sequence[Probe], losses: Floats, top: float, now: float) -> float:

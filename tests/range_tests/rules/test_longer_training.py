@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.range_tests.rules.longer_training import read, widened
+from lrfinder.range_tests.rules.longer_training import proneness, read, widened
 from lrfinder.range_tests.rules.probes import (
     Probe,
     check_probes,
@@ -147,6 +147,28 @@ def test_the_lr_falls_faster_where_the_losses_of_training_are_lower_and_favour_a
     made = valley(-2, rate=0.4, lower=0.4, higher=1)
     broken = read(1.0, [*made[:-1], *one], 10_000)
     assert broken.exponent > plain
+
+
+counts = st.integers(1, 10**9)
+epochs = st.floats(0.01, 1e4)
+
+
+@given(counts, counts, epochs, epochs)
+def test_a_training_is_the_more_prone_the_more_weights_it_has_for_its_rows_and_the_longer_it_is(
+    weights, rows, a, b
+):
+    short, long = (proneness(weights, rows, length) for length in sorted((a, b)))
+    assert 0 <= short <= long <= 0.9
+    assert proneness(2 * weights, rows, b) >= proneness(weights, rows, b)
+    assert proneness(weights, rows, 10) == proneness(min(weights, rows), rows, a) == 0
+
+
+def test_the_lr_falls_faster_where_the_training_is_prone_to_memorise_its_rows():
+    plain, prone = (read(1.0, valley(-2, rate=0.4), 10_000, add).exponent for add in (0.0, 0.3))
+    assert prone == pytest.approx(
+        drawn((plain * (math.log(100) + 0.5) - 0.3) / math.log(100) + 0.3, 100)
+    )
+    assert read(1.0, valley(-2), 10_000, 0.9).exponent == pytest.approx(drawn(1.2, 100))
 
 
 def test_a_record_without_losses_on_the_way_is_read_with_a_usual_exponent():
