@@ -205,7 +205,7 @@ class Curve:
             optimizer=self.optimizer,
             batch_size=self.batch_size,
             budget=self.budget,
-            prone=self._prone(),
+            prone=self.prone,
         )
         found = replace(found, lr_scale=self.lr_scale)
         nothing = {"lr": None, "low": None, "high": None, "verdict": "inconclusive"}
@@ -223,7 +223,8 @@ class Curve:
             found = replace(found, **wider)
         return replace(found, reason=" ".join([found.reason, *self._remarks(found)]))
 
-    def _prone(self) -> float:
+    @property
+    def prone(self) -> float:
         """How prone the training is to memorise its rows; 0 where these are not known."""
         epoch, rows, weights = self.updates_per_epoch, self.batch_size, self.weights
         if not (epoch and rows and weights and self.budget and self.repeats):

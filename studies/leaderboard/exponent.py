@@ -46,7 +46,7 @@ def tested(repeats: int) -> pd.DataFrame:
 def row_of(name: str, curve: Curve) -> dict[str, object] | None:
     """What the probes of one test of a task say; None where no loss fell."""
     said, start = curve.suggest(), float(curve.start[0])
-    found = read(start, curve.probes, curve.budget)
+    found = read(start, curve.probes, curve.budget, curve.prone)
     if found is None:
         return None
     favoured = found.lr * found.stretch**found.exponent
@@ -61,6 +61,7 @@ def row_of(name: str, curve: Curve) -> dict[str, object] | None:
         "moved": moved,
         "rate": rate,
         "fitted": fitted,
+        "prone": curve.prone,
         "low": said.low,
         "high": said.high,
     }
@@ -104,6 +105,7 @@ def answers(tests: pd.DataFrame) -> dict[str, Floats]:
         return np.exp(favoured - exponent * length)
 
     moved, rate = tests.moved.clip(-0.5, 1.5), tests.rate.clip(-0.3, 1.0)
+    fitted = (0.6 + 0.25 * moved - rate + 1.5 * tests.fitted).clip(0, 1.2).to_numpy(np.float64)
     before = (0.6 + 0.5 * moved - rate).clip(0, 1).to_numpy(np.float64)
     powers = {f"times (n / budget)^{p:g}": lowered(p) for p in (0.25, 0.5, 0.8, 1.0)}
     return {
@@ -116,7 +118,8 @@ def answers(tests: pd.DataFrame) -> dict[str, Floats]:
         "^ (0.6 + 0.5 moved - rate), drawn to 0.6, the rule before": lowered(
             _drawn(before, length)
         ),
-        "^ (0.6 + 0.25 moved - rate + 1.5 over-fitting), drawn, the rule": lowered(
+        "^ (0.6 + 0.25 moved - rate + 1.5 over-fitting), drawn": lowered(_drawn(fitted, length)),
+        "^ (0.6 + 0.25 moved - rate + 1.5 over-fitting + prone), drawn, the rule": lowered(
             tests.exponent.to_numpy(np.float64)
         ),
     }
@@ -127,14 +130,19 @@ def _drawn(shown: Floats, length: Floats) -> Floats:
     return (length * shown + 0.5 * 0.6) / (length + 0.5)
 
 
+def _over(tests: pd.DataFrame, fitted: float, prone: float) -> pd.Series:
+    """What over-fitting, seen and to come, adds to the exponent."""
+    return fitted * tests.fitted + prone * tests.prone
+
+
 def left_out(tests: pd.DataFrame) -> dict[str, float]:
     """Mean regret by kind with the numbers of the rule chosen without the task that is scored."""
     length = np.log(tests.budget / tests.n).to_numpy(np.float64)
     moved, rate = tests.moved.clip(-0.5, 1.5), tests.rate.clip(-0.3, 1.0)
-    grid = product((0.5, 0.6, 0.7), (0.0, 0.25, 0.5), (0.75, 1.0, 1.25), (0.5, 1, 1.5, 2), (1, 1.2))
+    grid = product((0.5, 0.6, 0.7), (0.25, 0.5), (0.75, 1.0), (1, 1.5, 2), (0, 0.5, 1, 1.5))
     exponents = [
-        _drawn((a + b * moved - c * rate + d * tests.fitted).clip(0, most).to_numpy(), length)
-        for a, b, c, d, most in grid
+        _drawn((a + b * moved - c * rate + _over(tests, d, f)).clip(0, 1.2).to_numpy(), length)
+        for a, b, c, d, f in grid
     ]
     losses = pd.DataFrame(
         [regrets(tests, tests.favoured * np.exp(-e * length)) for e in exponents]

@@ -1,6 +1,6 @@
 """Tasks that were written after the rule, to be looked at once: no finder but lrfinder's is run.
 
-Short ones of 450 to 750 updates, fine-tuning of 375 to 900, long ones of 3,000 to 5,600.
+Short ones of 500 to 750 updates, fine-tuning of 480 to 750, long ones of 3,000 to 4,500.
 """
 
 import copy
@@ -192,9 +192,58 @@ def _gaps() -> Task:
     return made(_rows_with_gaps(), model, adamw, 32, 60)
 
 
-def _long_letters() -> Task:
-    split = names(length=20, rows=2400)
-    return made(split, lambda: CharGRU(len(SYMBOLS)), rmsprop, 32, 40, next_symbol)
+class _Bag(nn.Module):
+    """The mean of what is learnt of each character, and two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.symbol = nn.Embedding(len(SYMBOLS), 24)
+        self.body = mlp(24, 48, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of strings int64[rows, length]: float[rows, 4]."""
+        return self.body(self.symbol(x).mean(dim=1))
+
+
+def _bag_of_letters() -> Task:
+    return made(kinds_of_names(length=20, rows=1600), _Bag, adam, 32, 12)
+
+
+def _moons() -> Task:
+    x, y = datasets.make_moons(1000, noise=0.35, random_state=48)
+    return made(classes(x, y), lambda: mlp(2, 96, 96, 2), adam, 16, 60)
+
+
+def _squashed() -> Task:
+    x, y = datasets.make_regression(1200, 20, n_informative=8, noise=30.0, random_state=49)
+    split = numbers(standardised(x), standardised(np.tanh(y / 150)))
+    return made(split, lambda: batch_normalised(20, 64, 64, 1), sgd, 32, 100, nn.MSELoss())
+
+
+class _GRUKinds(CharGRU):
+    """A GRU that knows names, with a new head that sorts them by their last state."""
+
+    def __init__(self) -> None:
+        super().__init__(len(SYMBOLS))
+        self.load_state_dict(names_gru().state_dict())
+        self.out = nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits: float[rows, 4]."""
+        return super().forward(x)[:, -1]
+
+
+def _last_states() -> Task:
+    return made(_few_names(400), _GRUKinds, momentum, 16, 24)
+
+
+def _four_digits() -> Task:
+    x, y = datasets.load_digits(return_X_y=True)
+    some = np.isin(y, (3, 5, 8, 9))
+    noise = np.random.default_rng(50).normal(0.0, 0.35, x[some].shape)
+    split = few(x[some] / 16 + noise, np.searchsorted([3, 5, 8, 9], y[some]), rows=160, seed=5)
+    optimizer = two_groups(torch.optim.Adam, -1, 0.1)
+    return made(split, lambda: with_new_head(digits_mlp(), 4), optimizer, 16, 50)
 
 
 LATER = {
@@ -204,6 +253,7 @@ LATER = {
         ("tabular_batch_norm", _tabular_batch_norm, "MLP with BatchNorm, AdamW"),
         ("waves", _waves, "GRU that goes on with a series, Adam"),
         ("dropout_cnn", _dropout_cnn, "CNN with dropout, noisy images, RMSprop"),
+        ("bag_of_letters", _bag_of_letters, "mean of embedded characters, Adam"),
         ("wide_regression", _wide_regression, "regression, 30 inputs of which 5 count, momentum"),
         held_out=True,
     ),
@@ -214,13 +264,16 @@ LATER = {
         ("frozen_kinds", _frozen_kinds, "new head of a frozen transformer, AdamW"),
         ("whole_cnn", _whole_cnn, "CNN, noisy images upside down, AdamW"),
         ("signs_gru", _signs_gru, "GRU on text of another kind, 240 rows, Adam"),
+        ("last_states", _last_states, "GRU as a classifier from its last state, momentum"),
+        ("four_digits", _four_digits, "MLP, 160 noisy images, two groups, Adam"),
         ("lora_regression", _lora_regression, "regression by LoRA, Adam"),
         held_out=True,
     ),
     **entries(
         "long",
         ("gaps", _gaps, "MLP with dropout, inputs with gaps, AdamW"),
-        ("long_letters", _long_letters, "GRU on characters, RMSprop"),
+        ("moons", _moons, "two moons that overlap, MLP, Adam"),
+        ("squashed", _squashed, "regression, MLP with BatchNorm, SGD"),
         held_out=True,
     ),
 }
