@@ -601,6 +601,11 @@ MUTANTS = [
             "_KEPT * max(length - lowered, 0.0)",
             "0.0",
         ),
+        (
+            "the interval does not grow downwards where the lr is lowered",
+            "+ _LOWERED[0] * lowered",
+            "",
+        ),
         ("the band knows nothing of the probes", "_BELOW[1] * as_good", "0 * as_good"),
         ("the band does not grow with the training", "+ _BELOW[2] * (length - lowered)", ""),
         ("the band's upper end does not grow", "_ABOVE[0] + _ABOVE[1] * lowered", "_ABOVE[0]"),

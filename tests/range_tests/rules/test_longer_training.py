@@ -204,8 +204,10 @@ def test_the_best_lr_may_lie_above_where_it_was_lowered_and_below_where_it_was_n
     scatter = Mean(-3.0, -3.3, -2.7)
     lowered = widened(scatter, [read(1.0, valley(-2, rate=0.0, lower=1, higher=1), 10_000)])
     kept = widened(scatter, [read(1.0, valley(-2, rate=0.9), 10_000)])
+    alike = widened(scatter, [read(1.0, valley(-2, rate=0.0, lower=1, higher=1), 100)])
     assert lowered.high > kept.high + 1
     assert kept.low < lowered.low - 1
+    assert lowered.low < alike.low - 1
 
 
 def test_a_loss_that_turned_up_is_seen_where_the_run_came_down_and_rose_early():
