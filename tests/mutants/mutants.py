@@ -681,8 +681,12 @@ MUTANTS = [
     *_in(
         "schedules/transfer.py",
         "tests/range_tests/rules/test_rule.py",
-        ("a peak knows no distance", "* predicted)) ** exponent", "* predicted)) ** 0"),
-        ("a peak always keeps the sum of the lrs", "* predicted)) ** exponent", "* predicted))"),
+        ("a peak knows no distance", "* predicted)) ** min(exponent, 1.0)", "* predicted)) ** 0"),
+        (
+            "a peak always keeps the sum of the lrs",
+            "* predicted)) ** min(exponent, 1.0)",
+            "* predicted))",
+        ),
     ),
     *_in(
         "range_tests/rules/suggestion.py",
