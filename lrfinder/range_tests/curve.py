@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from lrfinder.arrays import Floats
 from lrfinder.checks import check_count
 from lrfinder.errors import InvalidArgument
+from lrfinder.range_tests.rules.longer_training import proneness
 from lrfinder.range_tests.rules.probes import Probe
 from lrfinder.range_tests.rules.rule import suggest
 from lrfinder.range_tests.rules.suggestion import Suggestion, for_schedules
@@ -97,6 +98,8 @@ class Curve:
     """Why no run was checked against noise, by exchanging targets; None where one was."""
     updates_per_epoch: int | None = None
     """Updates of one epoch of the task; None where it is not known."""
+    weights: int | None = None
+    """Numbers that the optimizer trains; None where it is not known."""
 
     def __repr__(self) -> str:
         seeds = f"{len(self.seeds)} seed{'s'[: len(self.seeds) != 1]}"
@@ -202,6 +205,7 @@ class Curve:
             optimizer=self.optimizer,
             batch_size=self.batch_size,
             budget=self.budget,
+            prone=self.prone,
         )
         found = replace(found, lr_scale=self.lr_scale)
         nothing = {"lr": None, "low": None, "high": None, "verdict": "inconclusive"}
@@ -218,6 +222,14 @@ class Curve:
             wider = {"low": found.low / ON_TRAINING_FACTOR, "high": found.high * ON_TRAINING_FACTOR}
             found = replace(found, **wider)
         return replace(found, reason=" ".join([found.reason, *self._remarks(found)]))
+
+    @property
+    def prone(self) -> float:
+        """How prone the training is to memorise its rows; 0 where these are not known."""
+        epoch, rows, weights = self.updates_per_epoch, self.batch_size, self.weights
+        if not (epoch and rows and weights and self.budget and self.repeats):
+            return 0.0
+        return proneness(weights, rows * epoch, self.budget / epoch)
 
     def _over_fits(self, turned_up_at: int) -> bool | None:
         """Whether a loss that turned up after so many updates shows over-fitting; None if unknown.

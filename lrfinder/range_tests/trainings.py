@@ -157,6 +157,7 @@ class Trainings:
             updates_per_step=self._per_step,
             cut=steps < self._steps,
             repeats=self._whole.repeats,
+            weights=self._task.prototype.weights,
             of_training=isinstance(self._data, LoopData) and not self._data.measured,
         )
 
@@ -279,7 +280,8 @@ class Trainings:
         updates = self.lengths.probe
         history = self._fit(self._probed, plans, updates, max(1, updates // _PARTS), at_end=True)
         self._note_slow(history, [plan.lr for plan in plans])
-        made = self._against_noise(made_probes(history), history)
+        found = made_probes(history, comparable=self._comparable)
+        made = self._against_noise(found, history)
         pairs = zip(made, history.stopped, strict=True)
         return [probe for probe, why in pairs if why != OUT_OF_TIME]
 
@@ -308,6 +310,11 @@ class Trainings:
             return self._exchange.why
         reasons = [made.why_not for made in self._checked]
         return None if None in reasons or not reasons else reasons[0]
+
+    @property
+    def _comparable(self) -> bool:
+        """Whether the loss that is evaluated is the one that is trained on."""
+        return not isinstance(self._task, Loop) and self._task.valid_loss is None
 
     @cached_property
     def _probed(self) -> Problem:

@@ -25,7 +25,8 @@ class ProbeFacts(Facts):
     scatter: Number = math.nan
     lowest: Number = math.nan
     lowest_at: Count | None = None
-    """What its loss was on the way; not recorded by the first releases."""
+    train_loss: Number = math.nan
+    """What its losses were on the way; not recorded by the first releases."""
 
     def probe(self) -> Probe:
         """Return it as the range test had it."""
@@ -63,6 +64,7 @@ class RangeTestFacts(Facts):
     against: bool = False
     """Whether optimizers of a loop work against each other in it."""
     updates_per_epoch: Count | None = None
+    weights: Count | None = None
     """Of the task; older folders do not say."""
 
     @classmethod

@@ -19,20 +19,20 @@ def peak_multiplier(shape: Floats, exponent: float = 0.0) -> float:
     It moves a learning rate; it does not say which schedule is best.
 
     `exponent` is the power by which the best constant lr falls with the length of the training.
-    Where it is 1, as in over-fitting, what counts is the sum of the lrs, and the peak is raised by
-    no more than keeps that sum; in between, the two are mixed geometrically.
+    Where it is 1 or more, as in over-fitting, what counts is the sum of the lrs, and the peak is
+    raised by no more than keeps that sum; below, the two are mixed geometrically.
 
     >>> import numpy as np
     >>> round(peak_multiplier(1 - np.arange(400) / 400), 2)
     2.73
     >>> peak_multiplier(np.ones(400))
     1.0
-    >>> round(peak_multiplier(1 - np.arange(400) / 400, exponent=1.0), 2)
-    2.0
+    >>> [round(peak_multiplier(1 - np.arange(400) / 400, exponent=e), 2) for e in (0.5, 1.0, 1.2)]
+    [2.33, 2.0, 2.0]
     """
     used = shape[shape > 0]
     predicted = _best_peak(used) / _best_peak(np.ones(len(used)))
-    return float(predicted * min(1.0, len(shape) / (shape.sum() * predicted)) ** exponent)
+    return float(predicted * min(1.0, len(shape) / (shape.sum() * predicted)) ** min(exponent, 1.0))
 
 
 def _best_peak(e: Floats) -> float:

@@ -10,6 +10,7 @@ within a standard error of the best.
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -17,14 +18,14 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from lrfinder import range_test
+from lrfinder import Curve, range_test
 from lrfinder.range_tests.rules import longer_training
 from lrfinder.range_tests.rules.longer_training import read
 from lrfinder.range_tests.rules.suggestion import RULE
 from lrfinder.tuning.lr_ranges import BEYOND
 from studies.leaderboard.oracle import trainer_of
 from studies.leaderboard.score import truths
-from studies.leaderboard.tasks import TASKS, task
+from studies.leaderboard.tasks import EVERY, task
 from studies.markdown import markdown
 
 Floats = NDArray[np.float64]
@@ -33,44 +34,53 @@ KINDS = ("short", "long", "fine-tuning")
 
 def tested(repeats: int) -> pd.DataFrame:
     """What the probes of every test say: a row per task for tuning and repeat."""
-    rows: list[dict[str, object]] = []
-    for name, entry in TASKS.items():
+    rows: list[dict[str, object] | None] = []
+    for name, entry in EVERY.items():
         for seed in range(0 if entry.held_out else repeats):
             made = task(name)
-            curve = range_test(made, seeds=[5 * seed], trainer=trainer_of(made))
-            said, start = curve.suggest(), float(curve.start[0])
-            found = read(start, curve.probes, curve.budget)
-            if found is None:
-                continue
-            lowered = found.stretch**-found.exponent
-            moved, rate = _measured(start, curve.probes, found.lr / lowered)
-            rows.append(
-                {
-                    "task": name,
-                    "kind": entry.kind,
-                    "favoured": found.lr / lowered,
-                    "exponent": found.exponent,
-                    "n": curve.probes[0].updates,
-                    "budget": curve.budget,
-                    "moved": moved,
-                    "rate": rate,
-                    "low": said.low,
-                    "high": said.high,
-                }
-            )
+            rows.append(row_of(name, range_test(made, seeds=[5 * seed], trainer=trainer_of(made))))
         print(name, file=sys.stderr, flush=True)
-    return pd.DataFrame(rows)
+    return pd.DataFrame([row for row in rows if row is not None])
+
+
+def row_of(name: str, curve: Curve) -> dict[str, object] | None:
+    """What the probes of one test of a task say; None where no loss fell."""
+    said, start = curve.suggest(), float(curve.start[0])
+    found = read(start, curve.probes, curve.budget, curve.prone)
+    if found is None:
+        return None
+    favoured = found.lr * found.stretch**found.exponent
+    moved, rate, fitted = _measured(start, curve.probes, favoured)
+    return {
+        "task": name,
+        "kind": EVERY[name].kind,
+        "favoured": favoured,
+        "exponent": found.exponent,
+        "n": curve.probes[0].updates,
+        "budget": curve.budget,
+        "moved": moved,
+        "rate": rate,
+        "fitted": fitted,
+        "prone": curve.prone,
+        "low": said.low,
+        "high": said.high,
+    }
 
 
 def _measured(
     start: float, probes: Sequence[longer_training.Probe], favoured: float
-) -> tuple[float, float]:
-    """By which power of two the favoured lr fell in the second half, and the rate of the fall."""
+) -> tuple[float, float, float]:
+    """By which power of two the favoured lr fell, the rate of the fall, and the over-fitting."""
     top = longer_training.level(start, probes)
     best = min((p for p in probes if np.isfinite(p.loss)), key=lambda probe: probe.loss)
     halfway = read(start, [_as_of_halfway(p) for p in probes], probes[0].updates)
     moved = 0.5 if halfway is None else float(np.log2(halfway.lr / favoured))
-    return moved, (best.halfway - best.loss) / (top - best.loss) / np.log(2)
+    trained = [replace(probe, loss=probe.train_loss) for probe in probes]
+    by_training = read(top, trained, probes[0].updates)
+    higher = 0.0 if by_training is None else float(np.log2(by_training.lr / favoured))
+    lower = (best.loss - best.train_loss) / (top - best.loss)
+    fitted = float(np.nan_to_num(np.clip(lower, 0, 1) * np.clip(higher, 0, 1)))
+    return moved, (best.halfway - best.loss) / (top - best.loss) / np.log(2), fitted
 
 
 def _as_of_halfway(probe: longer_training.Probe) -> longer_training.Probe:
@@ -95,7 +105,8 @@ def answers(tests: pd.DataFrame) -> dict[str, Floats]:
         return np.exp(favoured - exponent * length)
 
     moved, rate = tests.moved.clip(-0.5, 1.5), tests.rate.clip(-0.3, 1.0)
-    shown = (0.6 + 0.5 * moved - rate).clip(0, 1).to_numpy(np.float64)
+    fitted = (0.6 + 0.25 * moved - rate + 1.5 * tests.fitted).clip(0, 1.2).to_numpy(np.float64)
+    before = (0.6 + 0.5 * moved - rate).clip(0, 1).to_numpy(np.float64)
     powers = {f"times (n / budget)^{p:g}": lowered(p) for p in (0.25, 0.5, 0.8, 1.0)}
     return {
         "as the probes favour it": np.exp(favoured),
@@ -104,21 +115,39 @@ def answers(tests: pd.DataFrame) -> dict[str, Floats]:
         "^ how far the favoured lr moved, within 0 to 1": lowered(
             tests.moved.clip(0, 1).to_numpy(np.float64)
         ),
-        "^ (0.6 + 0.5 moved - rate)": lowered(shown),
-        "the same drawn to 0.6, the rule": lowered(tests.exponent.to_numpy(np.float64)),
+        "^ (0.6 + 0.5 moved - rate), drawn to 0.6, the rule before": lowered(
+            _drawn(before, length)
+        ),
+        "^ (0.6 + 0.25 moved - rate + 1.5 over-fitting), drawn": lowered(_drawn(fitted, length)),
+        "^ (0.6 + 0.25 moved - rate + 1.5 over-fitting + prone), drawn, the rule": lowered(
+            tests.exponent.to_numpy(np.float64)
+        ),
     }
 
 
+def _drawn(shown: Floats, length: Floats) -> Floats:
+    """Exponents drawn towards 0.6, as the rule draws them."""
+    return (length * shown + 0.5 * 0.6) / (length + 0.5)
+
+
+def _over(tests: pd.DataFrame, fitted: float, prone: float) -> pd.Series:
+    """What over-fitting, seen and to come, adds to the exponent."""
+    return fitted * tests.fitted + prone * tests.prone
+
+
 def left_out(tests: pd.DataFrame) -> dict[str, float]:
-    """Mean regret by kind with the three numbers chosen without the task that is scored."""
+    """Mean regret by kind with the numbers of the rule chosen without the task that is scored."""
     length = np.log(tests.budget / tests.n).to_numpy(np.float64)
     moved, rate = tests.moved.clip(-0.5, 1.5), tests.rate.clip(-0.3, 1.0)
-    grid = list(product((0.4, 0.5, 0.6, 0.7, 0.8), (0.25, 0.5, 0.75), (0.5, 0.75, 1.0, 1.25)))
-    exponents = [np.clip(a + b * moved - c * rate, 0, 1).to_numpy(np.float64) for a, b, c in grid]
+    grid = product((0.5, 0.6, 0.7), (0.25, 0.5), (0.75, 1.0), (1, 1.5, 2), (0, 0.5, 1, 1.5))
+    exponents = [
+        _drawn((a + b * moved - c * rate + _over(tests, d, f)).clip(0, 1.2).to_numpy(), length)
+        for a, b, c, d, f in grid
+    ]
     losses = pd.DataFrame(
         [regrets(tests, tests.favoured * np.exp(-e * length)) for e in exponents]
     ).T.groupby([tests.kind, tests.task])
-    means = losses.mean()  # a row per task, a column per triple
+    means = losses.mean()  # a row per task, a column per choice
     by_kind = means.groupby(level=0)
     sums, counts = by_kind.sum(), by_kind.size()
     found: dict[str, list[float]] = {}

@@ -1,4 +1,4 @@
-"""The truth of the long tasks and of fine-tuning: the loss at every lr, all along the training.
+"""The truth of all tasks but the leaderboard's short ones: the loss at every lr, all the way.
 
     python -m studies.leaderboard.long_oracle [TASK ...]
 
@@ -21,7 +21,7 @@ import torch
 
 from lrfinder import FAMILIES, Plan, Schedule, Task, fit
 from studies.leaderboard.oracle import budget, cosine, trainer_of
-from studies.leaderboard.tasks import TASKS, fingerprint, task
+from studies.leaderboard.tasks import EVERY, SHORT, fingerprint, task
 
 HERE = Path(__file__).parent
 SEEDS = (1000, 1001, 1002)
@@ -39,7 +39,7 @@ RUN = ["schedule", "lr", "seed"]
 
 def path_of(name: str) -> Path:
     """Where the oracle of a task is kept: that of tasks kept for testing beside them."""
-    return HERE / ("held_out/oracle" if TASKS[name].held_out else "oracle/long") / f"{name}.csv"
+    return HERE / ("held_out/oracle" if EVERY[name].held_out else "oracle/long") / f"{name}.csv"
 
 
 def measure(name: str) -> None:
@@ -119,9 +119,9 @@ def _trained(made: Task, schedule: str, powers: Sequence[float]) -> pd.DataFrame
 
 
 def main(names: Sequence[str]) -> None:
-    """Measure the tasks named, or every long task and every fine-tuning."""
+    """Measure the tasks named, or all."""
     torch.set_num_threads(1)
-    for name in names or [name for name, entry in TASKS.items() if entry.kind != "short"]:
+    for name in names or [name for name in EVERY if name not in SHORT]:
         measure(name)
 
 

@@ -20,7 +20,7 @@ from studies.leaderboard.finders import CAPPED, OWN, RULES, Answer, Finder, defa
 from studies.leaderboard.oracle import budget, cosine
 from studies.leaderboard.packages import installed
 from studies.leaderboard.score import regret, truths
-from studies.leaderboard.tasks import TASKS, task
+from studies.leaderboard.tasks import EVERY, task
 
 SEEDS = 5
 REFERENCE = "lrfinder"
@@ -82,8 +82,8 @@ def _row(finder: str, name: str, number: int, answer: Answer, made: Task) -> dic
     return {
         "finder": finder,
         "task": name,
-        "kind": TASKS[name].kind,
-        "held_out": int(TASKS[name].held_out),
+        "kind": EVERY[name].kind,
+        "held_out": int(EVERY[name].held_out),
         "repeat": number,
         "lr": answer.lr,
         "regret": regret(name, used),

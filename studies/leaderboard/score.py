@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from studies.leaderboard.entries import Kind
 from studies.leaderboard.long_oracle import final_losses
 from studies.leaderboard.oracle import FOLDER
-from studies.leaderboard.tasks import TASKS
+from studies.leaderboard.tasks import EVERY, SHORT, TASKS
 
 Floats = NDArray[np.float64]
 
@@ -94,9 +94,9 @@ def truth_of(rows: pd.DataFrame) -> Truth:
 def truths(schedule: str = "constant") -> Mapping[str, Truth]:
     """The truth of every task that has a cached oracle, under a schedule."""
     found: dict[str, Truth] = {}
-    for name, entry in TASKS.items():
-        rows = _short(name) if entry.kind == "short" else final_losses(name)
-        rows = rows[rows.schedule == schedule]
+    for name in EVERY:
+        rows = _short(name) if name in SHORT else final_losses(name)
+        rows = rows if rows.empty else rows[rows.schedule == schedule]
         if not rows.empty:
             found[name] = truth_of(rows)
     return found
@@ -115,9 +115,10 @@ def regret(task_name: str, lr: float, schedule: str = "constant") -> float:
 def counted(
     schedule: str = "constant", held_out: bool | None = None, kind: Kind = "short"
 ) -> list[str]:
-    """Tasks of a kind that count; with `held_out`, only those that are (True) or are not."""
+    """The leaderboard's tasks of a kind that count; with `held_out`, only those that (not) are."""
+    known = truths(schedule)
     return [
         name
-        for name, truth in truths(schedule).items()
-        if truth.counts and TASKS[name].kind == kind and held_out in (None, TASKS[name].held_out)
+        for name, entry in TASKS.items()
+        if entry.kind == kind and known[name].counts and held_out in (None, entry.held_out)
     ]

@@ -10,7 +10,9 @@ from torch.utils.data import TensorDataset
 from lrfinder import Task
 from studies.leaderboard.entries import Entry
 from studies.leaderboard.fine_tuning_tasks import FINE_TUNING
+from studies.leaderboard.further_tasks import FURTHER
 from studies.leaderboard.held_out.fine_tuning_tasks import HELD_OUT_FINE_TUNING
+from studies.leaderboard.held_out.later_tasks import LATER
 from studies.leaderboard.held_out.long_tasks import HELD_OUT_LONG
 from studies.leaderboard.long_tasks import LONG
 from studies.leaderboard.short_tasks import SHORT
@@ -22,6 +24,10 @@ TASKS: Mapping[str, Entry] = {
     **HELD_OUT_LONG,
     **HELD_OUT_FINE_TUNING,
 }
+"""Those that the finders are compared on."""
+
+EVERY: Mapping[str, Entry] = {**TASKS, **FURTHER, **LATER}
+"""With those that only lrfinder's own rule is tuned or tried on."""
 
 _KNOBS = ("momentum", "nesterov", "betas", "alpha", "weight_decay")
 
@@ -29,7 +35,7 @@ _KNOBS = ("momentum", "nesterov", "betas", "alpha", "weight_decay")
 @cache
 def task(name: str) -> Task:
     """The task of that name, built once."""
-    return TASKS[name].make()
+    return EVERY[name].make()
 
 
 def fingerprint(name: str) -> str:

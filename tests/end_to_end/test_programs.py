@@ -39,7 +39,7 @@ CENTRES = {
     "vae": 0.01,
 }
 """By program: the middle of its grid, about the best lr."""
-MISSES = {"sparse_embeddings": "the suggested lr is two to three times the best one, 0.03"}
+MISSES = {"sparse_embeddings": "the suggested lr is about twice the best one, 0.03"}
 STEPS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """The lrs of a grid, over its middle."""
 

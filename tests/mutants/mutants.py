@@ -560,7 +560,24 @@ MUTANTS = [
             "_MOST_MOVED) - rate",
             "_MOST_MOVED) + rate",
         ),
-        ("the exponent has no bounds", "- rate, 0.0, 1.0))", "- rate, -9.0, 9.0))"),
+        ("the exponent has no bounds", "prone, 0.0, _MOST))", "prone, -9.0, 9.0))"),
+        ("what is prone to memorise is not", "* fitted + prone", "* fitted"),
+        (
+            "few passes memorise",
+            "math.log(epochs / _OFTEN), 0.0)",
+            "math.log(epochs / _OFTEN), 1.0)",
+        ),
+        (
+            "over-fitting counts the other way",
+            "losses[best] - trained[best]",
+            "trained[best] - losses[best]",
+        ),
+        (
+            "what bounds the lr of training counts as over-fitting",
+            "np.clip(higher, 0.0, 1.0)",
+            "1.0",
+        ),
+        ("over-fitting has no bounds", "np.clip(lower, 0.0, 1.0)", "lower"),
         (
             "what probes show counts alike at every length",
             "+ _DRAWN * _EXPONENT) / (length + _DRAWN)",
@@ -582,11 +599,16 @@ MUTANTS = [
             "finite(losses, lowest)",
         ),
         ("what never fell favours an lr", "if not drop > 0:", "if not drop >= 0:"),
-        ("the interval does not grow upwards", "_USUAL[1] + _GROWS[1] * lowered", "_USUAL[1]"),
+        ("the interval does not grow upwards", "_USUAL[1] + _LOWERED[1] * lowered", "_USUAL[1]"),
         (
             "the interval does not grow downwards",
-            "_USUAL[0] + _GROWS[0] * (length - lowered)",
-            "_USUAL[0]",
+            "_KEPT * max(length - lowered, 0.0)",
+            "0.0",
+        ),
+        (
+            "the interval does not grow downwards where the lr is lowered",
+            "+ _LOWERED[0] * lowered",
+            "",
         ),
         ("the band knows nothing of the probes", "_BELOW[1] * as_good", "0 * as_good"),
         ("the band does not grow with the training", "+ _BELOW[2] * (length - lowered)", ""),
@@ -663,8 +685,12 @@ MUTANTS = [
     *_in(
         "schedules/transfer.py",
         "tests/range_tests/rules/test_rule.py",
-        ("a peak knows no distance", "* predicted)) ** exponent", "* predicted)) ** 0"),
-        ("a peak always keeps the sum of the lrs", "* predicted)) ** exponent", "* predicted))"),
+        ("a peak knows no distance", "* predicted)) ** min(exponent, 1.0)", "* predicted)) ** 0"),
+        (
+            "a peak always keeps the sum of the lrs",
+            "* predicted)) ** min(exponent, 1.0)",
+            "* predicted))",
+        ),
     ),
     *_in(
         "range_tests/rules/suggestion.py",

@@ -1,10 +1,13 @@
 """The range test: the lr grows, and what is recorded belongs to the lr beside it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_loops import small_loop
 from small_tasks import (
     BATCH,
     PER_EPOCH,
@@ -14,6 +17,7 @@ from small_tasks import (
     no_global_draw,
     noisy_task,
     plain_sgd,
+    plan,
     regression_rows,
 )
 from torch import nn
@@ -24,6 +28,7 @@ from lrfinder.range_tests.curve import Curve
 from lrfinder.range_tests.lengths import lengths
 from lrfinder.range_tests.range_test import range_test
 from lrfinder.tasks.task import Task
+from lrfinder.training.fit import fit
 
 EVERY = ["batch", "epoch"]
 GROWTH = ["exponential", "linear"]
@@ -49,6 +54,39 @@ def test_the_lr_goes_from_low_to_high_in_even_steps(every, growth, low, ratio, s
     assert curve.lr[0] == low
     assert curve.lr[-1] == pytest.approx(high, rel=1e-12)
     np.testing.assert_allclose(curve.lr, spaced(low, high, steps), rtol=1e-9)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_probe_knows_its_losses_of_training_where_these_are_what_is_evaluated(own):
+    task = linear_task(valid_loss=absolute_error) if own else linear_task()
+    probes = range_test(task, steps=12, seeds=[3]).probes
+    assert len(probes) >= 3
+    for probe in probes:
+        history = fit(task, [plan(probe.lr, 3)], updates=probe.updates)
+        known = not own and np.isfinite(probe.loss)
+        expected = history.train_loss[0, probe.updates * 3 // 4 :].mean() if known else np.nan
+        assert probe.train_loss == pytest.approx(expected, nan_ok=True)
+    assert any(np.isfinite(probe.train_loss) for probe in probes) is not own
+
+
+def test_a_loop_may_measure_what_it_likes_so_that_its_losses_of_training_say_nothing():
+    probes = range_test(small_loop(), steps=8, seeds=1).probes
+    assert probes
+    assert all(np.isnan(probe.train_loss) for probe in probes)
+
+
+def test_many_weights_for_few_rows_lower_the_lr_of_a_training_of_many_epochs():
+    def wide() -> nn.Module:
+        body = nn.Linear(4, 400).double().requires_grad_(requires_grad=False)
+        return nn.Sequential(body, nn.Linear(400, 1).double())
+
+    curve = range_test(linear_task(model=wide), steps=12, seeds=[3])
+    assert curve.weights == 401
+    unknown = replace(curve, weights=None)
+    for epochs, lower in ((3, False), (300, True)):
+        assert (curve.suggest(epochs=epochs).lr < unknown.suggest(epochs=epochs).lr) is lower
+    stream = replace(curve, repeats=False)
+    assert stream.suggest(epochs=300).lr == unknown.suggest(epochs=300).lr
 
 
 def by_hand(steps: int, per_step: int, lrs: np.ndarray) -> tuple[list[float], list[float]]:

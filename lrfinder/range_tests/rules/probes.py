@@ -47,6 +47,10 @@ class Probe:
     """Lowest loss on the way, averaged over three evaluations; nan where not recorded."""
     lowest_at: int | None = None
     """Update at which the loss was lowest."""
+    train_loss: float = math.nan
+    """Mean loss of its training batches over the last quarter of its updates.
+
+    nan where it diverged, and where another loss than theirs is evaluated."""
 
     @property
     def evidence(self) -> float:
@@ -76,12 +80,18 @@ def check_probes(probes: int) -> None:
         raise InvalidArgument(f"probes must be 0 or at least {FEWEST_PROBES}, but got {probes}")
 
 
-def made_probes(history: History) -> list[Probe]:
-    """Return what the runs of a history, at constant lrs and all of one length, came to."""
+def made_probes(history: History, *, comparable: bool) -> list[Probe]:
+    """Return what the runs of a history, at constant lrs and all of one length, came to.
+
+    Args:
+        history: the runs.
+        comparable: whether the loss that is evaluated is the one that is trained on.
+    """
     at, updates = history.evaluated_at, int(history.evaluated_at[-1])
+    trained = history.train_loss[:, int(0.75 * updates) :].mean(axis=1)
     made: list[Probe] = []
-    for plan, losses, diverged_at in zip(
-        history.plans, history.measures["loss"], history.diverged_at, strict=True
+    for plan, losses, train_loss, diverged_at in zip(
+        history.plans, history.measures["loss"], trained, history.diverged_at, strict=True
     ):
         ended = math.nan if diverged_at >= 0 else losses[at > 0.75 * updates].mean()
         halfway = losses[(at > 0.375 * updates) & (at <= 0.5 * updates)]
@@ -96,6 +106,7 @@ def made_probes(history: History) -> list[Probe]:
                 scatter=_scatter(losses[at > 0.375 * updates]),
                 lowest=lowest,
                 lowest_at=lowest_at,
+                train_loss=float(train_loss) if comparable and diverged_at < 0 else math.nan,
             )
         )
     return made

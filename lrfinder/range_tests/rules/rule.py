@@ -58,6 +58,7 @@ def suggest(
     optimizer: str = "",
     batch_size: int | None = None,
     budget: int | None = None,
+    prone: float = 0.0,
 ) -> Suggestion:
     """Read an initial lr off a range test.
 
@@ -70,6 +71,7 @@ def suggest(
         updates_per_step: updates that each step made.
         optimizer, batch_size: what the answer is valid for.
         budget: updates of the training that it is for; None for a long one.
+        prone: how prone it is to memorise its rows (`longer_training.proneness`).
     """
     curves = features_of(lr, loss, start)
     batch_curves = [curve_features(lr, row, row[0]) for row in train_loss]
@@ -87,7 +89,7 @@ def suggest(
         budget=budget,
     )
     if any(probes):
-        return _from_probes(unknown, curves, probes)
+        return _from_probes(unknown, curves, probes, prone)
     problem = problem_of_sweep(lr, curves)
     if problem is not None:
         return replace(unknown, reason=problem)
@@ -130,12 +132,16 @@ def _slowness(curve: CurveFeatures, updates_per_step: int) -> float:
 
 
 def _from_probes(
-    unknown: Suggestion, curves: Sequence[CurveFeatures], probes: Sequence[Sequence[Probe]]
+    unknown: Suggestion,
+    curves: Sequence[CurveFeatures],
+    probes: Sequence[Sequence[Probe]],
+    prone: float,
 ) -> Suggestion:
     tested = [(curve, own) for curve, own in zip(curves, probes, strict=True) if own]
     curves, probes = [curve for curve, _ in tested], [own for _, own in tested]
     starts = [curve.start for curve in curves]
-    found = [read(start, own, unknown.budget) for start, own in zip(starts, probes, strict=True)]
+    pairs = list(zip(starts, probes, strict=True))
+    found = [read(start, own, unknown.budget, prone) for start, own in pairs]
     problem = problem_of_probes(curves, probes, found, unknown.budget)
     if problem is not None:
         return replace(unknown, reason=problem)
@@ -146,9 +152,7 @@ def _from_probes(
     edges += [p.lr for p in every if not np.isfinite(p.loss)]
     tried = lrs_tried(probes)
     runs = f"{len(probes[0])} lrs" if len(probes) == 1 else f"lrs with {len(probes)} seeds"
-    drop = np.median(
-        [start - min(finite_losses(own)) for start, own in zip(starts, probes, strict=True)]
-    )
+    drop = np.median([start - min(finite_losses(own)) for start, own in pairs])
     moved = float(np.exp(np.mean([r.exponent * np.log(r.stretch) for r in readings])))
     length = "a longer run" if unknown.budget is None else f"{unknown.budget} updates"
     longer = f", divided by {moved:.2g} for {length}"
@@ -161,7 +165,7 @@ def _from_probes(
     if said.lr is None:
         return said
     low, high = np.exp(widened(scatter, readings)[1:]).tolist()
-    failed = [lr for start, own in zip(starts, probes, strict=True) for lr in _failed(start, own)]
+    failed = [lr for start, own in pairs for lr in _failed(start, own)]
     band = _tolerance(said.lr, said.diverged_at, readings, failed)
     exponent = float(np.mean([reading.exponent for reading in readings]))
     return replace(

@@ -31,6 +31,8 @@ class Prototype:
     """Parameters that may get a gradient."""
     untrained: int
     """Those of them that the optimizer does not hold."""
+    weights: int
+    """Numbers that the optimizer trains."""
     optimizer: str
     stand_in: Optimizer
     """A tiny one like it, built for lr 1, on which schedulers can be started."""
@@ -68,6 +70,7 @@ def prototype_of(
             parameters=sum(p.numel() for p in model.parameters() if not is_lazy(p)),
             untrained=sum(id(p) not in held for p in trainable),
             trainable=len(trainable),
+            weights=sum(p.numel() for p in trainable if id(p) in held and not is_lazy(p)),
             optimizer=type(optimizer).__name__,
             stand_in=stand_in(optimizer),
             groups=lr_groups(make_optimizer, model),

@@ -204,6 +204,7 @@ def _prototype(training: DrivenTraining) -> Prototype:
         parameters=sum(p.numel() for p in parameters),
         untrained=0,
         trainable=len(parameters),
+        weights=sum(p.numel() for p in parameters if p.requires_grad),
         optimizer=" and ".join(kinds),
         stand_in=joint_stand_in(training, 1.0),
         groups=LRGroups(ratios, names=tuple(training.group_names), sizes=sizes),

@@ -167,7 +167,7 @@ def _stacked(
     trained = [k for k in plan.with_gradient if id(template.parameters[k]) in held]
     leaves = tuple(trained) if task.clip_norm is None else plan.with_gradient
     distinct = list({id(t): t for t in templates}.values())
-    shared = shared_parameters(distinct, leaves)
+    shared = shared_parameters(distinct, leaves) if plan.shares else set[int]()
     every = range(len(template.parameters))
     roles = ParameterRoles(leaves, tuple(k for k in every if k not in leaves and k not in shared))
     stepper = _stepper(plan, members, trained)

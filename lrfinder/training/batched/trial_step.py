@@ -9,7 +9,8 @@ random state of the caller moves.
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +48,7 @@ _DRAWS = 64  # plain steps that look for layers left out at random
 _DRAWING = 0.5  # seconds that they may take
 _RUNS = (0, 0, 1)
 """Runs of the trial, by the place of their seed."""
+_RUNS_OF_ONE_SEED = _RUNS[:2]
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class BatchingPlan:
     """One optimizer serves all runs."""
     fused: bool
     """It does so with a fused kernel."""
+    shares: bool
+    """Parameters that are not trained, and are the same in every run, serve all runs at once."""
     bytes_per_run: int
     """Estimated memory that a run needs in training."""
 
@@ -158,15 +162,43 @@ class _TrialStep:
             raise _NotBatchableError("which parameters get a gradient differs between updates")
         batched = _Batched(self._task, self._templates[0], self._device, leaves, stacks)
         one_optimizer, fused = self._one_optimizer(leaves)
+        inside = batched.inside(self._batches, streams, seen, random=random)
+        together = () if self._large(seen[0]) else batched.together(self._evaluated, seen)
+        shares = all(
+            self._shares(runs, stacks, streams, seen, together, random=random, inside=inside)
+            for runs in (_RUNS, _RUNS_OF_ONE_SEED)
+        )
         return BatchingPlan(
-            inside=batched.inside(self._batches, streams, seen, random=random),
+            inside=inside,
             random=random,
             with_gradient=leaves,
-            together=() if self._large(seen[0]) else batched.together(self._evaluated, seen),
+            together=together,
             one_optimizer=one_optimizer,
             fused=fused,
+            shares=shares,
             bytes_per_run=self._bytes(seen[0]),
         )
+
+    def _shares(
+        self,
+        runs: Sequence[int],
+        stacks: tuple[list[Tensor], list[Tensor]],
+        streams: Sequence[Stream],
+        seen: Sequence[_Reference],
+        together: tuple[str, ...],
+        *,
+        random: bool,
+        inside: bool,
+    ) -> bool:
+        """Whether these runs come out right where what they have in common is not stacked."""
+        leaves = tuple(self._trained(tuple(seen[0].gradients)))
+        shared = shared_parameters([self._templates[k] for k in dict.fromkeys(runs)], leaves)
+        if not shared:
+            return True
+        template, device = self._templates[0], self._device
+        some = _Batched(self._task, template, device, leaves, stacks, runs, shared)
+        right = some.right(self._batches, streams, seen, random=random, inside=inside)
+        return right and set(some.together(self._evaluated, seen)) >= set(together)
 
     def _attributes(self) -> Attributes:
         first, second = (template.model for template in self._templates)
@@ -240,9 +272,8 @@ class _TrialStep:
         for reason in reasons:
             if reason is not None:
                 raise _NotBatchableError(reason)
-        held = {id(p) for o in self._optimizers for g in o.param_groups for p in g["params"]}
         parameters = dict(enumerate(self._templates[0].parameters))
-        trained = [k for k in leaves if id(parameters[k]) in held]
+        trained = self._trained(leaves)
         stream = self._streams[0]
         before = stream.copy()
         runs = [RunParameters(o, parameters) for o in self._optimizers]
@@ -254,6 +285,11 @@ class _TrialStep:
         if check.why_not_many is not None:
             raise _NotBatchableError(check.why_not_many)
         return check.one, check.fused
+
+    def _trained(self, leaves: Sequence[int]) -> list[int]:
+        """Those of the parameters with a gradient that an optimizer holds."""
+        held = {id(p) for o in self._optimizers for g in o.param_groups for p in g["params"]}
+        return [k for k in leaves if id(self._templates[0].parameters[k]) in held]
 
     def _evaluation_bytes(self, seen: _Reference) -> float:
         """Memory of an evaluated batch, if all activations were kept."""
@@ -275,7 +311,10 @@ class _TrialStep:
 
 
 class _Batched:
-    """The same evaluation and training step, for the three runs of the trial at once."""
+    """The same evaluation and training step, for the runs of the trial at once.
+
+    They are the three, or the first of them; parameters that are shared are those of the template.
+    """
 
     def __init__(
         self,
@@ -284,11 +323,14 @@ class _Batched:
         device: torch.device,
         leaves: tuple[int, ...],
         stacks: tuple[list[Tensor], list[Tensor]],
+        runs: Sequence[int] = _RUNS,
+        shared: Container[int] = (),
     ) -> None:
-        self._task, self._template, self._device = task, template, device
-        fixed = tuple(k for k in range(len(template.parameters)) if k not in leaves)
-        self._roles, self._stacks = ParameterRoles(leaves, fixed), stacks
-        self._lineup = SeedLayout.of([_SEEDS[k] for k in _RUNS], device)
+        self._task, self._template, self._device, self._runs = task, template, device, runs
+        others = (k for k in range(len(template.parameters)) if k not in leaves)
+        self._roles = ParameterRoles(leaves, tuple(k for k in others if k not in shared))
+        self._stacks = stacks
+        self._lineup = SeedLayout.of([_SEEDS[k] for k in runs], device)
 
     def inside(
         self,
@@ -311,6 +353,24 @@ class _Batched:
             self._train_inside(batches, streams, seen, random=random)
             return True
         return False
+
+    def right(
+        self,
+        batches: Sequence[Batch],
+        streams: Sequence[Stream],
+        seen: Sequence[_Reference],
+        *,
+        random: bool,
+        inside: bool,
+    ) -> bool:
+        """Whether a training step is the plain one."""
+        try:
+            self._train(batches, streams, seen, random=random, inside=inside)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # the step has been made another way, so that the code is right
+            return False
+        return True
 
     def _train_inside(
         self,
@@ -350,9 +410,10 @@ class _Batched:
 
     def _population(self) -> StackedRuns:
         parameters, buffers = self._stacks
-        leaves = [parameters[k].clone().requires_grad_() for k in self._roles.leaves]
-        fixed = [parameters[k] for k in self._roles.fixed]
-        return StackedRuns(self._lineup, leaves, fixed, [buffer.clone() for buffer in buffers])
+        runs = slice(len(self._runs))
+        leaves = [parameters[k][runs].clone().requires_grad_() for k in self._roles.leaves]
+        fixed = [parameters[k][runs] for k in self._roles.fixed]
+        return StackedRuns(self._lineup, leaves, fixed, [b[runs].clone() for b in buffers])
 
     def _train(
         self,
@@ -365,16 +426,19 @@ class _Batched:
     ) -> None:
         """Make a training step; an exception where it is not the plain one."""
         population = self._population()
-        copies = [stream.copy() for stream in streams]
-        with ignore_vmap_fallback_warning():
+        seeds = len(self._lineup.distinct)
+        copies = [stream.copy() for stream in streams[:seeds]]
+        one_call = random and seeds == 1  # it draws from what is active
+        with ignore_vmap_fallback_warning(), copies[0].active() if one_call else nullcontext():
             losses, gradients = self._program(inside=inside, random=random).gradients(
-                population, batches, copies
+                population, batches[:seeds], copies
             )
-        for row, seed in enumerate(_RUNS):
+        for row, seed in enumerate(self._runs):
             plain = seen[seed]
+            expected = [plain.gradients[k] for k in self._roles.leaves]
             agree = [
                 self._agree([losses[row]], [plain.loss]),
-                self._agree([t[row] for t in gradients], list(plain.gradients.values())),
+                self._agree([t[row] for t in gradients], expected),
                 self._agree([t[row] for t in population.buffers], plain.buffers),
             ]
             if not all(agree):
@@ -389,7 +453,7 @@ class _Batched:
             raise
         except BaseException:  # it is measured run by run
             return False
-        expected = [torch.as_tensor(seen[seed].measures[name]) for seed in _RUNS]
+        expected = [torch.as_tensor(seen[seed].measures[name]) for seed in self._runs]
         return all(self._agree([a], [b]) for a, b in zip(found, expected, strict=True))
 
     def _agree(self, found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrfinder.errors import InvalidArgument
-from lrfinder.range_tests.rules.longer_training import read, widened
+from lrfinder.range_tests.rules.longer_training import proneness, read, widened
 from lrfinder.range_tests.rules.probes import (
     Probe,
     check_probes,
@@ -30,9 +30,18 @@ def probes(losses: dict[float, float], updates: int = 100, **facts: float) -> li
 
 
 def valley(
-    best: float, depth: float = 1.0, top: float = 1.0, moved: float = 0.0, rate: float = 0.0
+    best: float,
+    depth: float = 1.0,
+    top: float = 1.0,
+    moved: float = 0.0,
+    rate: float = 0.0,
+    lower: float = nan,
+    higher: float = 0.0,
 ):
-    """Probes around 10**best; halfway the best was 2**moved times higher, and the loss by rate."""
+    """Probes around 10**best; halfway the best was 2**moved times higher, and the loss by rate.
+
+    The losses of training are lower, by a share of the depth, and best at 2**higher times the lr.
+    """
 
     def loss(lr: float, at: float) -> float:
         return top - depth + depth * min(1.0, 0.5 * (math.log10(lr) - at) ** 2)
@@ -40,7 +49,8 @@ def valley(
     made = []
     for lr in [10 ** (best + decades) for decades in (-1.2, -0.6, 0.0, 0.6, 1.2)]:
         halfway = loss(lr, best + moved * math.log10(2)) + rate * math.log(2) * depth
-        made.append(Probe(0, lr, 100, loss(lr, best), halfway=halfway))
+        trained = loss(lr, best + higher * math.log10(2)) - lower * depth
+        made.append(Probe(0, lr, 100, loss(lr, best), halfway=halfway, train_loss=trained))
     return made
 
 
@@ -62,12 +72,13 @@ def test_probes_find_a_known_valley_whatever_its_level_and_scale(best, depth, to
     top=levels,
     moved=st.floats(-1, 1),
     rate=st.floats(-0.2, 0.8),
+    lower=st.floats(-0.5, 2),
     budget=st.integers(100, 100_000),
 )
 @settings(max_examples=50)
-def test_scale_and_level_of_the_loss_change_nothing(depth, top, moved, rate, budget):
-    plain = read(1.0, valley(-2, moved=moved, rate=rate), budget)
-    other = read(top, valley(-2, depth, top, moved, rate), budget)
+def test_scale_and_level_of_the_loss_change_nothing(depth, top, moved, rate, lower, budget):
+    plain = read(1.0, valley(-2, 1.0, 1.0, moved, rate, lower, 0.7), budget)
+    other = read(top, valley(-2, depth, top, moved, rate, lower, 0.7), budget)
     assert plain is not None
     assert other is not None
     assert other.lr == pytest.approx(plain.lr, rel=1e-4)
@@ -75,14 +86,20 @@ def test_scale_and_level_of_the_loss_change_nothing(depth, top, moved, rate, bud
     assert (other.below, other.above) == pytest.approx((plain.below, plain.above), rel=1e-3)
 
 
-@given(st.integers(1, 100_000), st.integers(1, 100_000), st.floats(-1, 2), st.floats(-0.3, 1))
+@given(
+    st.integers(1, 100_000),
+    st.integers(1, 100_000),
+    st.floats(-1, 2),
+    st.floats(-0.3, 1),
+    st.floats(-0.5, 2),
+)
 def test_a_longer_training_never_gets_a_higher_lr_and_one_as_short_as_the_probes_their_own(
-    a, b, moved, rate
+    a, b, moved, rate, lower
 ):
-    made = valley(-2, moved=moved, rate=rate)
+    made = valley(-2, moved=moved, rate=rate, lower=lower, higher=1)
     short, long = (read(1.0, made, budget) for budget in sorted((a, b)))
     assert short.lr >= long.lr
-    assert 0 <= long.exponent <= 1
+    assert 0 <= long.exponent <= 1.2
     if max(a, b) <= 100:
         assert long.lr == short.lr == pytest.approx(0.01, rel=1e-6)
 
@@ -109,10 +126,49 @@ def test_the_lr_falls_faster_where_the_favoured_one_moves_and_slower_where_the_l
 
     assert exponent(moved=1.0) > exponent() > exponent(moved=-0.5)
     assert exponent() > exponent(rate=0.3) > exponent(rate=0.5)
-    assert exponent(moved=1.5, rate=-0.3) == pytest.approx(drawn(1.0, 100))
+    assert exponent(moved=1.5, rate=-0.3, lower=1, higher=1) == pytest.approx(drawn(1.2, 100))
     assert exponent(rate=0.9) == pytest.approx(drawn(0.0, 100))
     long = read(1.0, valley(-2), 10_000)
     assert long.lr == pytest.approx(0.01 * 100**-long.exponent, rel=1e-6)
+
+
+def test_the_lr_falls_faster_where_the_losses_of_training_are_lower_and_favour_a_higher_lr():
+    def exponent(lower: float, higher: float) -> float:
+        return read(1.0, valley(-2, rate=0.4, lower=lower, higher=higher), 10_000).exponent
+
+    plain = read(1.0, valley(-2, rate=0.4), 10_000).exponent
+    assert exponent(0.4, 1) > exponent(0.2, 1) > exponent(0.2, 0.5) > plain
+    for higher in (1, 1.5, 2):
+        assert exponent(0.2, higher) <= drawn(0.6 - 0.4 + 1.5 * 0.2, 100) + 1e-6
+    assert exponent(1.0, 2) == exponent(5.0, 2)
+    for nothing in ((0.4, 0.0), (0.4, -1.0), (0.0, 1.0), (-0.5, 1.0)):
+        assert exponent(*nothing) == pytest.approx(plain, abs=1e-6)
+    one = [replace(probe, loss=nan, train_loss=nan) for probe in valley(-2)[-1:]]
+    made = valley(-2, rate=0.4, lower=0.4, higher=1)
+    broken = read(1.0, [*made[:-1], *one], 10_000)
+    assert broken.exponent > plain
+
+
+counts = st.integers(1, 10**9)
+epochs = st.floats(0.01, 1e4)
+
+
+@given(counts, counts, epochs, epochs)
+def test_a_training_is_the_more_prone_the_more_weights_it_has_for_its_rows_and_the_longer_it_is(
+    weights, rows, a, b
+):
+    short, long = (proneness(weights, rows, length) for length in sorted((a, b)))
+    assert 0 <= short <= long <= 0.9
+    assert proneness(2 * weights, rows, b) >= proneness(weights, rows, b)
+    assert proneness(weights, rows, 10) == proneness(min(weights, rows), rows, a) == 0
+
+
+def test_the_lr_falls_faster_where_the_training_is_prone_to_memorise_its_rows():
+    plain, prone = (read(1.0, valley(-2, rate=0.4), 10_000, add).exponent for add in (0.0, 0.3))
+    assert prone == pytest.approx(
+        drawn((plain * (math.log(100) + 0.5) - 0.3) / math.log(100) + 0.3, 100)
+    )
+    assert read(1.0, valley(-2), 10_000, 0.9).exponent == pytest.approx(drawn(1.2, 100))
 
 
 def test_a_record_without_losses_on_the_way_is_read_with_a_usual_exponent():
@@ -146,10 +202,12 @@ def test_the_interval_grows_with_the_length_of_the_training(a, b, moved, rate):
 
 def test_the_best_lr_may_lie_above_where_it_was_lowered_and_below_where_it_was_not():
     scatter = Mean(-3.0, -3.3, -2.7)
-    lowered = widened(scatter, [read(1.0, valley(-2, moved=1.5, rate=-0.3), 10_000)])
+    lowered = widened(scatter, [read(1.0, valley(-2, rate=0.0, lower=1, higher=1), 10_000)])
     kept = widened(scatter, [read(1.0, valley(-2, rate=0.9), 10_000)])
+    alike = widened(scatter, [read(1.0, valley(-2, rate=0.0, lower=1, higher=1), 100)])
     assert lowered.high > kept.high + 1
     assert kept.low < lowered.low - 1
+    assert lowered.low < alike.low - 1
 
 
 def test_a_loss_that_turned_up_is_seen_where_the_run_came_down_and_rose_early():
