@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -170,7 +171,12 @@ def test_every_plan_is_trained_once_by_whoever_lives(storage, mailbox, dies):
     task = linear_task()
     alone, updates = trained(AloneCrew(Setup(task)))
     histories = {plan.seed: fit(task, [plan]) for plan in PLANS}
-    stop, took = threading.Event(), []
+    stop, helped, took = threading.Event(), threading.Event(), []
+
+    def model():
+        """One that is built when the helper has taken something, however fast the machine is."""
+        helped.wait(10)
+        return task.model()
 
     def help_out():
         """A worker that returns what was trained before: two threads cannot train at a time."""
@@ -181,6 +187,7 @@ def test_every_plan_is_trained_once_by_whoever_lives(storage, mailbox, dies):
             chunk = mailbox.take(task)
             if chunk is not None:
                 took.append(chunk)
+                helped.set()
                 if dies:
                     return
                 for plan in chunk.plans:
@@ -189,7 +196,8 @@ def test_every_plan_is_trained_once_by_whoever_lives(storage, mailbox, dies):
 
     mailbox.sign("helper", Sign(0, "waits"))
     with claimed(storage, "another") as claim:
-        crew = WithWorkers(AloneCrew(Setup(task)), mailbox, claim, capacity=1, patience=0.5)
+        own = AloneCrew(Setup(replace(task, model=model)))
+        crew = WithWorkers(own, mailbox, claim, capacity=1, patience=0.5)
         mailbox.sign("helper", Sign(1, "waits"))
         helper = threading.Thread(target=help_out)
         helper.start()
