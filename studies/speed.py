@@ -22,7 +22,7 @@ import argparse
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import pairwise
@@ -231,7 +231,15 @@ def with_lrfinder(
     )
     asked = len(params) * case.epochs * task.data().updates_per_epoch
     trained = sum(trial.updates for trial in found.trials)
-    return [finals[number] for number in sorted(finals)], asked / trained
+    by_params = {
+        _key(trial.params): finals[trial.number] for trial in study.trials if trial.number in finals
+    }
+    return [by_params[_key(one_trial)] for one_trial in params], asked / trained
+
+
+def _key(params: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
+    """Parameters of a trial as a key: the search may train trials in another order."""
+    return tuple(sorted(params.items()))
 
 
 def measure(name: str, family: str, rounds: int, timed: int) -> dict[str, object]:
