@@ -9,7 +9,9 @@ for every run, so it must be the same in all of them (`difference`) and must not
 import random
 import warnings
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, cast
 
 import numpy as np
@@ -55,7 +57,7 @@ class Attributes:
         self._found: dict[str, tuple[Any, Any]] = {
             f"{name}.{key}".lstrip("."): (value, _summary(value))
             for name, module in model.named_modules()
-            for key, value in _held(module, tensors=tensors).items()
+            for key, value in (("__class__", type(module)), *_held(module, tensors=tensors).items())
         }
 
     def changed(self, model: nn.Module) -> str | None:
@@ -125,9 +127,22 @@ def _held(module: nn.Module, *, tensors: bool) -> dict[str, Any]:
 
 
 def _summary(value: Any) -> Any:  # noqa: ANN401
-    """What can be compared of a value: a copy of numbers, strings and tensors; None of others."""
+    """What can be compared of a value: a copy of numbers, strings and tensors; None of others.
+
+    A function is its code and what that holds, a class its name and its forward: those that are
+    made anew for every model are the same in all of them.
+    """
     if isinstance(value, bool | int | float | complex | str | torch.dtype | torch.device):
         return value
+    if isinstance(value, BuiltinFunctionType):
+        return value
+    if isinstance(value, type):
+        return [value.__module__, value.__qualname__, _summary(getattr(value, "forward", None))]
+    if isinstance(value, FunctionType):
+        held = [*(value.__defaults__ or ()), *_closed_over(value)]
+        return [value.__code__, *(None if callable(own) else _summary(own) for own in held)]
+    if isinstance(value, partial):
+        return [_summary(own) for own in (value.func, value.args, value.keywords)]
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, torch.Generator):
@@ -140,6 +155,12 @@ def _summary(value: Any) -> Any:  # noqa: ANN401
         members = list(value.items()) if isinstance(value, dict) else list(value)
         return [_summary(member) for member in members]
     return None
+
+
+def _closed_over(function: FunctionType) -> list[Any]:
+    with suppress(ValueError):  # a cell that is still empty
+        return [cell.cell_contents for cell in function.__closure__ or ()]
+    return []
 
 
 def _same(a: Any, b: Any) -> bool:  # noqa: ANN401

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lrfinder.tasks.data.batches import Batch, map_leaves
 from lrfinder.tasks.fields.measures import Measures, forward_of_pair
-from lrfinder.tasks.state.random_states import kept
+from lrfinder.tasks.state.random_states import Stream, kept
 from lrfinder.training.batched.module_state import Attributes
 from lrfinder.training.batched.replay.pure import Watch, watch_pure
 from lrfinder.training.batched.replay.recording import Operations, record
@@ -233,13 +233,23 @@ class Replay:
         return made
 
     def _beside(self, known: _Recording, step: Step) -> Computed:
-        """What the step gives by its operations, if the plain step beside it gives the same."""
-        beside = step.copy()
+        """What the step gives by its operations, if the plain step beside it gives the same.
+
+        And draws the same: code that sets a random state does not set it in what was recorded.
+        """
+        beside, device = step.copy(), step.leaves[0].device
         found: Computed | None = None
-        with kept(step.leaves[0].device), suppress(Exception):  # of a view, say, for one run
+        drawn: Stream | None = None
+        with kept(device), suppress(Exception):  # of a view, say, for one run
             found = known.carry_out(beside)
+            drawn = Stream.now(device)
         computed = self._plainly(step)
-        if found is not None and _agree(_by_role(found, beside), _by_role(computed, step)):
+        same_draws = drawn is not None and drawn.at(Stream.now(device))
+        if (
+            found is not None
+            and same_draws
+            and _agree(_by_role(found, beside), _by_role(computed, step))
+        ):
             known.serves[step.runs] = True
             step.become(beside)
             return found
