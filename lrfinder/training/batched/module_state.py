@@ -127,22 +127,9 @@ def _held(module: nn.Module, *, tensors: bool) -> dict[str, Any]:
 
 
 def _summary(value: Any) -> Any:  # noqa: ANN401
-    """What can be compared of a value: a copy of numbers, strings and tensors; None of others.
-
-    A function is its code and what that holds, a class its name and its forward: those that are
-    made anew for every model are the same in all of them.
-    """
+    """What can be compared of a value: a copy of numbers, strings and tensors; None of others."""
     if isinstance(value, bool | int | float | complex | str | torch.dtype | torch.device):
         return value
-    if isinstance(value, BuiltinFunctionType):
-        return value
-    if isinstance(value, type):
-        return [value.__module__, value.__qualname__, _summary(getattr(value, "forward", None))]
-    if isinstance(value, FunctionType):
-        held = [*(value.__defaults__ or ()), *_closed_over(value)]
-        return [value.__code__, *(None if callable(own) else _summary(own) for own in held)]
-    if isinstance(value, partial):
-        return [_summary(own) for own in (value.func, value.args, value.keywords)]
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, torch.Generator):
@@ -154,6 +141,24 @@ def _summary(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, list | tuple | set | dict):
         members = list(value.items()) if isinstance(value, dict) else list(value)
         return [_summary(member) for member in members]
+    return _summary_of_code(value)
+
+
+def _summary_of_code(value: Any) -> Any:  # noqa: ANN401
+    """What can be compared of a function or a class; None of others.
+
+    A function is its code and what that holds, a class its name and its forward: those that are
+    made anew for every model are the same in all of them.
+    """
+    if isinstance(value, BuiltinFunctionType):
+        return value
+    if isinstance(value, type):
+        return [value.__module__, value.__qualname__, _summary(getattr(value, "forward", None))]
+    if isinstance(value, FunctionType):
+        held = [*(value.__defaults__ or ()), *_closed_over(value)]
+        return [value.__code__, *(None if callable(own) else _summary(own) for own in held)]
+    if isinstance(value, partial):
+        return [_summary(own) for own in (value.func, value.args, value.keywords)]
     return None
 
 
