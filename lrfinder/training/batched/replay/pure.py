@@ -105,8 +105,8 @@ class _Reader:
         known = nn.Module.__call__, nn.Module.__getattr__, object.__getattribute__
         if (kind.__call__, kind.__getattr__, kind.__getattribute__) != known:
             raise _ImpureError
-        held = *module._parameters.values(), *module._buffers.values()
-        if not all(_of_torch(type(tensor)) for tensor in held if tensor is not None):
+        held = *module.parameters(recurse=False), *module.buffers(recurse=False)
+        if not all(_of_torch(type(tensor)) for tensor in held):
             raise _ImpureError
         if "forward" in own or any(own.get(hooks) for hooks in _HOOKS):
             raise _ImpureError
