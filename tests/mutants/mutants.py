@@ -926,13 +926,22 @@ MUTANTS = [
         ("any number is taken for a multiple", "own * more != other * few", "False"),
     ),
     *_in(
-        "training/batched/replay/steps.py",
+        "training/batched/replay/agreement.py",
         "tests/training/batched/test_replay.py",
         (
             "operations that differ serve",
             "return all(map(_close, found, expected))",
             "return True",
         ),
+    ),
+    *_in(
+        "training/batched/replay/steps.py",
+        "tests/training/batched/test_not_replayed.py",
+        ("another random state does not matter", "drawn.at(Stream.now(device))", "True"),
+    ),
+    *_in(
+        "training/batched/replay/steps.py",
+        "tests/training/batched/test_replay.py",
         ("what code reads may change", "or not self._watch.unchanged()", ""),
         (
             "batches of another order are taken for the same",

@@ -9,7 +9,9 @@ for every run, so it must be the same in all of them (`difference`) and must not
 import random
 import warnings
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, cast
 
 import numpy as np
@@ -55,7 +57,7 @@ class Attributes:
         self._found: dict[str, tuple[Any, Any]] = {
             f"{name}.{key}".lstrip("."): (value, _summary(value))
             for name, module in model.named_modules()
-            for key, value in _held(module, tensors=tensors).items()
+            for key, value in (("__class__", type(module)), *_held(module, tensors=tensors).items())
         }
 
     def changed(self, model: nn.Module) -> str | None:
@@ -139,7 +141,31 @@ def _summary(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, list | tuple | set | dict):
         members = list(value.items()) if isinstance(value, dict) else list(value)
         return [_summary(member) for member in members]
+    return _summary_of_code(value)
+
+
+def _summary_of_code(value: Any) -> Any:  # noqa: ANN401
+    """What can be compared of a function or a class; None of others.
+
+    A function is its code and what that holds, a class its name and its forward: those that are
+    made anew for every model are the same in all of them.
+    """
+    if isinstance(value, BuiltinFunctionType):
+        return value
+    if isinstance(value, type):
+        return [value.__module__, value.__qualname__, _summary(getattr(value, "forward", None))]
+    if isinstance(value, FunctionType):
+        held = [*(value.__defaults__ or ()), *_closed_over(value)]
+        return [value.__code__, *(None if callable(own) else _summary(own) for own in held)]
+    if isinstance(value, partial):
+        return [_summary(own) for own in (value.func, value.args, value.keywords)]
     return None
+
+
+def _closed_over(function: FunctionType) -> list[Any]:
+    with suppress(ValueError):  # a cell that is still empty
+        return [cell.cell_contents for cell in function.__closure__ or ()]
+    return []
 
 
 def _same(a: Any, b: Any) -> bool:  # noqa: ANN401

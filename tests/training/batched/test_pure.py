@@ -3,6 +3,7 @@
 import functools
 import math
 import random
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -62,11 +63,38 @@ class Square(torch.autograd.Function):
         return x * x
 
 
+class Sizes(NamedTuple):
+    """Numbers by name, with a method that counts."""
+
+    width: int
+
+    def counted(self) -> int:
+        calls.append(1)
+        return self.width
+
+
+class Number(float):
+    """A number whose operator counts."""
+
+    def __rmul__(self, other):
+        calls.append(1)
+        return other * float(self)
+
+
+class Weights(nn.Parameter):
+    """A parameter with a method that counts."""
+
+    def counted(self) -> Tensor:
+        calls.append(1)
+        return self.mean()
+
+
 class Callable:
     def __call__(self, m, b):
         return m(b[0]).mean()
 
 
+sizes, number = Sizes(3), Number(2)
 PURE = {
     "torch": lambda m, b: torch.relu(m(b[0])).mean(),
     "functional": lambda m, b: F.cross_entropy(m(b[0]), b[1], label_smoothing=0.1),
@@ -93,6 +121,8 @@ IMPURE = {
     "an import": imports,
     "another model": lambda m, b: (m(b[0]) - other_model(b[0])).mean(),
     "a function of autograd": lambda m, b: Square.apply(m(b[0])).mean(),
+    "a tuple with methods": lambda m, b: m(b[0]).mean() * sizes.counted(),
+    "a number with operators": lambda m, b: m(b[0]).mean() * number,
     "partial": functools.partial(helper, power=3),
     "an object": Callable(),
     "attributes by name": lambda m, b: m.__dict__.update(seen=1) or m(b[0]).mean(),
@@ -196,6 +226,12 @@ def replaced() -> nn.Module:
     return model
 
 
+def weighted() -> nn.Module:
+    model = nn.Linear(3, 3)
+    model.weight = Weights(torch.ones(3, 3))
+    return model
+
+
 def activated() -> nn.Module:
     return nn.TransformerEncoderLayer(4, 2, activation=counting_helper)
 
@@ -223,7 +259,7 @@ def test_a_model_that_computes_is_pure(build):
 
 
 @pytest.mark.parametrize(
-    "build", [Counts, Counted, Queue, Indexed, Called, hooked, replaced, activated]
+    "build", [Counts, Counted, Queue, Indexed, Called, hooked, replaced, activated, weighted]
 )
 def test_a_model_that_keeps_something_is_not(build):
     assert not is_pure(build())

@@ -1,6 +1,8 @@
 """A recorded step gives what the plain one gives, and serves only where that is known."""
 
+from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -261,3 +263,14 @@ def test_batches_of_another_order_are_of_another_form():
     ]
     assert len(set(forms)) == len(forms)
     assert steps.Step([a], [], [], (a, "text"), batched=False, parts=1).form() is None
+
+
+class Pair(NamedTuple):
+    x: Tensor
+    y: Tensor
+
+
+def test_a_batch_that_may_have_methods_has_no_form():
+    a, b = torch.zeros(4, 2), torch.ones(4, 2)
+    for batch in (Pair(a, b), [Pair(a, b)], {"pair": Pair(a, b)}, OrderedDict(x=a)):
+        assert steps.Step([a], [], [], batch, batched=False, parts=1).form() is None

@@ -105,12 +105,15 @@ class _Reader:
         known = nn.Module.__call__, nn.Module.__getattr__, object.__getattribute__
         if (kind.__call__, kind.__getattr__, kind.__getattribute__) != known:
             raise _ImpureError
+        held = *module.parameters(recurse=False), *module.buffers(recurse=False)
+        if not all(_of_torch(type(tensor)) for tensor in held):
+            raise _ImpureError
         if "forward" in own or any(own.get(hooks) for hooks in _HOOKS):
             raise _ImpureError
         self._watch.name(own, "training")
         if _of_torch(kind):  # its own code is pure, but reads what it was given
             for name, value in own.items():
-                if not name.startswith("_") and (callable(value) or isinstance(value, _CONSTANTS)):
+                if not name.startswith("_") and (callable(value) or type(value) in _CONSTANTS):
                     self._named(own, name)
 
     def _called_by_syntax(self, kind: type) -> None:
@@ -145,10 +148,10 @@ class _Reader:
         if id(value) in self._values or _is_harmless(value):
             return
         self._values.add(id(value))
-        if isinstance(value, tuple):
+        if type(value) is tuple:
             for member in cast("tuple[Any, ...]", value):
                 self._value(member)
-        elif isinstance(value, Tensor):
+        elif isinstance(value, Tensor) and _of_torch(type(value)):
             self._watch.tensor(value)
         elif isinstance(value, FunctionType):
             self._function(value)
@@ -200,7 +203,7 @@ def _is_harmless(value: Any) -> bool:  # noqa: ANN401
         return _of_torch(value) or issubclass(value, Exception)
     if isinstance(value, FunctionType | BuiltinFunctionType):
         return _of_torch(value) or value.__module__ == "math"
-    return isinstance(value, _CONSTANTS)
+    return type(value) in _CONSTANTS  # what is derived from them may have methods of its own
 
 
 def _of_torch(value: Any) -> bool:  # noqa: ANN401

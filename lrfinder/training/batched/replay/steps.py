@@ -15,15 +15,14 @@ from torch import Tensor, nn
 
 from lrfinder.tasks.data.batches import Batch, map_leaves
 from lrfinder.tasks.fields.measures import Measures, forward_of_pair
-from lrfinder.tasks.state.random_states import kept
+from lrfinder.tasks.state.random_states import Stream, kept
 from lrfinder.training.batched.module_state import Attributes
+from lrfinder.training.batched.replay.agreement import agree
 from lrfinder.training.batched.replay.pure import Watch, watch_pure
 from lrfinder.training.batched.replay.recording import Operations, record
 
 _CHECKS = 3
 """Numbers of runs, but for 1, with which it must have given what the plain step gave."""
-_ROUNDING = 1e-4
-"""What two steps may differ by, as a share of the largest number of a run."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,11 @@ class Step:
         return len(self.leaves[0])
 
     def form(self) -> Hashable | None:
-        """Structure and shapes of a run's batch; None where it holds anything but tensors."""
-        if not all(_is_dense(leaf) for leaf in self._of_batch()):
+        """Structure and shapes of a run's batch; None where it holds anything but tensors.
+
+        And where it is of a class of its own, whose methods may do anything.
+        """
+        if not all(map(_is_dense, self._of_batch())) or not _is_of_builtins(self.batch):
             return None
         return _form(self.batch, int(self.batched))
 
@@ -233,13 +235,23 @@ class Replay:
         return made
 
     def _beside(self, known: _Recording, step: Step) -> Computed:
-        """What the step gives by its operations, if the plain step beside it gives the same."""
-        beside = step.copy()
+        """What the step gives by its operations, if the plain step beside it gives the same.
+
+        And draws the same: code that sets a random state does not set it in what was recorded.
+        """
+        beside, device = step.copy(), step.leaves[0].device
         found: Computed | None = None
-        with kept(step.leaves[0].device), suppress(Exception):  # of a view, say, for one run
+        drawn: Stream | None = None
+        with kept(device), suppress(Exception):  # of a view, say, for one run
             found = known.carry_out(beside)
+            drawn = Stream.now(device)
         computed = self._plainly(step)
-        if found is not None and _agree(_by_role(found, beside), _by_role(computed, step)):
+        same_draws = drawn is not None and drawn.at(Stream.now(device))
+        if (
+            found is not None
+            and same_draws
+            and agree(_by_role(found, beside), _by_role(computed, step))
+        ):
             known.serves[step.runs] = True
             step.become(beside)
             return found
@@ -260,7 +272,15 @@ def _apart(leaf: Tensor, runs: int) -> Tensor:
 
 
 def _is_dense(leaf: object) -> bool:
-    return isinstance(leaf, Tensor) and leaf.layout is torch.strided
+    return type(leaf) in (Tensor, nn.Parameter) and cast("Tensor", leaf).layout is torch.strided
+
+
+def _is_of_builtins(batch: Batch) -> bool:
+    """Whether a batch of tensors is built of tuples, lists and dicts alone."""
+    if isinstance(batch, Tensor):
+        return True
+    members = batch.values() if isinstance(batch, dict) else batch
+    return type(batch) in (tuple, list, dict) and all(map(_is_of_builtins, members))
 
 
 def _form(batch: Batch, first: int) -> Hashable:
@@ -277,28 +297,3 @@ def _by_role(computed: Computed, step: Step) -> list[list[Tensor]]:
     """What a step gives, and what it leaves behind, in kinds of the same size of numbers."""
     moved = [*computed.moved.values(), *step.buffers]
     return [[computed.losses], computed.gradients, [*step.leaves, *step.fixed], moved]
-
-
-def _agree(found: Sequence[Sequence[Tensor]], expected: Sequence[Sequence[Tensor]]) -> bool:
-    """Whether tensors [runs, ...] are the same but for rounding, in every run."""
-    pairs = [pair for own in zip(found, expected, strict=True) for pair in zip(*own, strict=True)]
-    if any(a.shape != b.shape or a.dtype != b.dtype for a, b in pairs):
-        return False
-    return all(map(_close, found, expected))
-
-
-def _close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-    """Whether they are, by the largest number of each run: what is zero in theory is rounding."""
-    if not expected:
-        return True
-    a, b = _numbers(found), _numbers(expected)
-    known = b.isfinite()
-    scale = b.abs().where(known, 0.0).amax(dim=1, keepdim=True)
-    same = (a - b).abs() <= _ROUNDING * scale
-    return bool(torch.where(known, same, a.isfinite().logical_not()).all())
-
-
-def _numbers(tensors: Sequence[Tensor]) -> Tensor:
-    """All numbers of each run: float64[runs, numbers]."""
-    real = (torch.view_as_real(t) if t.is_complex() else t for t in tensors)
-    return torch.cat([t.detach().cpu().double().reshape(len(t), -1) for t in real], dim=1)
