@@ -45,11 +45,16 @@ class OptimizerCheck:
 def may_be_fused(optimizer: Optimizer, device: torch.device) -> bool:
     """Whether a fused kernel may be tried: on a processor torch takes it on request only.
 
+    No fused kernel takes complex parameters.
+
     It takes 7 to 13% off an update of 8 to 128 runs of an MLP 64-128-10 with Adam, and 0 to 4% with
     SGD and momentum (CPU time, one thread, medians of 9).
     """
     return device.type == "cpu" and all(
-        "fused" in group and group["fused"] is None and not group.get("foreach")
+        "fused" in group
+        and group["fused"] is None
+        and not group.get("foreach")
+        and not any(parameter.is_complex() for parameter in group["params"])
         for group in optimizer.param_groups
     )
 

@@ -82,6 +82,17 @@ class Averaged(nn.Module):
         return self.inner(x) + self.teacher(x) / (1 + self.steps)
 
 
+class Complex(nn.Module):
+    """A layer of complex weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 3, dtype=torch.cfloat) / 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.view_as_real(x.to(torch.cfloat) @ self.weight).sum(-1)
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "mlp": lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)),
     "as wide as what is recorded": lambda: nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3)),
@@ -99,6 +110,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "recurrent": Recurrent,
     "tied": Tied,
     "an averaged teacher": Averaged,
+    "complex weights": Complex,
     "in place": lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(inplace=True), nn.Linear(8, 3)),
 }
 
