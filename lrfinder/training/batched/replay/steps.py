@@ -169,10 +169,8 @@ class Recordings:
     def hold(self, modules: Sequence[nn.Module], watch: Watch) -> bool:
         """Whether what is recorded holds for these modules too, and for what they read now."""
         if self._watch is None:
-            self._watch, self._attributes = (
-                watch,
-                [Attributes(module, tensors=module is not modules[0]) for module in modules],
-            )
+            self._watch = watch
+            self._attributes = [Attributes(m, tensors=m is not modules[0]) for m in modules]
         pairs = zip(self._attributes, modules, strict=True)
         return self._watch.unchanged() and all(a.difference(m) is None for a, m in pairs)
 
