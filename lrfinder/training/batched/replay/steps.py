@@ -1,8 +1,9 @@
 """The recorded steps of a task: when one is recorded, and when it serves.
 
-A program records its first step, and others on batches of that form; with every new number of runs,
-the recorded operations are carried out beside the plain step, and serve from then on if the two
-differ by no more than rounding. So what a run gives does not depend on what was trained before it.
+A program records its first step, and others on batches of that form. With one run, and with the
+first three other numbers of runs, the recorded operations are carried out beside the plain step;
+they serve from then on if the two differ by no more than rounding. What a run gives does not depend
+on what was trained before it.
 """
 
 from collections.abc import Callable, Hashable, Sequence
