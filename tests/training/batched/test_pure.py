@@ -311,3 +311,15 @@ def test_a_hook_of_all_modules_is_called():
     finally:
         handle.remove()
     assert is_pure(nn.Linear(3, 3))
+
+
+def test_the_same_code_of_another_file_reads_other_names():
+    losses = []
+    for helper_of_file in (helper, counting_helper):
+        names = {"own": helper_of_file}
+        exec("def loss(m, b):\n    return own(m(b[0]))", names)
+        losses.append(names["loss"])
+    first, second = losses
+    assert first.__code__ == second.__code__
+    assert watch_pure([first], [nn.Linear(3, 3)]) is not None
+    assert watch_pure([first, second], [nn.Linear(3, 3)]) is None

@@ -82,7 +82,7 @@ class _Reader:
             base: None for module in modules for base in type(module).__mro__ if not _of_torch(base)
         }
         self._watch = Watch()
-        self._codes: set[CodeType] = set()
+        self._codes: set[tuple[CodeType, int]] = set()  # with the names that it reads
         self._attributes: set[str] = set()
         self._values: set[int] = set()
 
@@ -170,9 +170,9 @@ class _Reader:
         self._code(function.__code__, function.__globals__)
 
     def _code(self, code: CodeType, names: dict[str, Any]) -> None:
-        if code in self._codes:
+        if (code, id(names)) in self._codes:
             return
-        self._codes.add(code)
+        self._codes.add((code, id(names)))
         for one in dis.get_instructions(code):
             by_name = "GLOBAL" in one.opname or one.opname.endswith("_NAME")
             if one.opname == "LOAD_GLOBAL":
